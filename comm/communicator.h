@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "base/dtype.h"
+
+namespace tprun {
+
+// A group of ranks that exchange data. Every rank of the group makes the same calls in the same
+// order. A communicator is bound at creation to the one stream of its device (for CPU ranks: the
+// calling thread), so calls are ordered with the kernels of that stream.
+//
+//   ASSIGN_OR_RETURN(auto pair, world->Split({0, 2}));            // nullptr on rank 1
+//   RETURN_IF_ERROR(pair->AllReduceSum(partial, sum, count, DType::kF32));
+//
+// Every wait ends: with DeadlineExceeded after `timeout()` (naming the operation, this rank and
+// the group), or with Aborted as soon as any rank called Abort (naming that rank and its reason).
+// After an error the communicator is of no further use. Not thread-safe.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;  // in [0, size())
+  virtual int size() const = 0;
+  virtual absl::Duration timeout() const = 0;
+  virtual absl::string_view backend() const = 0;  // "local", "mpi", "nccl"
+
+  // receive[i] = sum over ranks of send[i], for i < count; the same bits on every rank. `send` may
+  // equal `receive`, else they do not overlap. Sums of bf16 and f16 are formed in f32 and rounded
+  // at least once.
+  virtual absl::Status AllReduceSum(const void* send, void* receive, int64_t count,
+                                    DType dtype) = 0;
+
+  // Rank r gives counts[r] elements; `receive` gets all of them in rank order (sum of counts
+  // elements). counts is the same on every rank, has size() entries, and may hold zeros. `send` may
+  // point at this rank's place inside `receive`.
+  virtual absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
+                                 DType dtype) = 0;
+
+  // Copies `bytes` bytes at `data` from rank `root` to all others.
+  virtual absl::Status Broadcast(void* data, int64_t bytes, int root) = 0;
+
+  // One message; the sizes on both sides are equal. Messages between two ranks keep their order.
+  // Send may return before the message is received, and then has copied it.
+  virtual absl::Status Send(const void* data, int64_t bytes, int to) = 0;
+  virtual absl::Status Receive(void* data, int64_t bytes, int from) = 0;
+
+  virtual absl::Status Barrier() = 0;
+
+  // A communicator of some ranks of this one, in the order given (so new rank i is ranks[i]); only
+  // those ranks call it, all with the same list. InvalidArgument for a repeated or unknown
+  // rank, or when the caller is not in the list.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(absl::Span<const int> ranks) = 0;
+
+  // Ends every rank of the world as soon as it next waits. May be called from any thread.
+  virtual void Abort(const std::string& reason) = 0;
+};
+
+// Convenience over Broadcast: the string of `root` on every rank.
+absl::StatusOr<std::string> BroadcastString(Communicator& comm, std::string value, int root);
+
+// Every rank gives its own status; all get OK, or the error of the lowest failing rank with its
+// name in front ("rank 2: ..."). Called at the end of a phase in which ranks may fail apart.
+absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& status);
+
+}  // namespace tprun

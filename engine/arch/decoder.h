@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+
+#include "engine/arch/architecture.h"
+#include "engine/model/model_spec.h"
+
+namespace tprun {
+
+// The names of a decoder's tensors in a checkpoint; {i} stands for the layer. Roles that share a
+// name are fused in the checkpoint, one below the other in this order: query, key, value; gate, up.
+struct DecoderNames {
+  std::string embedding, final_norm, head;
+  std::string attention_norm, attention_post_norm;
+  std::string query, key, value, attention_out;
+  std::string query_norm, key_norm;
+  std::string mlp_norm, mlp_post_norm;
+  std::string gate, up, down;
+};
+
+// As Llama and most others call them, in Hugging Face and GGUF checkpoints.
+DecoderNames StandardNames(Naming naming);
+
+// Adds the tensors of all of spec.layers, of embedding and head. Biases take their weight's name
+// with ".bias" for ".weight".
+void AddDecoderTensors(const DecoderNames& names, ModelSpec& spec);
+
+}  // namespace tprun

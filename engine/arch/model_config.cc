@@ -1,0 +1,156 @@
+#include "engine/arch/model_config.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace tprun {
+namespace {
+
+// An integer in [1, limit]. The limits are far above any model's and keep products within int64.
+absl::StatusOr<int64_t> GetCount(const Json& config, absl::string_view key, int64_t limit) {
+  ASSIGN_OR_RETURN(const int64_t value, GetInt(config, key));
+  if (value < 1 || value > limit) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", key, "\": wanted 1 to ", limit, ", found ", value));
+  }
+  return value;
+}
+
+absl::StatusOr<int64_t> GetCountOr(const Json& config, absl::string_view key, int64_t limit,
+                                   int64_t otherwise) {
+  if (FindMember(config, key) == nullptr) return otherwise;
+  return GetCount(config, key, limit);
+}
+
+absl::Status CheckPositive(absl::string_view what, double value) {
+  if (std::isfinite(value) && value > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", what, "\": wanted a positive number, found ", value));
+}
+
+// Hugging Face keeps scaling in "rope_scaling", from version 5 on in "rope_parameters" with
+// rope_theta inside.
+absl::Status ReadRopeScaling(const Json& scaling, RopeSpec& rope) {
+  ASSIGN_OR_RETURN(std::string type, GetStringOr(scaling, "rope_type", ""));
+  if (type.empty()) {
+    ASSIGN_OR_RETURN(type, GetStringOr(scaling, "type", "default"));
+  }
+  if (type == "default" || type == "none") return absl::OkStatus();
+  if (type != "linear" && type != "llama3") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "rope scaling \"", type, "\" is not supported; supported: default, linear, llama3"));
+  }
+  rope.scaling = type == "linear" ? RopeScaling::kLinear : RopeScaling::kLlama3;
+  ASSIGN_OR_RETURN(rope.factor, GetDouble(scaling, "factor"));
+  RETURN_IF_ERROR(CheckPositive("factor", rope.factor));
+  if (rope.scaling == RopeScaling::kLinear) return absl::OkStatus();
+  ASSIGN_OR_RETURN(rope.low_freq_factor, GetDouble(scaling, "low_freq_factor"));
+  ASSIGN_OR_RETURN(rope.high_freq_factor, GetDouble(scaling, "high_freq_factor"));
+  if (!(rope.high_freq_factor > rope.low_freq_factor) || !(rope.low_freq_factor > 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rope scaling wants 0 < low_freq_factor < high_freq_factor, found ",
+                     rope.low_freq_factor, " and ", rope.high_freq_factor));
+  }
+  ASSIGN_OR_RETURN(rope.original_context_length,
+                   GetCount(scaling, "original_max_position_embeddings", 1 << 30));
+  return absl::OkStatus();
+}
+
+absl::Status ReadRope(const Json& config, ModelConfig& result) {
+  RopeSpec& rope = result.rope;
+  ASSIGN_OR_RETURN(rope.theta, GetDoubleOr(config, "rope_theta", 10000));
+  for (absl::string_view key : {"rope_scaling", "rope_parameters"}) {
+    const Json* scaling = FindMember(config, key);
+    if (scaling == nullptr) continue;
+    if (!scaling->is_object()) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", key, "\": wanted an object"));
+    }
+    ASSIGN_OR_RETURN(rope.theta, GetDoubleOr(*scaling, "rope_theta", rope.theta));
+    RETURN_IF_ERROR(Annotate(ReadRopeScaling(*scaling, rope), key));
+  }
+  RETURN_IF_ERROR(CheckPositive("rope_theta", rope.theta));
+  double partial = 1;
+  for (const Json* from : {&config, FindMember(config, "rope_parameters")}) {
+    if (from == nullptr) continue;
+    ASSIGN_OR_RETURN(partial, GetDoubleOr(*from, "partial_rotary_factor", partial));
+  }
+  if (!(partial > 0) || partial > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"partial_rotary_factor\": wanted a number in (0, 1], found ", partial));
+  }
+  ASSIGN_OR_RETURN(const int64_t dims, GetCountOr(config, "rope_dimension_count", result.head_dim,
+                                                  static_cast<int64_t>(result.head_dim * partial)));
+  if (dims % 2 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rotary embeddings need an even number of elements per head, found ", dims));
+  }
+  rope.dims = static_cast<int>(dims);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_default) {
+  ModelConfig result;
+  ASSIGN_OR_RETURN(result.name, GetStringOr(config, "_name", ""));
+  ASSIGN_OR_RETURN(result.dim, GetCount(config, "hidden_size", 1 << 20));
+  ASSIGN_OR_RETURN(result.layers, GetCount(config, "num_hidden_layers", 10000));
+  ASSIGN_OR_RETURN(result.ffn_dim, GetCount(config, "intermediate_size", 1 << 24));
+  ASSIGN_OR_RETURN(result.vocab, GetCount(config, "vocab_size", 1 << 26));
+  ASSIGN_OR_RETURN(result.context_length,
+                   GetCountOr(config, "max_position_embeddings", 1 << 30, 2048));
+  ASSIGN_OR_RETURN(result.heads, GetCount(config, "num_attention_heads", 1 << 16));
+  ASSIGN_OR_RETURN(result.kv_heads,
+                   GetCountOr(config, "num_key_value_heads", result.heads, result.heads));
+  ASSIGN_OR_RETURN(result.head_dim,
+                   GetCountOr(config, "head_dim", 1 << 16, result.dim / result.heads));
+  ASSIGN_OR_RETURN(const double eps, GetDoubleOr(config, "rms_norm_eps", 1e-6));
+  result.norm_eps = static_cast<float>(eps);
+  ASSIGN_OR_RETURN(result.tied, GetBoolOr(config, "tie_word_embeddings", tied_by_default));
+  ASSIGN_OR_RETURN(result.sliding_window, GetCountOr(config, "sliding_window", 1 << 30, 0));
+  if (result.heads % result.kv_heads != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"num_attention_heads\" (", result.heads,
+                     ") is not a multiple of \"num_key_value_heads\" (", result.kv_heads, ")"));
+  }
+  if (FindMember(config, "head_dim") == nullptr && result.dim % result.heads != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("\"hidden_size\" (", result.dim,
+                                                   ") is not a multiple of "
+                                                   "\"num_attention_heads\" (",
+                                                   result.heads, ")"));
+  }
+  RETURN_IF_ERROR(ReadRope(config, result));
+  return result;
+}
+
+ModelSpec StartSpec(absl::string_view architecture, const ModelConfig& config) {
+  ModelSpec spec;
+  spec.name = config.name;
+  spec.architecture = std::string(architecture);
+  spec.dim = config.dim;
+  spec.vocab = config.vocab;
+  spec.context_length = config.context_length;
+  spec.tied_head = config.tied;
+  spec.final_norm.eps = config.norm_eps;
+  spec.blocks.push_back({BlockKind::kEmbed, 0});
+  for (int layer = 0; layer < config.layers; ++layer) {
+    spec.blocks.push_back({BlockKind::kAttention, layer});
+    spec.blocks.push_back({BlockKind::kMlp, layer});
+  }
+  spec.blocks.push_back({BlockKind::kHead, 0});
+  return spec;
+}
+
+AttentionSpec PlainAttention(const ModelConfig& config) {
+  AttentionSpec attention;
+  attention.heads = config.heads;
+  attention.kv_heads = config.kv_heads;
+  attention.head_dim = config.head_dim;
+  attention.rope = config.rope;
+  attention.scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
+  return attention;
+}
+
+}  // namespace tprun

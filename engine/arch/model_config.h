@@ -1,0 +1,36 @@
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "base/json.h"
+#include "engine/model/model_spec.h"
+
+namespace tprun {
+
+// The numbers that nearly every decoder's config has, read under Hugging Face's names and checked
+// (positive, within sane limits, query heads a multiple of KV heads).
+struct ModelConfig {
+  std::string name;  // "" if the config does not tell
+  int64_t dim = 0;
+  int layers = 0;
+  int64_t ffn_dim = 0;
+  int64_t vocab = 0;
+  int64_t context_length = 0;
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  float norm_eps = 0;
+  bool tied = false;
+  int64_t sliding_window = 0;  // 0: none
+  RopeSpec rope;               // dims = head_dim times partial_rotary_factor
+};
+
+// `tied_by_default`: what an absent "tie_word_embeddings" means in this family.
+absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_default = false);
+
+// A spec with the numbers of `config` and its chain of blocks; layers and tensors still empty.
+ModelSpec StartSpec(absl::string_view architecture, const ModelConfig& config);
+
+// Attention as `config` has it: full, scaled by 1/sqrt(head_dim).
+AttentionSpec PlainAttention(const ModelConfig& config);
+
+}  // namespace tprun

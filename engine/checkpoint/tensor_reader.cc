@@ -1,0 +1,125 @@
+#include "engine/checkpoint/tensor_reader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "engine/checkpoint/messages.h"
+#include "engine/checkpoint/tensor_layout.h"
+
+namespace tprun {
+namespace {
+
+constexpr int64_t kBounceBytes = 4 * kMiB;
+// A read of fewer bytes costs about as much as one of this many, gap included.
+constexpr int64_t kSmallRow = 64 * kKiB;
+
+// A slice in bytes: `rows` pieces of `width` bytes, `stride` apart, from byte `offset` of the file.
+struct ByteSlice {
+  int64_t offset = 0;
+  int64_t rows = 0;
+  int64_t width = 0;
+  int64_t stride = 0;
+};
+
+absl::Status Error(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                   const std::string& wanted, const std::string& found) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      checkpoint.path(), ": tensor ", Quoted(tensor.name), " of shape ", ShapeText(tensor.shape),
+      " (", tensor.type_name, "): wanted ", wanted, ", found ", found));
+}
+
+absl::Status CheckRange(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                        absl::string_view what, int64_t begin, int64_t end, int64_t size,
+                        int64_t multiple) {
+  if (begin >= 0 && begin <= end && end <= size && begin % multiple == 0 && end % multiple == 0) {
+    return absl::OkStatus();
+  }
+  return Error(checkpoint, tensor,
+               absl::StrCat(what, " within [0, ", size, "), multiples of ", multiple),
+               absl::StrCat("[", begin, ", ", end, ")"));
+}
+
+absl::Status CheckReadable(const Checkpoint& checkpoint, const CheckpointTensor& tensor) {
+  if (tensor.format == nullptr) {
+    return Error(checkpoint, tensor, "a weight format that this program can read",
+                 tensor.type_name);
+  }
+  const absl::StatusOr<int64_t> elements = CountElements(tensor.shape);
+  if (!elements.ok() || tensor.format->Bytes(*elements) != tensor.bytes || tensor.file < 0 ||
+      tensor.file >= static_cast<int64_t>(checkpoint.files().size())) {
+    return Error(checkpoint, tensor, "a tensor of this checkpoint", "another");
+  }
+  return absl::OkStatus();
+}
+
+// Bytes that lie close together are read in one piece and picked out of it.
+absl::Status ReadRuns(const RandomAccessFile& file, const ByteSlice& slice, char* out) {
+  const int64_t rows_at_once = std::max<int64_t>(1, kBounceBytes / slice.stride);
+  std::vector<char> bounce;
+  for (int64_t row = 0; row < slice.rows; row += rows_at_once) {
+    const int64_t rows = std::min(rows_at_once, slice.rows - row);
+    bounce.resize((rows - 1) * slice.stride + slice.width);
+    RETURN_IF_ERROR(file.Read(slice.offset + row * slice.stride, absl::MakeSpan(bounce)));
+    for (int64_t i = 0; i < rows; ++i, out += slice.width) {
+      std::memcpy(out, bounce.data() + i * slice.stride, slice.width);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadBytes(const RandomAccessFile& file, const ByteSlice& slice, char* out) {
+  if (slice.rows == 0 || slice.width == 0) return absl::OkStatus();
+  if (slice.width == slice.stride) {
+    return file.Read(slice.offset, absl::MakeSpan(out, slice.rows * slice.width));
+  }
+  const bool worth_a_run = slice.stride <= kSmallRow || slice.width > slice.stride / 2;
+  if (worth_a_run && slice.stride <= kBounceBytes) return ReadRuns(file, slice, out);
+  for (int64_t row = 0; row < slice.rows; ++row, out += slice.width) {
+    RETURN_IF_ERROR(file.Read(slice.offset + row * slice.stride, absl::MakeSpan(out, slice.width)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ReadTensorSlice(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                             int64_t row_begin, int64_t row_end, int64_t column_begin,
+                             int64_t column_end, void* out) {
+  RETURN_IF_ERROR(CheckReadable(checkpoint, tensor));
+  const WeightFormat& format = *tensor.format;
+  const bool is_vector = tensor.shape.size() < 2;
+  const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
+  ASSIGN_OR_RETURN(const int64_t columns,
+                   is_vector ? absl::StatusOr<int64_t>(1)
+                             : CountElements(absl::MakeConstSpan(tensor.shape).subspan(1)));
+  const int64_t row_multiple = is_vector ? format.block_elements : 1;
+  const int64_t column_multiple = is_vector ? 1 : format.block_elements;
+  RETURN_IF_ERROR(CheckRange(checkpoint, tensor, "rows", row_begin, row_end, rows, row_multiple));
+  RETURN_IF_ERROR(CheckRange(checkpoint, tensor, "columns", column_begin, column_end, columns,
+                             column_multiple));
+  ByteSlice slice;
+  if (is_vector) {
+    slice.rows = column_end - column_begin;
+    slice.width = slice.stride = format.Bytes(row_end - row_begin);
+    slice.offset = tensor.offset + format.Bytes(row_begin);
+  } else {
+    slice.rows = row_end - row_begin;
+    slice.width = format.Bytes(column_end - column_begin);
+    slice.stride = format.Bytes(columns);
+    slice.offset = tensor.offset + row_begin * slice.stride + format.Bytes(column_begin);
+  }
+  return ReadBytes(*checkpoint.files()[tensor.file], slice, static_cast<char*>(out));
+}
+
+absl::Status ReadTensor(const Checkpoint& checkpoint, const CheckpointTensor& tensor, void* out) {
+  RETURN_IF_ERROR(CheckReadable(checkpoint, tensor));
+  const ByteSlice slice = {tensor.offset, 1, tensor.bytes, tensor.bytes};
+  return ReadBytes(*checkpoint.files()[tensor.file], slice, static_cast<char*>(out));
+}
+
+}  // namespace tprun

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace tprun {
+
+// How the elements of a weight tensor are stored. A row of a matrix is a whole number of blocks;
+// blocks are never cut, so `block_elements` bounds how finely a tensor can be split along its rows.
+//
+// To add a format: one file here that defines a `const WeightFormat`, one line in registry.cc, a
+// test with golden bytes (tests/engine/format/), and, to be fast, a dot product in
+// engine/kernels/matmul_cpu.cc.
+struct WeightFormat {
+  absl::string_view name;         // "bf16", "q8_0": what --weights and the plan call it
+  int ggml_type;                  // id in GGUF, -1 if it has none
+  absl::string_view safetensors;  // dtype in safetensors ("BF16"), "" if it has none
+  int64_t block_elements;
+  int64_t block_bytes;
+  // Decodes count / block_elements blocks; count is a multiple of block_elements.
+  void (*dequantize)(const void* blocks, float* out, int64_t count);
+  // Encodes, rounding to nearest; for tests, random weights and conversion.
+  void (*quantize)(const float* in, void* blocks, int64_t count);
+
+  // Bytes of `elements` elements, a multiple of block_elements.
+  int64_t Bytes(int64_t elements) const { return elements / block_elements * block_bytes; }
+};
+
+// Every format, in a stable order.
+absl::Span<const WeightFormat* const> AllWeightFormats();
+
+// nullptr when there is none of that name / type.
+const WeightFormat* FindWeightFormat(absl::string_view name);
+const WeightFormat* FindGgmlType(int ggml_type);
+const WeightFormat* FindSafetensorsType(absl::string_view dtype);
+
+// As FindWeightFormat; InvalidArgument lists the names there are.
+absl::StatusOr<const WeightFormat*> ParseWeightFormat(absl::string_view name);
+
+extern const WeightFormat kF32Format;
+extern const WeightFormat kF16Format;
+extern const WeightFormat kBF16Format;
+extern const WeightFormat kQ8_0Format;
+extern const WeightFormat kQ4_0Format;
+
+}  // namespace tprun

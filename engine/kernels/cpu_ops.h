@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+#include "engine/kernels/kernels.h"
+
+namespace tprun::cpu {
+
+// Parts of the CPU kernels, each done by one worker; dispatched to the best instruction set at run
+// time. What is not said here is as in kernels.h.
+
+absl::string_view TargetName();
+
+// Rows [begin, end) of MatMul for few tokens: each weight byte is read once per kMatVecTokens
+// tokens and decoded in registers. `scratch`: kMatVecScratchRows * w.columns floats, used only for
+// formats without a decoder here.
+inline constexpr int64_t kMatVecTokens = 4;
+inline constexpr int64_t kMatVecScratchRows = 4;
+bool MatVecNeedsScratch(const WeightFormat& format);
+void MatVecRows(const float* x, const WeightMatrix& w, const float* bias, int64_t tokens,
+                float* out, int64_t out_stride, int64_t begin, int64_t end, float* scratch);
+
+// MatMul for many tokens goes over tiles of rows and blocks of columns. x is packed first, so that
+// the part of it that a tile meets is contiguous: [column block][tokens][kPackedStride].
+inline constexpr int64_t kColumnBlock = 256;  // of x [512 tokens] that is half a MiB: stays in L2
+inline constexpr int64_t kPackedStride = kColumnBlock + 16;  // spreads tokens over the cache's sets
+inline int64_t PackedFloats(int64_t tokens, int64_t columns) {
+  return (columns + kColumnBlock - 1) / kColumnBlock * tokens * kPackedStride;
+}
+void PackTokens(const float* x, int64_t tokens, int64_t columns, int64_t token_begin,
+                int64_t token_end, float* packed);
+
+int64_t MatMulTileRows();
+int64_t MatMulScratchFloats();
+// Row tiles [tile_begin, tile_end) for tokens [token_begin, token_end).
+struct MatMulPart {
+  int64_t tile_begin;
+  int64_t tile_end;
+  int64_t token_begin;
+  int64_t token_end;
+};
+void MatMulTiles(const float* packed, int64_t tokens, const WeightMatrix& w, const float* bias,
+                 float* out, int64_t out_stride, const MatMulPart& part, float* scratch);
+
+// Query heads [head_begin, head_end), which read the same KV head, for tokens [token_begin,
+// token_end); at most kAttentionQueries queries in all.
+inline constexpr int64_t kAttentionQueries = 64;
+struct AttentionPart {
+  int kv_head;
+  int head_begin;
+  int head_end;
+  int64_t token_begin;
+  int64_t token_end;
+};
+int64_t AttentionScratchFloats(int64_t head_dim);
+void AttendPart(const float* q, int64_t q_stride, int64_t first_position, const KvCacheView& cache,
+                const AttentionShape& shape, const AttentionPart& part, float* out, float* scratch);
+
+void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out);
+// One token; cosines and sines [rope.dims / 2] of its angles.
+void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const float* cosines,
+               const float* sines);
+void StoreRounded(const float* in, DType dtype, void* out, int64_t first, int64_t count);
+void GatedActivation(Activation activation, float* gate, const float* up, int64_t count);
+void Add(float* x, const float* y, int64_t count);
+void Scale(float* x, int64_t count, float factor);
+void Softcap(float* x, int64_t count, float cap);
+
+}  // namespace tprun::cpu

@@ -1,0 +1,217 @@
+#include <cmath>
+#include <cstdint>
+
+#include "engine/kernels/cpu_ops.h"
+#include "engine/kernels/cpu_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/elementwise_cpu.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+#include "engine/kernels/simd-inl.h"
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tprun::cpu {
+namespace HWY_NAMESPACE {
+
+// out[i] = op(a[i], b[i]); the tail as a vector that is filled up with zeros.
+template <class Op>
+HWY_INLINE void ForEach(const float* a, const float* b, float* out, int64_t count, const Op& op) {
+  const F32Tag d;
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    hn::StoreU(op(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, out + i);
+  }
+  if (i < count) {
+    StoreFloats(op(LoadFloats(a + i, count - i), LoadFloats(b + i, count - i)), out + i, count - i);
+  }
+}
+
+HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
+  const F32Tag d;
+  F32Vec sums[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    for (int k = 0; k < 4; ++k) {
+      const F32Vec v = hn::LoadU(d, x + i + k * kLanes);
+      sums[k] = hn::MulAdd(v, v, sums[k]);
+    }
+  }
+  for (; i < count; i += kLanes) {
+    const F32Vec v = LoadFloats(x + i, count - i < kLanes ? count - i : kLanes);
+    sums[0] = hn::MulAdd(v, v, sums[0]);
+  }
+  return Sum(hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3])));
+}
+
+void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out) {
+  const F32Tag d;
+  const float mean = SumOfSquares(x, dim) / static_cast<float>(dim);
+  const F32Vec scale = hn::Set(d, 1 / std::sqrt(mean + norm.eps));
+  const F32Vec offset = hn::Set(d, norm.unit_offset ? 1.0f : 0.0f);
+  ForEach(x, w, out, dim, [&](F32Vec v, F32Vec weight) HWY_ATTR {
+    return hn::Mul(hn::Mul(v, scale), hn::Add(weight, offset));
+  });
+}
+
+HWY_INLINE void RotateHalfSplit(float* x, int half, const float* cosines, const float* sines) {
+  const F32Tag d;
+  int i = 0;
+  for (; i + kLanes <= half; i += kLanes) {
+    const F32Vec a = hn::LoadU(d, x + i), b = hn::LoadU(d, x + half + i);
+    const F32Vec c = hn::LoadU(d, cosines + i), s = hn::LoadU(d, sines + i);
+    hn::StoreU(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), d, x + i);
+    hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), d, x + half + i);
+  }
+  for (; i < half; ++i) {
+    const float a = x[i], b = x[half + i];
+    x[i] = a * cosines[i] - b * sines[i];
+    x[half + i] = a * sines[i] + b * cosines[i];
+  }
+}
+
+HWY_INLINE void RotateInterleaved(float* x, int half, const float* cosines, const float* sines) {
+  for (int i = 0; i < half; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    x[2 * i] = a * cosines[i] - b * sines[i];
+    x[2 * i + 1] = a * sines[i] + b * cosines[i];
+  }
+}
+
+void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const float* cosines,
+               const float* sines) {
+  for (int h = 0; h < heads; ++h, x += head_dim) {
+    if (rope.layout == RopeLayout::kInterleaved) {
+      RotateInterleaved(x, rope.dims / 2, cosines, sines);
+    } else {
+      RotateHalfSplit(x, rope.dims / 2, cosines, sines);
+    }
+  }
+}
+
+// Rounds to nearest even; NaN stays quiet. Highway's own conversion cuts in some versions.
+HWY_INLINE hn::Vec<hn::Rebind<uint16_t, F32Tag>> RoundToBF16(F32Vec v) {
+  const U32Tag du;
+  const I32Tag di;
+  const auto bits = hn::BitCast(du, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+  const auto rounded = hn::Add(bits, hn::Add(hn::Set(du, 0x7fff), odd));
+  const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
+  const auto chosen = hn::IfThenElse(hn::RebindMask(du, hn::Ne(v, v)), quiet, rounded);
+  return hn::DemoteTo(hn::Rebind<uint16_t, F32Tag>(), hn::BitCast(di, hn::ShiftRight<16>(chosen)));
+}
+
+void StoreF16(const float* in, int64_t count, Float16* out) {
+  int64_t i = 0;
+#if HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2)  // below F16C Highway cuts
+  const hn::Rebind<hwy::float16_t, F32Tag> d16;
+  for (; i + kLanes <= count; i += kLanes) {
+    hn::StoreU(hn::DemoteTo(d16, hn::LoadU(F32Tag(), in + i)), d16,
+               reinterpret_cast<hwy::float16_t*>(out + i));
+  }
+#endif
+  for (; i < count; ++i) out[i] = ToFloat16(in[i]);
+}
+
+void StoreBF16(const float* in, int64_t count, BFloat16* out) {
+  const hn::Rebind<uint16_t, F32Tag> d16;
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    hn::StoreU(RoundToBF16(hn::LoadU(F32Tag(), in + i)), d16, reinterpret_cast<uint16_t*>(out + i));
+  }
+  for (; i < count; ++i) out[i] = ToBFloat16(in[i]);
+}
+
+void StoreRounded(const float* in, DType dtype, void* out, int64_t first, int64_t count) {
+  switch (dtype) {
+    case DType::kF32:
+      std::memcpy(static_cast<float*>(out) + first, in, count * sizeof(float));
+      return;
+    case DType::kF16:
+      return StoreF16(in, count, static_cast<Float16*>(out) + first);
+    case DType::kBF16:
+      return StoreBF16(in, count, static_cast<BFloat16*>(out) + first);
+  }
+}
+
+// x / (1 + exp(-z)). Below -88 exp overflows; there the result is under 1e-36 anyway.
+HWY_INLINE F32Vec TimesSigmoid(F32Vec x, F32Vec z) {
+  const F32Tag d;
+  const F32Vec e = hn::Exp(d, hn::Min(hn::Neg(z), hn::Set(d, 88.0f)));
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), e));
+}
+
+void GatedActivation(Activation activation, float* gate, const float* up, int64_t count) {
+  const F32Tag d;
+  if (activation == Activation::kSilu) {
+    ForEach(gate, up, gate, count,
+            [](F32Vec x, F32Vec u) HWY_ATTR { return hn::Mul(TimesSigmoid(x, x), u); });
+    return;
+  }
+  // x / 2 (1 + tanh(z)) = x / (1 + exp(-2 z)), which does not cancel for negative z;
+  // z = sqrt(2 / pi) (x + 0.044715 x^3), arXiv 1606.08415.
+  const F32Vec linear = hn::Set(d, 1.5957691216057308f);
+  const F32Vec cubic = hn::Set(d, 1.5957691216057308f * 0.044715f);
+  ForEach(gate, up, gate, count, [&](F32Vec x, F32Vec u) HWY_ATTR {
+    const F32Vec z = hn::Mul(x, hn::MulAdd(hn::Mul(x, x), cubic, linear));
+    return hn::Mul(TimesSigmoid(x, z), u);
+  });
+}
+
+void Add(float* x, const float* y, int64_t count) {
+  ForEach(x, y, x, count, [](F32Vec a, F32Vec b) HWY_ATTR { return hn::Add(a, b); });
+}
+
+void Scale(float* x, int64_t count, float factor) {
+  const F32Vec f = hn::Set(F32Tag(), factor);
+  ForEach(x, x, x, count, [&](F32Vec a, F32Vec) HWY_ATTR { return hn::Mul(a, f); });
+}
+
+void Softcap(float* x, int64_t count, float cap) {
+  const F32Tag d;
+  const F32Vec factor = hn::Set(d, cap);
+  ForEach(x, x, x, count, [&](F32Vec a, F32Vec) HWY_ATTR {
+    return hn::Mul(factor, hn::Tanh(d, hn::Div(a, factor)));
+  });
+}
+
+absl::string_view CompiledTarget() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tprun::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tprun::cpu {
+
+HWY_EXPORT(CompiledTarget);
+HWY_EXPORT(RmsNormRow);
+HWY_EXPORT(RopeToken);
+HWY_EXPORT(StoreRounded);
+HWY_EXPORT(GatedActivation);
+HWY_EXPORT(Add);
+HWY_EXPORT(Scale);
+HWY_EXPORT(Softcap);
+
+absl::string_view TargetName() { return HWY_DYNAMIC_DISPATCH(CompiledTarget)(); }
+void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out) {
+  HWY_DYNAMIC_DISPATCH(RmsNormRow)(x, w, dim, norm, out);
+}
+void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const float* cosines,
+               const float* sines) {
+  HWY_DYNAMIC_DISPATCH(RopeToken)(x, heads, head_dim, rope, cosines, sines);
+}
+void StoreRounded(const float* in, DType dtype, void* out, int64_t first, int64_t count) {
+  HWY_DYNAMIC_DISPATCH(StoreRounded)(in, dtype, out, first, count);
+}
+void GatedActivation(Activation activation, float* gate, const float* up, int64_t count) {
+  HWY_DYNAMIC_DISPATCH(GatedActivation)(activation, gate, up, count);
+}
+void Add(float* x, const float* y, int64_t count) { HWY_DYNAMIC_DISPATCH(Add)(x, y, count); }
+void Scale(float* x, int64_t count, float factor) { HWY_DYNAMIC_DISPATCH(Scale)(x, count, factor); }
+void Softcap(float* x, int64_t count, float cap) { HWY_DYNAMIC_DISPATCH(Softcap)(x, count, cap); }
+
+}  // namespace tprun::cpu
+#endif  // HWY_ONCE

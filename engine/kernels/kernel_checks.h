@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "engine/kernels/kernels.h"
+
+namespace tprun {
+
+// What every back end checks before it touches memory: OK, or InvalidArgument saying what is wrong.
+absl::Status CheckWeights(const WeightMatrix& w);
+absl::Status CheckRope(const RopeSpec& rope, int head_dim);
+absl::Status CheckCache(const KvCacheView& cache, int64_t first_position, int64_t tokens);
+absl::Status CheckAttention(const KvCacheView& cache, const AttentionShape& shape,
+                            int64_t first_position, int64_t tokens);
+
+// The KV head, counted on this rank, that the rank's query head `head` reads.
+inline int KvHeadOf(const AttentionShape& shape, int head) {
+  return (shape.first_query_head + head) / shape.queries_per_kv_head - shape.first_kv_head;
+}
+
+// The first position that a query at `position` sees.
+inline int64_t FirstVisible(const AttentionShape& shape, int64_t position) {
+  return shape.window > 0 && position >= shape.window ? position - shape.window + 1 : 0;
+}
+
+}  // namespace tprun

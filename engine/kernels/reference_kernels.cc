@@ -1,0 +1,209 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "engine/kernels/kernel_checks.h"
+#include "engine/kernels/kernels.h"
+
+namespace tprun {
+namespace {
+
+float LoadElement(const void* data, DType dtype, int64_t i) {
+  switch (dtype) {
+    case DType::kF32:
+      return static_cast<const float*>(data)[i];
+    case DType::kF16:
+      return ToFloat(static_cast<const Float16*>(data)[i]);
+    case DType::kBF16:
+      return ToFloat(static_cast<const BFloat16*>(data)[i]);
+  }
+  return 0;
+}
+
+void StoreElement(float value, DType dtype, void* data, int64_t i) {
+  switch (dtype) {
+    case DType::kF32:
+      static_cast<float*>(data)[i] = value;
+      return;
+    case DType::kF16:
+      static_cast<Float16*>(data)[i] = ToFloat16(value);
+      return;
+    case DType::kBF16:
+      static_cast<BFloat16*>(data)[i] = ToBFloat16(value);
+      return;
+  }
+}
+
+const uint8_t* Row(const WeightMatrix& w, int64_t row) {
+  return static_cast<const uint8_t*>(w.data) + row * w.format->Bytes(w.columns);
+}
+
+double Activate(Activation activation, double x) {
+  if (activation == Activation::kSilu) return x / (1 + std::exp(-x));
+  // x / 2 (1 + tanh(z)), arXiv 1606.08415, in the form that does not cancel for negative z.
+  const double z = 0.7978845608028654 * (x + 0.044715 * x * x * x);  // sqrt(2 / pi)
+  return x / (1 + std::exp(-2 * z));
+}
+
+class ReferenceKernels : public Kernels {
+ public:
+  absl::string_view name() const override { return "reference"; }
+
+  absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
+                         int64_t first_row, float scale, float* out) override {
+    RETURN_IF_ERROR(CheckWeights(table));
+    for (int64_t t = 0; t < tokens; ++t, out += table.columns) {
+      const int64_t row = ids[t] - first_row;
+      std::fill(out, out + table.columns, 0.0f);
+      if (row < 0 || row >= table.rows) continue;
+      table.format->dequantize(Row(table, row), out, table.columns);
+      for (int64_t c = 0; c < table.columns; ++c) out[c] *= scale;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RmsNorm(const float* x, const float* w, int64_t tokens, int64_t dim,
+                       const NormSpec& norm, float* out) override {
+    for (int64_t t = 0; t < tokens; ++t, x += dim, out += dim) {
+      double sum = 0;
+      for (int64_t i = 0; i < dim; ++i) sum += static_cast<double>(x[i]) * x[i];
+      const double scale = 1 / std::sqrt(sum / dim + norm.eps);
+      for (int64_t i = 0; i < dim; ++i) {
+        out[i] = static_cast<float>(x[i] * scale * (w[i] + (norm.unit_offset ? 1.0 : 0.0)));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status MatMul(const float* x, const WeightMatrix& w, const float* bias, int64_t tokens,
+                      float* out, int64_t out_stride) override {
+    RETURN_IF_ERROR(CheckWeights(w));
+    std::vector<float> row(w.columns);
+    for (int64_t r = 0; tokens > 0 && r < w.rows; ++r) {
+      if (w.columns > 0) w.format->dequantize(Row(w, r), row.data(), w.columns);
+      for (int64_t t = 0; t < tokens; ++t) {
+        double sum = bias == nullptr ? 0 : bias[r];
+        for (int64_t c = 0; c < w.columns; ++c) {
+          sum += static_cast<double>(x[t * w.columns + c]) * row[c];
+        }
+        out[t * out_stride + r] = static_cast<float>(sum);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Rope(float* x, int64_t tokens, int heads, int head_dim, int64_t stride,
+                    const RopeSpec& rope, const float* inverse_frequencies,
+                    int64_t first_position) override {
+    RETURN_IF_ERROR(CheckRope(rope, head_dim));
+    if (rope.layout == RopeLayout::kNone) return absl::OkStatus();
+    const bool interleaved = rope.layout == RopeLayout::kInterleaved;
+    const int half = rope.dims / 2;
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int h = 0; h < heads; ++h) {
+        float* head = x + t * stride + static_cast<int64_t>(h) * head_dim;
+        for (int i = 0; i < half; ++i) {
+          const double angle =
+              static_cast<double>(first_position + t) * static_cast<double>(inverse_frequencies[i]);
+          float& a = head[interleaved ? 2 * i : i];
+          float& b = head[interleaved ? 2 * i + 1 : i + half];
+          const double a_in = a, b_in = b;
+          a = static_cast<float>(a_in * std::cos(angle) - b_in * std::sin(angle));
+          b = static_cast<float>(a_in * std::sin(angle) + b_in * std::cos(angle));
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status StoreKv(const float* k, const float* v, int64_t tokens, int64_t stride,
+                       int64_t first_position, const KvCacheView& cache) override {
+    RETURN_IF_ERROR(CheckCache(cache, first_position, tokens));
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int h = 0; h < cache.kv_heads; ++h) {
+        const int64_t from = t * stride + static_cast<int64_t>(h) * cache.head_dim;
+        const int64_t to = (h * cache.capacity + first_position + t) * cache.head_dim;
+        for (int i = 0; i < cache.head_dim; ++i) {
+          StoreElement(k[from + i], cache.dtype, cache.keys, to + i);
+          StoreElement(v[from + i], cache.dtype, cache.values, to + i);
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Attention(const float* q, int64_t tokens, int64_t q_stride, int64_t first_position,
+                         const KvCacheView& cache, const AttentionShape& shape,
+                         float* out) override {
+    RETURN_IF_ERROR(CheckAttention(cache, shape, first_position, tokens));
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int h = 0; h < shape.query_heads; ++h) {
+        const int64_t head = static_cast<int64_t>(h) * cache.head_dim;
+        AttendOne(q + t * q_stride + head, first_position + t, KvHeadOf(shape, h), cache, shape,
+                  out + t * shape.query_heads * cache.head_dim + head);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status GatedActivation(Activation activation, float* gate, const float* up,
+                               int64_t count) override {
+    for (int64_t i = 0; i < count; ++i) {
+      gate[i] = static_cast<float>(Activate(activation, gate[i]) * up[i]);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Add(float* x, const float* y, int64_t count) override {
+    for (int64_t i = 0; i < count; ++i) x[i] += y[i];
+    return absl::OkStatus();
+  }
+
+  absl::Status Softcap(float* x, int64_t count, float cap) override {
+    for (int64_t i = 0; i < count; ++i) {
+      x[i] = static_cast<float>(cap * std::tanh(static_cast<double>(x[i]) / cap));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  // One query against the positions it sees.
+  static void AttendOne(const float* q, int64_t position, int kv_head, const KvCacheView& cache,
+                        const AttentionShape& shape, float* out) {
+    const int64_t first = FirstVisible(shape, position);
+    const int64_t base = kv_head * cache.capacity * cache.head_dim;
+    std::vector<double> weight(position + 1 - first);
+    double max = -std::numeric_limits<double>::infinity();
+    for (int64_t p = first; p <= position; ++p) {
+      double dot = 0;
+      for (int i = 0; i < cache.head_dim; ++i) {
+        dot += static_cast<double>(q[i]) *
+               LoadElement(cache.keys, cache.dtype, base + p * cache.head_dim + i);
+      }
+      dot *= shape.scale;
+      if (shape.logit_softcap > 0) {
+        dot = shape.logit_softcap * std::tanh(dot / shape.logit_softcap);
+      }
+      weight[p - first] = dot;
+      max = std::max(max, dot);
+    }
+    double sum = 0;
+    for (double& w : weight) sum += (w = std::exp(w - max));
+    for (int i = 0; i < cache.head_dim; ++i) {
+      double value = 0;
+      for (int64_t p = first; p <= position; ++p) {
+        value += weight[p - first] *
+                 LoadElement(cache.values, cache.dtype, base + p * cache.head_dim + i);
+      }
+      out[i] = static_cast<float>(value / sum);
+    }
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Kernels> MakeReferenceKernels() { return std::make_unique<ReferenceKernels>(); }
+
+}  // namespace tprun

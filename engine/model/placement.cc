@@ -1,0 +1,204 @@
+#include "engine/model/placement.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace tprun {
+namespace {
+
+// Vectors of 16 floats and the rows of most formats stay whole in units of this many columns.
+constexpr int64_t kPreferredColumns = 32;
+
+// The largest power of two, up to kPreferredColumns, that divides `width`.
+int64_t AlignedUnit(int64_t width) {
+  int64_t unit = kPreferredColumns;
+  while (width % unit != 0) unit /= 2;
+  return unit;
+}
+
+// The least number of FFN columns that cuts no block of the down projection.
+int64_t FfnUnit(const ModelSpec& spec, int block) {
+  const int64_t ffn_dim = spec.layers[spec.blocks[block].layer].mlp.ffn_dim;
+  const TensorSpec* down = FindTensor(spec, block, TensorRole::kDown);
+  const int64_t block_elements =
+      down != nullptr && down->format != nullptr ? down->format->block_elements : 1;
+  const int64_t unit = std::lcm(AlignedUnit(ffn_dim), block_elements);
+  return ffn_dim % unit == 0 ? unit : ffn_dim;
+}
+
+// KV heads per attention unit: more than one where a block of the output projection's format (its
+// columns are the query heads) would be cut between them.
+int64_t KvHeadsPerUnit(const ModelSpec& spec, int block) {
+  const AttentionSpec& attention = spec.layers[spec.blocks[block].layer].attention;
+  const TensorSpec* out = FindTensor(spec, block, TensorRole::kAttentionOut);
+  if (out == nullptr || out->format == nullptr) return 1;
+  const int64_t columns = attention.heads / attention.kv_heads * attention.head_dim;
+  const int64_t needed =
+      out->format->block_elements / std::gcd(out->format->block_elements, columns);
+  return attention.kv_heads % needed == 0 ? needed : attention.kv_heads;
+}
+
+Range Scale(Range units, int64_t elements) {
+  return {units.begin * elements, units.end * elements};
+}
+
+// The output-axis elements of `tensor` that the units stand for, e.g. rows of the query projection.
+Range OutputRange(const ModelSpec& spec, const TensorSpec& tensor, const Placement& placement,
+                  int index) {
+  const Block& block = spec.blocks[tensor.block];
+  if (block.kind == BlockKind::kAttention) {
+    const AttentionSpec& attention = spec.layers[block.layer].attention;
+    const bool is_query = tensor.role == TensorRole::kQuery ||
+                          tensor.role == TensorRole::kQueryBias ||
+                          tensor.role == TensorRole::kAttentionOut;
+    const Range heads = is_query ? QueryHeads(spec, tensor.block, placement, index)
+                                 : KvHeads(spec, tensor.block, placement, index);
+    return Scale(heads, attention.head_dim);
+  }
+  const int64_t elements = UnitsOf(spec, tensor.block, placement.kv_replication).elements;
+  return Scale(UnitRange(placement, index), elements);
+}
+
+absl::Status BadPlacement(const ModelSpec& spec, int block, absl::string_view fault) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("placement of ", BlockName(spec, block), ": ", fault));
+}
+
+absl::Status ValidateGroup(const ModelSpec& spec, int block, const Placement& placement,
+                           int world_size) {
+  if (placement.ranks.empty()) return BadPlacement(spec, block, "it has no ranks");
+  if (placement.ranks.size() != placement.shares.size()) {
+    return BadPlacement(
+        spec, block,
+        absl::StrCat(placement.ranks.size(), " ranks but ", placement.shares.size(), " shares"));
+  }
+  std::set<int> seen;
+  for (int rank : placement.ranks) {
+    if (rank < 0 || rank >= world_size) {
+      return BadPlacement(
+          spec, block,
+          absl::StrCat("rank ", rank, " is not one of the ", world_size, " ranks of the plan"));
+    }
+    if (!seen.insert(rank).second) {
+      return BadPlacement(spec, block, absl::StrCat("rank ", rank, " appears twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+BlockUnits UnitsOf(const ModelSpec& spec, int block, int kv_replication) {
+  const Block& what = spec.blocks[block];
+  switch (what.kind) {
+    case BlockKind::kAttention: {
+      const AttentionSpec& attention = spec.layers[what.layer].attention;
+      const int64_t merged = kv_replication > 1 ? 1 : KvHeadsPerUnit(spec, block);
+      const int64_t count = attention.kv_heads * int64_t{kv_replication} / merged;
+      return {count, attention.heads / count};
+    }
+    case BlockKind::kMlp: {
+      const int64_t unit = FfnUnit(spec, block);
+      return {spec.layers[what.layer].mlp.ffn_dim / unit, unit};
+    }
+    case BlockKind::kEmbed:
+    case BlockKind::kHead: {
+      const int64_t unit = AlignedUnit(spec.vocab);
+      return {spec.vocab / unit, unit};
+    }
+  }
+  return {};
+}
+
+int IndexInGroup(const Placement& placement, int rank) {
+  const auto it = std::find(placement.ranks.begin(), placement.ranks.end(), rank);
+  return it == placement.ranks.end() ? -1 : static_cast<int>(it - placement.ranks.begin());
+}
+
+Range UnitRange(const Placement& placement, int index) {
+  const int64_t begin =
+      std::accumulate(placement.shares.begin(), placement.shares.begin() + index, int64_t{0});
+  return {begin, begin + placement.shares[index]};
+}
+
+Range QueryHeads(const ModelSpec& spec, int block, const Placement& placement, int index) {
+  return Scale(UnitRange(placement, index),
+               UnitsOf(spec, block, placement.kv_replication).elements);
+}
+
+Range KvHeads(const ModelSpec& spec, int block, const Placement& placement, int index) {
+  const AttentionSpec& attention = spec.layers[spec.blocks[block].layer].attention;
+  const int64_t queries_per_kv_head = attention.heads / attention.kv_heads;
+  const Range heads = QueryHeads(spec, block, placement, index);
+  const int64_t begin = heads.begin / queries_per_kv_head;
+  if (heads.size() == 0) return {begin, begin};
+  return {begin, (heads.end + queries_per_kv_head - 1) / queries_per_kv_head};
+}
+
+Shard ShardOf(const ModelSpec& spec, const TensorSpec& tensor, const Placement& placement,
+              int index) {
+  const int64_t rows = tensor.shape[0];
+  const int64_t columns = tensor.shape.size() > 1 ? tensor.shape[1] : 1;
+  const Shard whole = {{0, rows}, {0, columns}};
+  if (tensor.split == SplitRule::kReplicate) return whole;
+  const Range part = OutputRange(spec, tensor, placement, index);
+  if (part.size() == 0) return {};
+  return tensor.split == SplitRule::kColumn ? Shard{part, whole.columns} : Shard{whole.rows, part};
+}
+
+const WeightFormat& StoredFormat(const TensorSpec& tensor) {
+  return tensor.shape.size() == 1 ? kF32Format : *tensor.format;
+}
+
+int64_t ShardBytes(const TensorSpec& tensor, const Shard& shard) {
+  return shard.rows.size() * StoredFormat(tensor).Bytes(shard.columns.size());
+}
+
+absl::Status ValidatePlacements(const ModelSpec& spec, const std::vector<Placement>& placements,
+                                int world_size) {
+  if (placements.size() != spec.blocks.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("the plan places ", placements.size(),
+                                                   " blocks, but ", spec.name, " has ",
+                                                   spec.blocks.size()));
+  }
+  for (int block = 0; block < static_cast<int>(placements.size()); ++block) {
+    const Placement& placement = placements[block];
+    RETURN_IF_ERROR(ValidateGroup(spec, block, placement, world_size));
+    const int replication = placement.kv_replication;
+    if (spec.blocks[block].kind == BlockKind::kAttention) {
+      const AttentionSpec& attention = spec.layers[spec.blocks[block].layer].attention;
+      if (replication < 1 || attention.heads % (attention.kv_heads * replication) != 0) {
+        return BadPlacement(
+            spec, block,
+            absl::StrCat("kv_replication ", replication, " does not divide the ",
+                         attention.heads / attention.kv_heads, " query heads of a KV head"));
+      }
+      if (replication > 1 && KvHeadsPerUnit(spec, block) > 1) {
+        return BadPlacement(spec, block,
+                            "KV heads cannot be replicated: a block of the output projection's "
+                            "format spans several of them");
+      }
+    } else if (replication != 1) {
+      return BadPlacement(spec, block, "kv_replication is for attention blocks only");
+    }
+    int64_t sum = 0;
+    for (int64_t share : placement.shares) {
+      if (share < 0)
+        return BadPlacement(spec, block, absl::StrCat("share ", share, " is negative"));
+      sum += share;
+    }
+    const BlockUnits units = UnitsOf(spec, block, replication);
+    if (sum != units.count) {
+      return BadPlacement(spec, block,
+                          absl::StrCat("the shares add up to ", sum, " units, but it has ",
+                                       units.count, " of ", units.elements, " each"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tprun

@@ -1,0 +1,161 @@
+#include <cmath>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "engine/runtime/engine.h"
+
+// The part of Engine that turns regions of memory into the blocks' pointers.
+
+namespace tprun {
+
+const Region* Engine::FindRegion(RegionUse use, int layer, int sequence) const {
+  for (const Region& region : layout_.regions) {
+    if (region.use == use && region.layer == layer && region.sequence == sequence) return &region;
+  }
+  return nullptr;
+}
+
+void Engine::BindWorkspace() {
+  const auto floats = [&](RegionUse use) {
+    const Region* region = FindRegion(use, -1, -1);
+    return region == nullptr ? nullptr : static_cast<float*>(Address(*region));
+  };
+  workspace_.residual = floats(RegionUse::kResidual);
+  workspace_.normed = floats(RegionUse::kNormed);
+  workspace_.block_output = floats(RegionUse::kBlockOutput);
+  workspace_.qkv = floats(RegionUse::kQkv);
+  workspace_.attention = floats(RegionUse::kAttention);
+  workspace_.gate = floats(RegionUse::kGate);
+  workspace_.up = floats(RegionUse::kUp);
+  workspace_.logits_shard = floats(RegionUse::kLogitsShard);
+  workspace_.logits = floats(RegionUse::kLogits);
+  if (const Region* ids = FindRegion(RegionUse::kTokenIds, -1, -1)) {
+    workspace_.token_ids = static_cast<int32_t*>(Address(*ids));
+  }
+}
+
+absl::Status Engine::MakeRopeFrequencies() {
+  for (const Region& region : layout_.regions) {
+    if (region.use != RegionUse::kRopeFrequencies) continue;
+    const RopeSpec& rope = spec_.layers[region.layer].attention.rope;
+    std::vector<float> frequencies(rope.dims / 2);
+    InverseFrequencies(rope, rope.factors.empty() ? nullptr : rope.factors.data(),
+                       frequencies.data());
+    RETURN_IF_ERROR(parts_.device->CopyFromHost(Address(region), frequencies.data(), region.bytes));
+  }
+  return absl::OkStatus();
+}
+
+WeightMatrix Engine::Matrix(int block, TensorRole role) const {
+  for (const Region& region : layout_.regions) {
+    if (region.use != RegionUse::kTensor) continue;
+    const TensorSpec& tensor = spec_.tensors[region.tensor];
+    if (tensor.block != block || tensor.role != role) continue;
+    // An empty share of a row-split matrix still has all output rows, each of no columns.
+    const int64_t rows =
+        tensor.split == SplitRule::kRow ? tensor.shape[0] : region.shard.rows.size();
+    const int64_t columns =
+        tensor.split == SplitRule::kRow ? region.shard.columns.size() : tensor.shape[1];
+    return {Address(region), tensor.format, rows, columns};
+  }
+  return {};
+}
+
+const float* Engine::Vector(int block, TensorRole role) const {
+  for (const Region& region : layout_.regions) {
+    if (region.use != RegionUse::kTensor) continue;
+    const TensorSpec& tensor = spec_.tensors[region.tensor];
+    if (tensor.block == block && tensor.role == role) {
+      return static_cast<const float*>(Address(region));
+    }
+  }
+  return nullptr;
+}
+
+void Engine::BindBlocks() {
+  attention_.resize(spec_.num_layers());
+  mlp_.resize(spec_.num_layers());
+  if (IndexInGroup(placements_[spec_.embed_block()], rank_) >= 0) BindEmbedding();
+  for (int layer = 0; layer < spec_.num_layers(); ++layer) {
+    if (IndexInGroup(placements_[spec_.attention_block(layer)], rank_) >= 0) BindAttention(layer);
+    if (IndexInGroup(placements_[spec_.mlp_block(layer)], rank_) >= 0) BindMlp(layer);
+  }
+  if (IndexInGroup(placements_[spec_.head_block()], rank_) >= 0) BindHead();
+}
+
+void Engine::BindEmbedding() {
+  const int block = spec_.embed_block();
+  const Placement& placement = placements_[block];
+  embedding_.table = Matrix(block, TensorRole::kEmbedding);
+  embedding_.first_row =
+      UnitRange(placement, IndexInGroup(placement, rank_)).begin * UnitsOf(spec_, block).elements;
+  embedding_.scale = spec_.embedding_scale;
+}
+
+void Engine::BindAttention(int layer) {
+  const int block = spec_.attention_block(layer);
+  const Placement& placement = placements_[block];
+  const int index = IndexInGroup(placement, rank_);
+  const AttentionSpec& from = spec_.layers[layer].attention;
+  const Range heads = QueryHeads(spec_, block, placement, index);
+  const Range kv_heads = KvHeads(spec_, block, placement, index);
+  AttentionBlock& to = attention_[layer];
+  to.norm = spec_.layers[layer].norm;
+  to.norm_weight = Vector(block, TensorRole::kNorm);
+  to.post_norm_weight = Vector(block, TensorRole::kPostNorm);
+  to.query = Matrix(block, TensorRole::kQuery);
+  to.key = Matrix(block, TensorRole::kKey);
+  to.value = Matrix(block, TensorRole::kValue);
+  to.out = Matrix(block, TensorRole::kAttentionOut);
+  to.query_bias = Vector(block, TensorRole::kQueryBias);
+  to.key_bias = Vector(block, TensorRole::kKeyBias);
+  to.value_bias = Vector(block, TensorRole::kValueBias);
+  to.out_bias = Vector(block, TensorRole::kAttentionOutBias);
+  to.query_norm = Vector(block, TensorRole::kQueryNorm);
+  to.key_norm = Vector(block, TensorRole::kKeyNorm);
+  to.rope = from.rope;
+  to.inverse_frequencies =
+      static_cast<const float*>(Address(*FindRegion(RegionUse::kRopeFrequencies, layer, -1)));
+  to.head_dim = from.head_dim;
+  to.kv_heads = static_cast<int>(kv_heads.size());
+  to.shape = {.query_heads = static_cast<int>(heads.size()),
+              .first_query_head = static_cast<int>(heads.begin),
+              .first_kv_head = static_cast<int>(kv_heads.begin),
+              .queries_per_kv_head = from.heads / from.kv_heads,
+              .scale = from.scale,
+              .logit_softcap = from.logit_softcap,
+              .window = from.window};
+  for (int sequence = 0; sequence < options_.batch; ++sequence) {
+    to.caches.push_back({.keys = Address(*FindRegion(RegionUse::kKeys, layer, sequence)),
+                         .values = Address(*FindRegion(RegionUse::kValues, layer, sequence)),
+                         .dtype = options_.kv_type,
+                         .capacity = options_.context,
+                         .kv_heads = to.kv_heads,
+                         .head_dim = from.head_dim});
+  }
+}
+
+void Engine::BindMlp(int layer) {
+  const int block = spec_.mlp_block(layer);
+  MlpBlock& to = mlp_[layer];
+  to.norm = spec_.layers[layer].norm;
+  to.norm_weight = Vector(block, TensorRole::kNorm);
+  to.post_norm_weight = Vector(block, TensorRole::kPostNorm);
+  to.activation = spec_.layers[layer].mlp.activation;
+  to.gate = Matrix(block, TensorRole::kGate);
+  to.up = Matrix(block, TensorRole::kUp);
+  to.down = Matrix(block, TensorRole::kDown);
+}
+
+void Engine::BindHead() {
+  const int block = spec_.head_block();
+  head_.norm = spec_.final_norm;
+  head_.norm_weight = Vector(block, TensorRole::kNorm);
+  head_.weight = Matrix(block, TensorRole::kHead);
+  head_.logit_softcap = spec_.final_logit_softcap;
+  for (int64_t share : placements_[block].shares) {
+    head_.row_counts.push_back(share * UnitsOf(spec_, block).elements);
+  }
+}
+
+}  // namespace tprun

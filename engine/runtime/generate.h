@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "comm/communicator.h"
+#include "engine/runtime/engine.h"
+#include "engine/runtime/sampler.h"
+
+namespace tprun {
+
+struct GenerateOptions {
+  int64_t max_tokens = 256;
+  std::vector<int32_t> end_ids;  // end the text and are not given out
+  SamplerOptions sampler;
+};
+
+struct GenerateResult {
+  std::vector<int32_t> ids;  // new tokens, without prompt and end token
+  int64_t prompt_tokens = 0;
+  double prefill_seconds = 0;  // until the first token is known
+  double decode_seconds = 0;   // for the tokens after the first
+  int64_t decode_steps = 0;
+  bool ended = false;  // by an end token; else by max_tokens, the context or the caller
+};
+
+// Takes each new token as it is made, on rank 0; false ends the text.
+using OnToken = std::function<bool(int32_t id)>;
+
+// Continues `prompt` on sequence 0. Every rank calls it with the same engine plan; prompt, options
+// and callback count on rank 0 only, which samples and tells the others. Stops by itself at the end
+// of the context. InvalidArgument when the prompt is empty or leaves no room in the context.
+absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
+                                        absl::Span<const int32_t> prompt,
+                                        const GenerateOptions& options, const OnToken& on_token);
+
+}  // namespace tprun

@@ -1,0 +1,159 @@
+#include "engine/runtime/load_weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+#include <random>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "engine/checkpoint/tensor_reader.h"
+
+namespace tprun {
+namespace {
+
+// A large shard is read in parts of about this size, so that threads share it and progress moves.
+constexpr int64_t kPartBytes = int64_t{4} << 20;
+
+// Some rows of one region.
+struct Part {
+  const TensorSpec* tensor;
+  Shard shard;     // within the tensor
+  int64_t offset;  // in the weight allocation
+  int64_t bytes;
+};
+
+std::vector<Part> CutIntoParts(const ModelSpec& spec, const MemoryLayout& layout) {
+  std::vector<Part> parts;
+  int64_t end_of_last = 0;
+  for (const Region& region : layout.regions) {
+    // A tied head shares the embedding's region, which is then already in the list.
+    const bool shared = region.offset < end_of_last;
+    if (region.use != RegionUse::kTensor || region.bytes == 0 || shared) continue;
+    end_of_last = region.offset + region.bytes;
+    const TensorSpec& tensor = spec.tensors[region.tensor];
+    const int64_t row_bytes = region.bytes / region.shard.rows.size();
+    const int64_t rows_per_part = std::max<int64_t>(1, kPartBytes / row_bytes);
+    for (int64_t row = 0; row < region.shard.rows.size(); row += rows_per_part) {
+      const int64_t rows = std::min(rows_per_part, region.shard.rows.size() - row);
+      const int64_t begin = region.shard.rows.begin + row;
+      parts.push_back({&tensor,
+                       {{begin, begin + rows}, region.shard.columns},
+                       region.offset + row * row_bytes,
+                       rows * row_bytes});
+    }
+  }
+  return parts;
+}
+
+class Filler {
+ public:
+  virtual ~Filler() = default;
+  // Writes the part in its stored format to host memory `out`.
+  virtual absl::Status Fill(const Part& part, void* out) const = 0;
+};
+
+class CheckpointFiller : public Filler {
+ public:
+  explicit CheckpointFiller(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  absl::Status Fill(const Part& part, void* out) const override {
+    const CheckpointTensor* source = checkpoint_.Find(part.tensor->name);
+    if (source == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor \"", part.tensor->name, "\" is missing from the checkpoint"));
+    }
+    const WeightFormat& stored = StoredFormat(*part.tensor);
+    if (source->format == &stored) return Read(part, *source, out);
+    // A vector of another type: decoded to f32 on the way.
+    std::vector<char> raw(source->format->Bytes(part.shard.rows.size()));
+    RETURN_IF_ERROR(Read(part, *source, raw.data()));
+    source->format->dequantize(raw.data(), static_cast<float*>(out), part.shard.rows.size());
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status Read(const Part& part, const CheckpointTensor& source, void* out) const {
+    const int64_t first = part.tensor->first_row;
+    return ReadTensorSlice(checkpoint_, source, first + part.shard.rows.begin,
+                           first + part.shard.rows.end, part.shard.columns.begin,
+                           part.shard.columns.end, out);
+  }
+
+  const Checkpoint& checkpoint_;
+};
+
+// Random weights for benchmarks: norms near one, matrices with a variance that keeps the size of
+// activations. One row of noise, repeated from a different place for each row.
+class RandomFiller : public Filler {
+ public:
+  absl::Status Fill(const Part& part, void* out) const override {
+    const TensorSpec& tensor = *part.tensor;
+    if (tensor.shape.size() == 1) {
+      std::fill_n(static_cast<float*>(out), part.shard.rows.size(), IsNorm(tensor) ? 1.0f : 0.0f);
+      return absl::OkStatus();
+    }
+    const WeightFormat& format = *tensor.format;
+    const int64_t columns = part.shard.columns.size();
+    constexpr int64_t kRows = 61;  // distinct rows
+    std::vector<float> noise(kRows * columns);
+    std::minstd_rand random(static_cast<uint32_t>(std::hash<std::string>()(tensor.name)));
+    std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(tensor.shape[1])));
+    for (float& value : noise) value = normal(random);
+    const int64_t row_bytes = format.Bytes(columns);
+    std::vector<char> blocks(kRows * row_bytes);
+    format.quantize(noise.data(), blocks.data(), kRows * columns);
+    for (int64_t row = 0; row < part.shard.rows.size(); ++row) {
+      std::memcpy(static_cast<char*>(out) + row * row_bytes,
+                  blocks.data() + (part.shard.rows.begin + row) % kRows * row_bytes, row_bytes);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  static bool IsNorm(const TensorSpec& tensor) {
+    return tensor.role == TensorRole::kNorm || tensor.role == TensorRole::kPostNorm ||
+           tensor.role == TensorRole::kQueryNorm || tensor.role == TensorRole::kKeyNorm;
+  }
+};
+
+absl::Status FillOnDevice(const Filler& filler, const Part& part, char* base, Device& device) {
+  if (device.host_accessible()) return filler.Fill(part, base + part.offset);
+  std::vector<char> staging(part.bytes);
+  RETURN_IF_ERROR(filler.Fill(part, staging.data()));
+  return device.CopyFromHost(base + part.offset, staging.data(), part.bytes);
+}
+
+}  // namespace
+
+absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
+                        const MemoryLayout& layout, char* base, Device& device, ThreadPool& pool,
+                        const LoadProgress& progress) {
+  const std::vector<Part> parts = CutIntoParts(spec, layout);
+  std::unique_ptr<Filler> filler;
+  if (checkpoint.kind() == CheckpointKind::kConfigOnly) {
+    filler = std::make_unique<RandomFiller>();
+  } else {
+    filler = std::make_unique<CheckpointFiller>(checkpoint);
+  }
+  int64_t total = 0;
+  for (const Part& part : parts) total += part.bytes;
+  std::mutex mutex;  // guards first_error, done and the callback
+  absl::Status first_error;
+  int64_t done = 0;
+  pool.ParallelFor(parts.size(), 1, [&](int64_t begin, int64_t end, int /*worker*/) {
+    for (int64_t i = begin; i < end; ++i) {
+      const absl::Status status = FillOnDevice(*filler, parts[i], base, device);
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (first_error.ok()) first_error = status;
+      if (!first_error.ok()) return;
+      done += parts[i].bytes;
+      if (progress) progress(done, total);
+    }
+  });
+  return first_error;
+}
+
+}  // namespace tprun

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "engine/model/model_spec.h"
+#include "engine/model/placement.h"
+
+namespace tprun {
+
+// What a run asks of an engine beside the model and its placement.
+struct EngineOptions {
+  int64_t context = 0;  // positions per sequence, at least 1
+  int batch = 1;        // sequences with a KV cache of their own
+  DType kv_type = DType::kF16;
+  int64_t prefill_chunk = 512;  // tokens of a prompt that go through the model at once
+};
+
+enum class RegionKind { kWeights, kKvCache, kWorkspace };
+
+// What a region holds.
+enum class RegionUse {
+  kTensor,  // a shard of ModelSpec::tensors[tensor]
+  kKeys,    // of `layer` and `sequence`: [kv_heads, context, head_dim]
+  kValues,
+  kResidual,     // [chunk, dim]
+  kNormed,       // [chunk, dim]
+  kBlockOutput,  // [chunk, dim]: partial sums, then the sum
+  kQkv,          // [chunk, (query_heads + 2 kv_heads) * head_dim], the widest of the rank's layers
+  kAttention,    // [chunk, query_heads * head_dim]
+  kGate,         // [chunk, ffn columns]
+  kUp,           // [chunk, ffn columns]
+  kLogitsShard,  // [vocabulary rows]
+  kLogits,       // [vocab]
+  kTokenIds,     // int32 [chunk]
+  kRopeFrequencies,  // of `layer`: [rope.dims / 2]
+};
+
+struct Region {
+  RegionKind kind = RegionKind::kWeights;
+  RegionUse use = RegionUse::kTensor;
+  int tensor = -1;
+  int layer = -1;
+  int sequence = -1;
+  Shard shard;         // kTensor
+  int64_t bytes = 0;   // in use
+  int64_t offset = 0;  // in the allocation of its kind, a multiple of kRegionAlignment
+};
+
+inline constexpr int64_t kRegionAlignment = 64;
+
+// Everything that one rank allocates on its device: one allocation per kind, cut into regions.
+struct MemoryLayout {
+  std::vector<Region> regions;
+  int64_t weight_bytes = 0;  // sizes of the three allocations
+  int64_t kv_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t total_bytes() const { return weight_bytes + kv_bytes + workspace_bytes; }
+};
+
+// The layout of `rank`. The planner asks it for bytes, the engine allocates by it, so what a plan
+// says is what is used. Formats of all tensors must be set, placements valid. A tied head whose
+// shard equals the embedding's on this rank shares its region.
+MemoryLayout LayOutMemory(const ModelSpec& spec, const std::vector<Placement>& placements, int rank,
+                          const EngineOptions& options);
+
+// Bytes of weights that group member `index` reads for one token of `block`: all its matrices and
+// vectors, but of the embedding only one row.
+int64_t BlockBytesPerToken(const ModelSpec& spec, int block, const Placement& placement,
+                           int index);
+
+}  // namespace tprun

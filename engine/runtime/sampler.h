@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace tprun {
+
+// How the next token is drawn. Filters apply in this order: repetition penalty, temperature, top-k,
+// top-p, min-p.
+struct SamplerOptions {
+  float temperature = 0;  // 0: greedy, the most likely token (the lowest id among equals)
+  int top_k = 0;          // keep the k most likely; 0: all
+  float top_p = 1;        // keep the most likely up to this probability together (arXiv 1904.09751)
+  float min_p = 0;        // keep those at least this likely relative to the best (arXiv 2407.01082)
+  // Divides positive and multiplies negative logits of tokens seen (arXiv 1909.05858); 1: none.
+  float repetition_penalty = 1;
+  uint64_t seed = 0;
+};
+
+// InvalidArgument names the option, what is allowed and what was given.
+absl::Status ValidateSampler(const SamplerOptions& options);
+
+// Draws tokens; the same seed and logits give the same tokens.
+class Sampler {
+ public:
+  explicit Sampler(const SamplerOptions& options) : options_(options), random_(options.seed) {}
+
+  // `history`: the tokens so far, prompt included. Infinite or NaN logits are never drawn, unless
+  // there is nothing else: then Internal.
+  absl::StatusOr<int32_t> Sample(absl::Span<const float> logits, absl::Span<const int32_t> history);
+
+ private:
+  struct Candidate {
+    int32_t id;
+    float logit;
+    double probability;
+  };
+  std::vector<Candidate> Candidates(absl::Span<const float> logits,
+                                    absl::Span<const int32_t> history) const;
+  void KeepMostLikely(std::vector<Candidate>& candidates) const;
+
+  SamplerOptions options_;
+  std::mt19937_64 random_;
+};
+
+}  // namespace tprun

@@ -1,0 +1,46 @@
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "comm/mpi_communicator.h"
+#include "launcher/commands.h"
+#include "launcher/exit_code.h"
+
+namespace {
+
+constexpr char kAbout[] =
+    "tprun runs a language model over whatever devices there are: it sees the machine, plans\n"
+    "which rank holds which part of the model, and generates text.\n";
+
+constexpr char kFooter[] =
+    "\nExit codes: 0 done, 1 failed while running, 2 bad arguments or bad input file,\n"
+    "3 the plan does not fit, 4 a rank was lost.\n"
+    "`tprun COMMAND --help` tells the options of a command.";
+
+int Main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe shows as a failed write
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  CLI::App app(kAbout, "tprun");
+  app.footer(kFooter);
+  app.set_version_flag("--version",
+                       absl::StrCat("tprun " TPRUN_VERSION ", MPI: ", tprun::MpiVersion()));
+  app.require_subcommand(1);
+  const std::vector<tprun::Command> commands = {
+      tprun::MakeTopoCommand(app), tprun::MakePlanCommand(app),
+      tprun::MakeRunCommand(app, arguments), tprun::MakeBenchCommand(app, arguments)};
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? tprun::kExitOk : tprun::kExitBadInput;
+  }
+  for (const tprun::Command& command : commands) {
+    if (command.app->parsed()) return command.run();
+  }
+  return tprun::kExitBadInput;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return Main(argc, argv); }

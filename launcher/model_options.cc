@@ -1,0 +1,66 @@
+#include "launcher/model_options.h"
+
+namespace tprun {
+
+void AddPlanOptions(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("MODEL", options.model,
+                  "A Hugging Face folder, a .gguf file, or a bare config.json")
+      ->required();
+  command
+      .add_option("--devices", options.devices,
+                  "One rank on each of these, in order: cpu, cuda:0, ...; one device may come "
+                  "several times (cpu,cpu)")
+      ->delimiter(',');
+  command.add_option("--topology", options.topology,
+                     "Plan for the machine in this file instead of this one");
+  command.add_option("--context", options.context,
+                     "Positions per sequence [the model's, at most 4096]");
+  command.add_option("--batch", options.batch, "Sequences at once")->capture_default_str();
+  command.add_option("--kv_type", options.kv_type, "Type of the KV cache: f32, f16, bf16")
+      ->capture_default_str();
+  command.add_option("--weights", options.weights,
+                     "Type of the weights for a bare config.json: f32, f16, bf16, q8_0, q4_0 [the "
+                     "config's]");
+  command
+      .add_option("--objective", options.objective,
+                  "latency, throughput (both: shares by memory bandwidth) or context (shares by "
+                  "free memory)")
+      ->capture_default_str();
+  command
+      .add_option("--split", options.split,
+                  "tensor: every block over all ranks; layer: each layer on one rank")
+      ->capture_default_str();
+  command.add_option("--shares", options.shares,
+                     "Proportions of the ranks, as 5:2:1 [the planner's choice]");
+  command
+      .add_option("--prefill_chunk", options.prefill_chunk,
+                  "Tokens of a prompt that go through the model at once")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+}
+
+void AddRunOptions(CLI::App& command, ModelOptions& options) {
+  command.add_option("--plan", options.plan,
+                     "Carry out this plan.json (of `tprun plan --format=json`)");
+  command
+      .add_option("--backend", options.backend,
+                  "How several ranks run: mpi (processes; starts mpirun itself), local (threads), "
+                  "auto (mpi where there is one)")
+      ->check(CLI::IsMember({"auto", "mpi", "local"}))
+      ->capture_default_str();
+  command.add_option("--threads", options.threads, "Threads per rank [cores / ranks of the host]")
+      ->check(CLI::Range(0, 4096));
+  command
+      .add_option("--kernels", options.kernels,
+                  "cpu (vectorised) or reference (plain loops, one thread, for comparison)")
+      ->check(CLI::IsMember({"cpu", "reference"}))
+      ->capture_default_str();
+  command
+      .add_option("--timeout", options.timeout_s,
+                  "Seconds that a rank waits for another before the job ends")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
+}
+
+}  // namespace tprun

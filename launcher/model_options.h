@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+
+namespace tprun {
+
+// What every command that takes a MODEL has in common, as the user gave it; empty or 0: not given.
+struct ModelOptions {
+  std::string model;
+  std::string topology;
+  std::vector<std::string> devices;
+  int64_t context = 0;
+  int batch = 1;
+  std::string kv_type = "f16";
+  std::string weights;
+  std::string objective = "latency";
+  std::string split = "tensor";
+  std::string shares;
+  int64_t prefill_chunk = 512;
+  // Not of `plan`:
+  std::string plan;
+  std::string backend = "auto";
+  std::string kernels = "cpu";
+  int threads = 0;
+  int timeout_s = 300;
+};
+
+// The options that choose a plan.
+void AddPlanOptions(CLI::App& command, ModelOptions& options);
+// The options that run one: --plan, --backend, --threads, ...
+void AddRunOptions(CLI::App& command, ModelOptions& options);
+
+}  // namespace tprun

@@ -1,0 +1,152 @@
+#include "launcher/prepare.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "engine/arch/read_model_spec.h"
+#include "partition/planner.h"
+#include "topology/topology.h"
+
+namespace tprun {
+namespace {
+
+constexpr int64_t kDefaultContext = 4096;
+
+absl::StatusOr<std::vector<double>> ParseShares(const std::string& text) {
+  std::vector<double> shares;
+  if (text.empty()) return shares;
+  for (absl::string_view part : absl::StrSplit(text, absl::ByAnyChar(":,"))) {
+    double value = 0;
+    if (!absl::SimpleAtod(part, &value)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--shares: wanted numbers such as 5:2:1, found \"", text, "\""));
+    }
+    shares.push_back(value);
+  }
+  return shares;
+}
+
+absl::StatusOr<SplitMode> ParseSplit(const std::string& text) {
+  if (text == "tensor") return SplitMode::kTensor;
+  if (text == "layer") return SplitMode::kLayer;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--split: wanted tensor or layer, found \"", text, "\""));
+}
+
+absl::StatusOr<PreparedModel> OpenModel(const ModelOptions& options) {
+  PreparedModel model;
+  const WeightFormat* assumed = nullptr;
+  if (!options.weights.empty()) {
+    absl::StatusOr<const WeightFormat*> format = ParseWeightFormat(options.weights);
+    if (!format.ok()) return Annotate(format.status(), "--weights");
+    assumed = *format;
+  }
+  ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::Open(options.model));
+  ASSIGN_OR_RETURN(model.spec, ReadModelSpec(*model.checkpoint, assumed));
+  return model;
+}
+
+absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
+                                                const ModelSpec& spec) {
+  EngineOptions result;
+  result.context =
+      options.context != 0 ? options.context : std::min(spec.context_length, kDefaultContext);
+  result.batch = options.batch;
+  result.prefill_chunk = options.prefill_chunk;
+  absl::StatusOr<DType> kv_type = ParseDType(options.kv_type);
+  if (!kv_type.ok()) return Annotate(kv_type.status(), "--kv_type");
+  result.kv_type = *kv_type;
+  return result;
+}
+
+absl::Status CheckOnlyPlan(const ModelOptions& options) {
+  const ModelOptions none;
+  const std::pair<bool, absl::string_view> given[] = {
+      {!options.devices.empty(), "--devices"},
+      {!options.topology.empty(), "--topology"},
+      {options.context != none.context, "--context"},
+      {options.batch != none.batch, "--batch"},
+      {options.kv_type != none.kv_type, "--kv_type"},
+      {!options.shares.empty(), "--shares"},
+      {options.split != none.split, "--split"},
+      {options.objective != none.objective, "--objective"}};
+  for (const auto& [is_given, name] : given) {
+    if (!is_given) continue;
+    return absl::InvalidArgumentError(absl::StrCat("the plan of --plan already says what ", name,
+                                                   " would: leave one of them out"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Topology> TopologyFor(const ModelOptions& options) {
+  if (options.topology.empty()) return DetectTopology();
+  return ReadTopologyFile(options.topology);
+}
+
+std::vector<std::string> AllDevices(const Topology& topology) {
+  std::vector<std::string> gpus;
+  std::vector<std::string> cpus;
+  for (const DeviceInfo& device : topology.devices) {
+    std::string id = device.id;
+    if (topology.hosts.size() > 1) id = absl::StrCat(topology.hosts[device.host].name, "/", id);
+    (device.kind == DeviceKind::kGpu ? gpus : cpus).push_back(std::move(id));
+  }
+  return gpus.empty() ? cpus : gpus;
+}
+
+absl::StatusOr<PreparedModel> PrepareForPlan(const ModelOptions& options,
+                                             const std::string& plan_json) {
+  ASSIGN_OR_RETURN(PreparedModel model, OpenModel(options));
+  ASSIGN_OR_RETURN(model.plan, PlanFromJson(plan_json, model.spec));
+  return model;
+}
+
+absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
+                                           const std::vector<std::string>& default_devices) {
+  if (!options.plan.empty()) {
+    RETURN_IF_ERROR(CheckOnlyPlan(options));
+    ASSIGN_OR_RETURN(const std::string json, ReadFile(options.plan));
+    absl::StatusOr<PreparedModel> model = PrepareForPlan(options, json);
+    if (!model.ok()) return Annotate(model.status(), options.plan);
+    return model;
+  }
+  ASSIGN_OR_RETURN(PreparedModel model, OpenModel(options));
+  ASSIGN_OR_RETURN(const Topology topology, TopologyFor(options));
+  PlanRequest request;
+  request.spec = &model.spec;
+  request.topology = &topology;
+  request.devices = !options.devices.empty()  ? options.devices
+                    : default_devices.empty() ? AllDevices(topology)
+                                              : default_devices;
+  ASSIGN_OR_RETURN(request.options, ReadEngineOptions(options, model.spec));
+  ASSIGN_OR_RETURN(request.objective, ParseObjective(options.objective));
+  ASSIGN_OR_RETURN(request.split, ParseSplit(options.split));
+  ASSIGN_OR_RETURN(request.shares, ParseShares(options.shares));
+  ASSIGN_OR_RETURN(model.plan, MakeProportionalPlanner()->MakePlan(request));
+  return model;
+}
+
+absl::Status CheckFits(const Plan& plan) {
+  if (plan.fits()) return absl::OkStatus();
+  int worst = 0;
+  for (int rank = 1; rank < plan.world_size(); ++rank) {
+    if (plan.ranks[rank].short_bytes() > plan.ranks[worst].short_bytes()) worst = rank;
+  }
+  const RankPlan& rank = plan.ranks[worst];
+  std::string message = absl::StrCat(plan.model_name, " does not fit: rank ", worst, " needs ",
+                                     FormatBytes(rank.total_bytes()), " on ", rank.device,
+                                     ", which has ", FormatBytes(rank.available_bytes),
+                                     " for it (short by ", FormatBytes(rank.short_bytes()), ")");
+  if (!plan.remedies.empty()) absl::StrAppend(&message, "; try ", plan.remedies[0]);
+  return absl::ResourceExhaustedError(message);
+}
+
+}  // namespace tprun

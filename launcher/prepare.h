@@ -1,0 +1,43 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/model/model_spec.h"
+#include "launcher/model_options.h"
+#include "partition/plan.h"
+#include "topology/topology.h"
+
+namespace tprun {
+
+// A model with its plan, before any rank has memory for it.
+struct PreparedModel {
+  std::unique_ptr<Checkpoint> checkpoint;
+  ModelSpec spec;
+  Plan plan;
+};
+
+// This machine, or the file that --topology names.
+absl::StatusOr<Topology> TopologyFor(const ModelOptions& options);
+
+// Opens the model and makes its plan, or reads it from --plan (then options that choose a plan are
+// InvalidArgument). `default_devices` stands for --devices if not given. A plan that does not fit
+// is returned as it is.
+absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
+                                           const std::vector<std::string>& default_devices);
+
+// Opens the model for a plan that is already made.
+absl::StatusOr<PreparedModel> PrepareForPlan(const ModelOptions& options,
+                                             const std::string& plan_json);
+
+// The devices that `tprun plan` takes when none are named: all GPUs, or the CPU of every host.
+std::vector<std::string> AllDevices(const Topology& topology);
+
+// ResourceExhausted when the plan does not fit: the rank and device that is short by most, the
+// bytes and the first remedy.
+absl::Status CheckFits(const Plan& plan);
+
+}  // namespace tprun

@@ -1,0 +1,118 @@
+#include "launcher/ranks.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "comm/local_communicator.h"
+#include "comm/mpi_communicator.h"
+#include "launcher/exit_code.h"
+#include "launcher/spawn.h"
+#include "launcher/supervise.h"
+#include "launcher/terminal.h"
+
+namespace tprun {
+namespace {
+
+// CPU ranks are what this version runs; a GPU asked for by name is refused by OpenDevice.
+std::vector<std::string> CpuRanks(int count) { return std::vector<std::string>(count, "cpu"); }
+
+// One rank per NUMA node of this host.
+int DefaultRanks() {
+  const absl::StatusOr<Topology> topology = DetectTopology();
+  if (!topology.ok() || topology->hosts.empty()) return 1;
+  return std::max<int>(1, topology->hosts[0].numa_nodes.size());
+}
+
+absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
+                                             const RanksCommand& command, int default_ranks) {
+  absl::StatusOr<PreparedModel> model = absl::InternalError("not prepared");
+  if (const std::string path = PlanFromLauncher(); !path.empty()) {
+    ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
+    model = PrepareForPlan(options, json);
+  } else {
+    model = PrepareModel(options, CpuRanks(default_ranks));
+  }
+  if (!model.ok()) return model;
+  RETURN_IF_ERROR(CheckFits(model->plan));
+  if (command.check) RETURN_IF_ERROR(command.check(*model));
+  return model;
+}
+
+absl::Status RunRank(const ModelOptions& options, const RanksCommand& command,
+                     const RankPlace& place, absl::StatusOr<PreparedModel> model) {
+  ASSIGN_OR_RETURN(const auto session, RankSession::Start(options, place, std::move(model)));
+  return command.run(*session);
+}
+
+// This process is one rank of a job.
+int RunAsMpiRank(const ModelOptions& options, const RanksCommand& command) {
+  auto session = MpiSession::Start(absl::Seconds(options.timeout_s));
+  if (!session.ok()) return ReportStatus(session.status());
+  Communicator& world = (*session)->world();
+  const RankPlace place = {&world, (*session)->local_size()};
+  absl::StatusOr<PreparedModel> model = PreparedModel();
+  if (world.rank() == 0) model = PrepareChecked(options, command, world.size());
+  const absl::Status status = RunRank(options, command, place, std::move(model));
+  // An error that all ranks share is told once; one of this rank alone is told by it, since the
+  // others learn of it by being ended.
+  const int exit_code = ExitCodeOf(status);
+  SetRankExitCode(exit_code);
+  const bool own = exit_code == kExitFailed || exit_code == kExitRankLost;
+  if (world.rank() == 0) {
+    ReportStatus(status);
+  } else if (own) {
+    ReportStatus(Annotate(status, absl::StrCat("rank ", world.rank())));
+  }
+  if (own) world.Abort(std::string(status.message()));
+  return exit_code;
+}
+
+int RunAsThreads(const ModelOptions& options, const RanksCommand& command, PreparedModel model) {
+  const int ranks = model.plan.world_size();
+  const absl::Duration timeout = absl::Seconds(options.timeout_s);
+  absl::Status of_first_rank;  // has the errors that all ranks share, without a rank's name
+  const absl::Status status = RunLocalRanks(ranks, timeout, [&](Communicator& world) {
+    if (world.rank() > 0) {
+      return RunRank(options, command, {&world, ranks}, PreparedModel());
+    }
+    of_first_rank = RunRank(options, command, {&world, ranks}, std::move(model));
+    return of_first_rank;
+  });
+  const bool shared =
+      ExitCodeOf(of_first_rank) == ExitCodeOf(status) && ExitCodeOf(status) != kExitRankLost;
+  return ReportStatus(shared ? of_first_rank : status);
+}
+
+// With which back end: "mpi" if asked for, or possible; else "local".
+absl::StatusOr<std::string> ChooseBackend(const ModelOptions& options, int ranks) {
+  if (options.backend == "local") return "local";
+  const bool possible = !FindMpirun().empty();
+  if (options.backend == "mpi" && !possible) {
+    return absl::UnimplementedError(
+        MpiBuilt() ? "--backend=mpi: mpirun is not in the PATH"
+                   : "--backend=mpi: this tprun was built without MPI; use --backend=local");
+  }
+  return possible && (ranks > 1 || options.backend == "mpi") ? "mpi" : "local";
+}
+
+}  // namespace
+
+int RunOnRanks(const ModelOptions& options, const RanksCommand& command) {
+  if (MpiBuilt() && StartedByMpi()) {
+    return Supervise([&] { return RunAsMpiRank(options, command); });
+  }
+  const int default_ranks = options.devices.empty() && options.plan.empty() ? DefaultRanks() : 1;
+  absl::StatusOr<PreparedModel> model = PrepareChecked(options, command, default_ranks);
+  if (!model.ok()) return ReportStatus(model.status());
+  const int ranks = model->plan.world_size();
+  const absl::StatusOr<std::string> backend = ChooseBackend(options, ranks);
+  if (!backend.ok()) return ReportStatus(backend.status());
+  if (*backend == "local") return RunAsThreads(options, command, *std::move(model));
+  const absl::StatusOr<int> exit_code =
+      SpawnRanks(ranks, command.arguments, PlanToJson(model->plan, model->spec));
+  return exit_code.ok() ? *exit_code : ReportStatus(exit_code.status());
+}
+
+}  // namespace tprun

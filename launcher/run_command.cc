@@ -1,0 +1,211 @@
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "engine/runtime/generate.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "launcher/commands.h"
+#include "launcher/model_options.h"
+#include "launcher/ranks.h"
+#include "launcher/report.h"
+#include "launcher/terminal.h"
+
+namespace tprun {
+namespace {
+
+struct RunOptions {
+  ModelOptions model;
+  std::string prompt;
+  int64_t max_tokens = 256;
+  SamplerOptions sampler;
+  std::string format = "text";
+  bool no_echo = false;
+  bool ignore_eos = false;
+  bool quiet = false;
+};
+
+// The prompt as rank 0 or the starting process sees it.
+struct EncodedPrompt {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<int32_t> ids;
+};
+
+absl::StatusOr<EncodedPrompt> EncodePrompt(const RunOptions& options, const PreparedModel& model) {
+  EncodedPrompt result;
+  ASSIGN_OR_RETURN(result.tokenizer, LoadTokenizer(*model.checkpoint));
+  if (result.tokenizer->vocab_size() > model.spec.vocab) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the tokenizer has ", result.tokenizer->vocab_size(), " tokens, but the model only ",
+        model.spec.vocab, ": they do not belong together"));
+  }
+  ASSIGN_OR_RETURN(result.ids, result.tokenizer->Encode(options.prompt, EncodeOptions()));
+  if (result.ids.empty()) {
+    return absl::InvalidArgumentError(
+        "the prompt is empty and this model has no token to begin a text with: give --prompt");
+  }
+  const int64_t context = model.plan.options.context;
+  if (static_cast<int64_t>(result.ids.size()) >= context) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the prompt has ", result.ids.size(), " tokens, but the context of ", context,
+                     " leaves room for at most ", context - 1,
+                     "; shorten the prompt or give a larger --context (the model's is ",
+                     model.spec.context_length, ")"));
+  }
+  return result;
+}
+
+absl::Status CheckRun(const RunOptions& options, const PreparedModel& model) {
+  RETURN_IF_ERROR(ValidateSampler(options.sampler));
+  if (options.max_tokens < 0) {
+    return absl::InvalidArgumentError("--max_tokens: wanted at least 0");
+  }
+  if (model.checkpoint->kind() == CheckpointKind::kConfigOnly) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(model.checkpoint->path(),
+                     " has no weights to generate text with (plan and bench work without)"));
+  }
+  return EncodePrompt(options, model).status();
+}
+
+std::string RunJson(const GenerateResult& result, const EncodedPrompt& prompt,
+                    const std::string& text) {
+  const Json json = {{"prompt_ids", prompt.ids},
+                     {"new_ids", result.ids},
+                     {"text", text},
+                     {"ended", result.ended},
+                     {"prefill_seconds", result.prefill_seconds},
+                     {"decode_seconds", result.decode_seconds},
+                     {"decode_steps", result.decode_steps}};
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string Rate(int64_t count, double seconds) {
+  return seconds > 0 ? absl::StrFormat("%.1f tokens/s", static_cast<double>(count) / seconds) : "-";
+}
+
+// Rank 0: writes the text as it is made.
+class TextStream {
+ public:
+  TextStream(const RunOptions& options, const EncodedPrompt& prompt)
+      : live_(options.format == "text"),
+        decoder_(*prompt.tokenizer, /*after_prompt=*/!options.prompt.empty()) {
+    if (!options.no_echo) Write(options.prompt);
+  }
+  bool Push(int32_t id) { return Write(decoder_.Push(id)); }
+  const std::string& Finish() {
+    Write(decoder_.Finish());
+    if (live_) WriteStdout("\n");
+    return text_;
+  }
+
+ private:
+  bool Write(const std::string& part) {
+    text_ += part;
+    return !live_ || part.empty() || WriteStdout(part);
+  }
+
+  bool live_;
+  StreamDecoder decoder_;
+  std::string text_;
+};
+
+absl::Status RunModel(const RunOptions& options, RankSession& session) {
+  const bool first = session.first_rank();
+  if (!options.quiet) RETURN_IF_ERROR(ReportMemory(session));
+  EncodedPrompt prompt;
+  if (first) {
+    ASSIGN_OR_RETURN(prompt, EncodePrompt(options, session.model()));
+  }
+  GenerateOptions generate;
+  generate.max_tokens = options.max_tokens;
+  generate.sampler = options.sampler;
+  if (first && !options.ignore_eos) {
+    const auto ends = prompt.tokenizer->end_ids();
+    generate.end_ids.assign(ends.begin(), ends.end());
+  }
+  std::unique_ptr<TextStream> stream;
+  if (first) stream = std::make_unique<TextStream>(options, prompt);
+  ASSIGN_OR_RETURN(const GenerateResult result,
+                   Generate(session.engine(), session.world(), prompt.ids, generate,
+                            [&](int32_t id) { return stream->Push(id); }));
+  if (!first) return absl::OkStatus();
+  const std::string text = stream->Finish();
+  if (options.format == "json") WriteStdout(RunJson(result, prompt, text));
+  if (!options.quiet) {
+    WriteLog(absl::StrCat(
+        "loaded in ", FormatDuration(session.load_seconds()), "; prompt ", result.prompt_tokens,
+        " tokens, ", Rate(result.prompt_tokens, result.prefill_seconds), "; generated ",
+        result.ids.size(), " tokens, ", Rate(result.decode_steps, result.decode_seconds),
+        result.ended ? "" : " (stopped at the limit)"));
+  }
+  return absl::OkStatus();
+}
+
+void AddSamplerOptions(CLI::App& command, SamplerOptions& sampler) {
+  command
+      .add_option("--temperature", sampler.temperature,
+                  "0: always the most likely token; higher: more varied")
+      ->capture_default_str();
+  command.add_option("--top_k", sampler.top_k, "Keep the k most likely tokens; 0: all")
+      ->capture_default_str();
+  command
+      .add_option("--top_p", sampler.top_p,
+                  "Keep the most likely tokens up to this probability together")
+      ->capture_default_str();
+  command
+      .add_option("--min_p", sampler.min_p,
+                  "Keep tokens at least this likely relative to the most likely one")
+      ->capture_default_str();
+  command
+      .add_option("--repetition_penalty", sampler.repetition_penalty,
+                  "Above 1: tokens seen become less likely")
+      ->capture_default_str();
+  command.add_option("--seed", sampler.seed, "The same seed draws the same text")
+      ->capture_default_str();
+}
+
+int RunRunCommand(RunOptions& options, std::vector<std::string> arguments) {
+  if (options.prompt == "-") {
+    options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+    // The ranks have no standard input: they get the text as an argument. The last one counts.
+    arguments.push_back(absl::StrCat("--prompt=", options.prompt));
+  }
+  RanksCommand command;
+  command.arguments = std::move(arguments);
+  command.check = [&](const PreparedModel& model) { return CheckRun(options, model); };
+  command.run = [&](RankSession& session) { return RunModel(options, session); };
+  return RunOnRanks(options.model, command);
+}
+
+}  // namespace
+
+Command MakeRunCommand(CLI::App& app, const std::vector<std::string>& arguments) {
+  CLI::App* command = app.add_subcommand("run", "Generate text; starts its ranks by itself");
+  auto options = std::make_shared<RunOptions>();
+  command
+      ->add_option("--prompt", options->prompt,
+                   "The text to go on with; - reads it from standard input [an empty text]")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  command->add_option("--max_tokens", options->max_tokens, "New tokens at most")
+      ->capture_default_str();
+  AddSamplerOptions(*command, options->sampler);
+  command
+      ->add_option("--format", options->format,
+                   "text as it is made, or json: token ids, text and timings at the end")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  command->add_flag("--no_echo", options->no_echo,
+                    "Do not print the prompt before its continuation");
+  command->add_flag("--ignore_eos", options->ignore_eos, "Go on after an end-of-text token");
+  command->add_flag("--quiet", options->quiet, "Nothing on standard error but errors");
+  AddPlanOptions(*command, options->model);
+  AddRunOptions(*command, options->model);
+  return {command, [options, arguments] { return RunRunCommand(*options, arguments); }};
+}
+
+}  // namespace tprun

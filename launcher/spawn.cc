@@ -1,0 +1,201 @@
+#include "launcher/spawn.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "comm/mpi_communicator.h"
+#include "launcher/exit_code.h"
+#include "launcher/terminal.h"
+
+namespace tprun {
+namespace {
+
+constexpr char kPlanVariable[] = "TPRUN_PLAN_FILE";
+constexpr char kExitCodeVariable[] = "TPRUN_EXIT_CODE_FILE";
+
+// The child whose group gets the signals that this process gets; set while SpawnRanks waits.
+volatile sig_atomic_t job_group = 0;
+volatile sig_atomic_t interrupted_by = 0;
+
+void ForwardSignal(int signal) {
+  interrupted_by = signal;
+  if (job_group > 0) kill(-job_group, signal == SIGHUP ? SIGTERM : signal);
+}
+
+// Signals go to the job while this lives.
+class SignalForwarding {
+ public:
+  SignalForwarding() {
+    struct sigaction action = {};
+    action.sa_handler = ForwardSignal;
+    for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &action, &before_[i]);
+  }
+  ~SignalForwarding() {
+    for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &before_[i], nullptr);
+    job_group = 0;
+  }
+
+ private:
+  static constexpr int kSignals[3] = {SIGINT, SIGTERM, SIGHUP};
+  struct sigaction before_[3];
+};
+
+// A folder of its own for the files that launcher and ranks share; removed with the object.
+class JobDirectory {
+ public:
+  static absl::StatusOr<std::unique_ptr<JobDirectory>> Make() {
+    const char* base = std::getenv("TMPDIR");
+    std::string pattern = JoinPath(base == nullptr ? "/tmp" : base, "tprun-XXXXXX");
+    if (mkdtemp(pattern.data()) == nullptr) {
+      return absl::InternalError(absl::StrCat("cannot make a folder like ", pattern, ": ",
+                                              std::strerror(errno), "; set TMPDIR"));
+    }
+    return std::unique_ptr<JobDirectory>(new JobDirectory(pattern));
+  }
+  ~JobDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  std::string File(absl::string_view name) const { return JoinPath(path_, name); }
+
+ private:
+  explicit JobDirectory(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+std::string FindInPath(absl::string_view program) {
+  const char* path = std::getenv("PATH");
+  if (path == nullptr) return "";
+  for (absl::string_view directory : absl::StrSplit(path, ':', absl::SkipEmpty())) {
+    const std::string candidate = JoinPath(directory, program);
+    if (access(candidate.c_str(), X_OK) == 0) return candidate;
+  }
+  return "";
+}
+
+std::vector<std::string> MpirunArguments(const std::string& mpirun, int ranks) {
+  std::vector<std::string> arguments = {mpirun, "-n", absl::StrCat(ranks)};
+  if (absl::StrContains(MpiVersion(), "Open MPI")) {
+    // Threads are placed by the ranks themselves; mpirun's own account of a failed rank adds
+    // nothing to ours.
+    for (const char* flag : {"--oversubscribe", "--bind-to", "none", "--quiet"}) {
+      arguments.push_back(flag);
+    }
+    if (geteuid() == 0) arguments.push_back("--allow-run-as-root");
+  }
+  return arguments;
+}
+
+[[noreturn]] void ExecJob(const std::vector<std::string>& arguments) {
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  const int null = open("/dev/null", O_RDONLY);
+  if (null >= 0) dup2(null, STDIN_FILENO);
+  std::vector<char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(argv[0], argv.data());
+  WriteLog(absl::StrCat("tprun: cannot run ", arguments[0], ": ", std::strerror(errno)));
+  _exit(kExitFailed);
+}
+
+// Waits for the job; gives it two seconds to end after an interruption.
+int WaitForJob(pid_t job) {
+  int status = 0;
+  bool killed = false;
+  for (int polls_after_signal = 0;;) {
+    const pid_t ended = waitpid(job, &status, interrupted_by != 0 ? WNOHANG : 0);
+    if (ended == job) return status;
+    if (ended < 0 && errno != EINTR) return status;
+    if (interrupted_by == 0) continue;
+    usleep(20'000);
+    if (++polls_after_signal > 100 && !killed) {
+      kill(-job, SIGKILL);
+      killed = true;
+    }
+  }
+}
+
+int JobExitCode(int status, const std::string& exit_code_file) {
+  const absl::StatusOr<std::string> left = ReadFile(exit_code_file, 16);
+  if (left.ok() && !left->empty()) return std::atoi(left->c_str());
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  WriteLog(absl::StrCat("tprun: mpirun was killed by signal ", WTERMSIG(status), " (",
+                        strsignal(WTERMSIG(status)), ")"));
+  return kExitRankLost;
+}
+
+void TellRanks(const JobDirectory& directory) {
+  setenv(kPlanVariable, directory.File("plan.json").c_str(), 1);
+  setenv(kExitCodeVariable, directory.File("exit_code").c_str(), 1);
+  setenv("TPRUN_STDOUT_TERMINAL", StdoutIsTerminal() ? "1" : "0", 1);
+  setenv("TPRUN_STDERR_TERMINAL", StderrIsTerminal() ? "1" : "0", 1);
+}
+
+}  // namespace
+
+std::string FindMpirun() {
+  if (const char* given = std::getenv("TPRUN_MPIRUN")) return given;
+  if (!MpiBuilt()) return "";
+  // Where both are installed, the plain name may be the other MPI's.
+  const bool open_mpi = absl::StrContains(MpiVersion(), "Open MPI");
+  const std::string own = FindInPath(open_mpi ? "mpirun.openmpi" : "mpirun.mpich");
+  return own.empty() ? FindInPath("mpirun") : own;
+}
+
+absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& arguments,
+                               const std::string& plan_json) {
+  const std::string mpirun = FindMpirun();
+  if (mpirun.empty()) return absl::NotFoundError("mpirun is not in the PATH");
+  ASSIGN_OR_RETURN(const auto directory, JobDirectory::Make());
+  RETURN_IF_ERROR(WriteFile(directory->File("plan.json"), plan_json));
+  TellRanks(*directory);
+  std::vector<std::string> command = MpirunArguments(mpirun, ranks);
+  std::error_code error;
+  command.push_back(std::filesystem::read_symlink("/proc/self/exe", error).string());
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const SignalForwarding forwarding;
+  const pid_t job = fork();
+  if (job < 0) {
+    return absl::InternalError(absl::StrCat("cannot start a process: ", std::strerror(errno)));
+  }
+  if (job == 0) ExecJob(command);
+  setpgid(job, job);
+  job_group = job;
+  const int status = WaitForJob(job);
+  if (interrupted_by != 0) {
+    WriteLog("\ntprun: interrupted; all ranks have been ended");
+    return 128 + interrupted_by;
+  }
+  return JobExitCode(status, directory->File("exit_code"));
+}
+
+std::string PlanFromLauncher() {
+  const char* path = std::getenv(kPlanVariable);
+  return path == nullptr ? "" : path;
+}
+
+void LeaveExitCode(int exit_code) {
+  const char* path = std::getenv(kExitCodeVariable);
+  if (path == nullptr) return;
+  const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+  if (fd < 0) return;  // another rank was first, or the launcher is on another host
+  const std::string text = absl::StrCat(exit_code);
+  [[maybe_unused]] const ssize_t written = write(fd, text.data(), text.size());
+  close(fd);
+}
+
+}  // namespace tprun

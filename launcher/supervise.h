@@ -1,0 +1,20 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace tprun {
+
+// Runs `rank_main` in a child process and returns its exit code. When the child dies by a signal
+// (the kernel's out-of-memory killer, a crash), names the rank and the signal on standard error and
+// returns kExitRankLost: so a lost rank is always told, whoever started it. The child dies with its
+// supervisor.
+int Supervise(const std::function<int()>& rank_main);
+
+// In the child: the exit code to report, even if MPI ends the process with another one afterwards.
+void SetRankExitCode(int exit_code);
+
+// "rank 2" from the environment of mpirun or srun; "a rank" where it does not say.
+std::string RankFromEnvironment();
+
+}  // namespace tprun

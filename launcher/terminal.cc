@@ -1,0 +1,38 @@
+#include "launcher/terminal.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace tprun {
+namespace {
+
+bool IsTerminal(int fd, const char* variable) {
+  const char* told = std::getenv(variable);
+  if (told != nullptr) return absl::string_view(told) == "1";
+  return isatty(fd) != 0;
+}
+
+}  // namespace
+
+bool StdoutIsTerminal() { return IsTerminal(STDOUT_FILENO, "TPRUN_STDOUT_TERMINAL"); }
+
+bool StderrIsTerminal() { return IsTerminal(STDERR_FILENO, "TPRUN_STDERR_TERMINAL"); }
+
+bool UseColor() { return StdoutIsTerminal() && std::getenv("NO_COLOR") == nullptr; }
+
+bool WriteStdout(absl::string_view text) {
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
+         std::fflush(stdout) == 0;
+}
+
+void WriteLog(absl::string_view line) {
+  const std::string text = absl::StrCat(line, "\n");
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+}  // namespace tprun

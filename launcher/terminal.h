@@ -1,0 +1,21 @@
+#pragma once
+
+#include "absl/strings/string_view.h"
+
+namespace tprun {
+
+// Whether the user sees this stream on a terminal; under our own mpirun the streams are pipes, and
+// the process that started it says so through the environment (see spawn.cc).
+bool StdoutIsTerminal();
+bool StderrIsTerminal();
+
+// Colour on standard output: a terminal, and NO_COLOR (no-color.org) not set.
+bool UseColor();
+
+// Writes all of it to standard output and flushes; false when nobody reads it any more.
+bool WriteStdout(absl::string_view text);
+
+// One line of progress on standard error.
+void WriteLog(absl::string_view line);
+
+}  // namespace tprun

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/json.h"
+#include "engine/model/model_spec.h"
+#include "engine/model/placement.h"
+#include "engine/runtime/memory_layout.h"
+
+namespace tprun {
+
+// What the plan says of one rank.
+struct RankPlan {
+  std::string device;       // "cpu", "cuda:1", "node1/cuda:0"
+  std::string device_name;  // "NVIDIA GeForce RTX 3090"
+  int64_t weight_bytes = 0;
+  int64_t kv_bytes = 0;
+  int64_t workspace_bytes = 0;
+  int64_t overhead_bytes = 0;   // what others allocate: driver context, process
+  int64_t available_bytes = 0;  // what the rank may use of its device when the plan was made
+  double bandwidth_bytes_per_s = 0;
+
+  int64_t total_bytes() const { return weight_bytes + kv_bytes + workspace_bytes + overhead_bytes; }
+  int64_t short_bytes() const {  // positive: it does not fit
+    return total_bytes() - available_bytes;
+  }
+};
+
+// Who holds what: every choice of a run, made once and written down. Ranks carry it out and decide
+// nothing.
+struct Plan {
+  std::string model_name;
+  std::string architecture;
+  std::string fingerprint;  // of the model's tensors, see ModelFingerprint
+  int64_t parameters = 0;
+  EngineOptions options;
+  std::string objective;  // "latency", "throughput", "context"
+  std::vector<RankPlan> ranks;
+  std::vector<Placement> placements;  // per block of the model
+  double decode_tokens_per_s = 0;     // expected, batch 1, short context; 0: unknown
+  std::vector<std::string> notes;     // what a reader should know: repeated KV heads, estimates
+  std::vector<std::string> remedies;  // when it does not fit: what would help, cheapest first
+
+  bool fits() const;
+  int world_size() const { return static_cast<int>(ranks.size()); }
+};
+
+// Changes with any tensor's name, shape or format: "7f3a..." (64 bits, FNV-1a).
+std::string ModelFingerprint(const ModelSpec& spec);
+
+// The plan is for this model and its placements are sound. InvalidArgument says what differs.
+absl::Status CheckPlanFor(const Plan& plan, const ModelSpec& spec);
+
+// plan.json out and in. Reading checks types and presence of every member, InvalidArgument names
+// the wrong one; unknown members are errors too.
+std::string PlanToJson(const Plan& plan, const ModelSpec& spec);
+absl::StatusOr<Plan> PlanFromJson(absl::string_view text, const ModelSpec& spec);
+
+// For people.
+std::string PlanText(const Plan& plan, const ModelSpec& spec, bool color);
+std::string PlanSvg(const Plan& plan, const ModelSpec& spec);
+
+// Hugging Face's device_map, {"model.layers.0": 0, ...}: GPUs by number, "cpu". InvalidArgument
+// when a block is split over several ranks, which a device map cannot say.
+absl::StatusOr<std::string> PlanDeviceMap(const Plan& plan, const ModelSpec& spec);
+
+}  // namespace tprun

@@ -1,0 +1,244 @@
+#include <algorithm>
+#include <limits>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "partition/plan.h"
+
+// plan.json. One line per rank and per block, so that people can read and edit it.
+
+namespace tprun {
+namespace {
+
+constexpr int kPlanVersion = 1;
+constexpr int kMaxRanks = 65536;
+
+Json RankToJson(const RankPlan& rank) {
+  return {{"device", rank.device},
+          {"name", rank.device_name},
+          {"weight_bytes", rank.weight_bytes},
+          {"kv_bytes", rank.kv_bytes},
+          {"workspace_bytes", rank.workspace_bytes},
+          {"overhead_bytes", rank.overhead_bytes},
+          {"available_bytes", rank.available_bytes},
+          {"bandwidth_bytes_per_s", rank.bandwidth_bytes_per_s}};
+}
+
+Json BlockToJson(const ModelSpec& spec, int block, const Placement& placement) {
+  Json json = {
+      {"block", BlockName(spec, block)}, {"ranks", placement.ranks}, {"shares", placement.shares}};
+  if (placement.kv_replication != 1) json["kv_replication"] = placement.kv_replication;
+  return json;
+}
+
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string Lines(const std::vector<Json>& items) {
+  std::vector<std::string> lines;
+  for (const Json& item : items) lines.push_back("    " + Dump(item));
+  return absl::StrCat("[\n", absl::StrJoin(lines, ",\n"), "\n  ]");
+}
+
+absl::Status CheckMembers(const Json& object, const std::set<std::string>& known,
+                          absl::string_view where) {
+  if (!object.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(where, ": wanted an object"));
+  }
+  for (const auto& [key, value] : object.items()) {
+    if (known.count(key) > 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": unknown member \"", key, "\"; known: ", absl::StrJoin(known, ", ")));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const Json*> GetArray(const Json& object, absl::string_view key) {
+  const Json* array = FindMember(object, key);
+  if (array != nullptr && array->is_array()) return array;
+  return absl::InvalidArgumentError(absl::StrCat("\"", key, "\": wanted an array"));
+}
+
+template <typename T>
+absl::StatusOr<std::vector<T>> GetIntegers(const Json& object, absl::string_view key) {
+  ASSIGN_OR_RETURN(const Json* array, GetArray(object, key));
+  std::vector<T> values;
+  for (const Json& item : *array) {
+    const bool fits = item.is_number_integer() &&
+                      item.get<int64_t>() >= std::numeric_limits<T>::min() &&
+                      item.get<int64_t>() <= std::numeric_limits<T>::max();
+    if (!fits) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", key, "\": wanted integers, found ", Dump(item)));
+    }
+    values.push_back(item.get<T>());
+  }
+  return values;
+}
+
+absl::StatusOr<std::vector<std::string>> GetStrings(const Json& object, absl::string_view key) {
+  std::vector<std::string> values;
+  if (FindMember(object, key) == nullptr) return values;
+  ASSIGN_OR_RETURN(const Json* array, GetArray(object, key));
+  for (const Json& item : *array) {
+    if (!item.is_string()) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", key, "\": wanted strings"));
+    }
+    values.push_back(item.get<std::string>());
+  }
+  return values;
+}
+
+absl::StatusOr<RankPlan> RankFromJson(const Json& json) {
+  RETURN_IF_ERROR(CheckMembers(json,
+                               {"device", "name", "weight_bytes", "kv_bytes", "workspace_bytes",
+                                "overhead_bytes", "available_bytes", "bandwidth_bytes_per_s"},
+                               "ranks"));
+  RankPlan rank;
+  ASSIGN_OR_RETURN(rank.device, GetString(json, "device"));
+  ASSIGN_OR_RETURN(rank.device_name, GetStringOr(json, "name", ""));
+  // The bytes of our own follow from the placements; see PredictPlan.
+  ASSIGN_OR_RETURN(rank.overhead_bytes, GetIntOr(json, "overhead_bytes", 0));
+  ASSIGN_OR_RETURN(rank.available_bytes, GetIntOr(json, "available_bytes", 0));
+  ASSIGN_OR_RETURN(rank.bandwidth_bytes_per_s, GetDoubleOr(json, "bandwidth_bytes_per_s", 0));
+  return rank;
+}
+
+absl::StatusOr<Placement> PlacementFromJson(const Json& json, absl::string_view expected_block) {
+  RETURN_IF_ERROR(CheckMembers(json, {"block", "ranks", "shares", "kv_replication"}, "blocks"));
+  ASSIGN_OR_RETURN(const std::string block, GetString(json, "block"));
+  if (block != expected_block) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("blocks: wanted \"", expected_block, "\" here, found \"", block, "\""));
+  }
+  Placement placement;
+  ASSIGN_OR_RETURN(placement.ranks, GetIntegers<int>(json, "ranks"));
+  ASSIGN_OR_RETURN(placement.shares, GetIntegers<int64_t>(json, "shares"));
+  ASSIGN_OR_RETURN(const int64_t replication, GetIntOr(json, "kv_replication", 1));
+  if (replication < 1 || replication > kMaxRanks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"kv_replication\": wanted 1 to ", kMaxRanks, ", found ", replication));
+  }
+  placement.kv_replication = static_cast<int>(replication);
+  return placement;
+}
+
+// An integer that has to lie in [low, high].
+absl::StatusOr<int64_t> GetBounded(const Json& json, absl::string_view key, int64_t low,
+                                   int64_t high) {
+  ASSIGN_OR_RETURN(const int64_t value, GetInt(json, key));
+  if (value >= low && value <= high) return value;
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", key, "\": wanted ", low, " to ", high, ", found ", value));
+}
+
+absl::StatusOr<EngineOptions> OptionsFromJson(const Json& json) {
+  EngineOptions options;
+  ASSIGN_OR_RETURN(options.context, GetBounded(json, "context", 1, int64_t{1} << 30));
+  ASSIGN_OR_RETURN(options.batch, GetBounded(json, "batch", 1, 1 << 16));
+  ASSIGN_OR_RETURN(options.prefill_chunk, GetBounded(json, "prefill_chunk", 1, 1 << 20));
+  ASSIGN_OR_RETURN(const std::string kv_type, GetString(json, "kv_type"));
+  ASSIGN_OR_RETURN(options.kv_type, ParseDType(kv_type));
+  return options;
+}
+
+absl::Status ReadBlocks(const Json& json, const ModelSpec& spec, Plan& plan) {
+  ASSIGN_OR_RETURN(const Json* blocks, GetArray(json, "blocks"));
+  if (blocks->size() != spec.blocks.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("blocks: the model has ", spec.blocks.size(), ", the plan ", blocks->size()));
+  }
+  for (size_t block = 0; block < blocks->size(); ++block) {
+    ASSIGN_OR_RETURN(Placement placement,
+                     PlacementFromJson((*blocks)[block], BlockName(spec, static_cast<int>(block))));
+    plan.placements.push_back(std::move(placement));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Plan> ReadPlan(const Json& json, const ModelSpec& spec) {
+  RETURN_IF_ERROR(
+      CheckMembers(json,
+                   {"tprun_plan", "model", "architecture", "fingerprint", "parameters", "context",
+                    "batch", "kv_type", "prefill_chunk", "objective", "decode_tokens_per_s", "fits",
+                    "ranks", "blocks", "notes", "remedies"},
+                   "plan"));
+  ASSIGN_OR_RETURN(const int64_t version, GetInt(json, "tprun_plan"));
+  if (version != kPlanVersion) {
+    return absl::InvalidArgumentError(absl::StrCat("\"tprun_plan\": this program reads version ",
+                                                   kPlanVersion, ", found ", version));
+  }
+  Plan plan;
+  ASSIGN_OR_RETURN(plan.model_name, GetString(json, "model"));
+  ASSIGN_OR_RETURN(plan.architecture, GetString(json, "architecture"));
+  ASSIGN_OR_RETURN(plan.fingerprint, GetString(json, "fingerprint"));
+  ASSIGN_OR_RETURN(plan.parameters, GetIntOr(json, "parameters", 0));
+  ASSIGN_OR_RETURN(plan.options, OptionsFromJson(json));
+  ASSIGN_OR_RETURN(plan.objective, GetStringOr(json, "objective", "latency"));
+  ASSIGN_OR_RETURN(plan.decode_tokens_per_s, GetDoubleOr(json, "decode_tokens_per_s", 0));
+  ASSIGN_OR_RETURN(plan.notes, GetStrings(json, "notes"));
+  ASSIGN_OR_RETURN(plan.remedies, GetStrings(json, "remedies"));
+  ASSIGN_OR_RETURN(const Json* ranks, GetArray(json, "ranks"));
+  if (ranks->empty() || ranks->size() > kMaxRanks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ranks: wanted 1 to ", kMaxRanks, ", found ", ranks->size()));
+  }
+  for (const Json& item : *ranks) {
+    ASSIGN_OR_RETURN(RankPlan rank, RankFromJson(item));
+    plan.ranks.push_back(std::move(rank));
+  }
+  // Before the blocks, so that a plan of another model is told as that.
+  if (plan.fingerprint == ModelFingerprint(spec)) RETURN_IF_ERROR(ReadBlocks(json, spec, plan));
+  RETURN_IF_ERROR(CheckPlanFor(plan, spec));
+  for (int rank = 0; rank < plan.world_size(); ++rank) {
+    const MemoryLayout layout = LayOutMemory(spec, plan.placements, rank, plan.options);
+    plan.ranks[rank].weight_bytes = layout.weight_bytes;
+    plan.ranks[rank].kv_bytes = layout.kv_bytes;
+    plan.ranks[rank].workspace_bytes = layout.workspace_bytes;
+  }
+  return plan;
+}
+
+}  // namespace
+
+std::string PlanToJson(const Plan& plan, const ModelSpec& spec) {
+  std::vector<Json> ranks;
+  for (const RankPlan& rank : plan.ranks) ranks.push_back(RankToJson(rank));
+  std::vector<Json> blocks;
+  for (int block = 0; block < static_cast<int>(plan.placements.size()); ++block) {
+    blocks.push_back(BlockToJson(spec, block, plan.placements[block]));
+  }
+  const std::vector<std::pair<std::string, std::string>> members = {
+      {"tprun_plan", absl::StrCat(kPlanVersion)},
+      {"model", Dump(plan.model_name)},
+      {"architecture", Dump(plan.architecture)},
+      {"fingerprint", Dump(plan.fingerprint)},
+      {"parameters", absl::StrCat(plan.parameters)},
+      {"context", absl::StrCat(plan.options.context)},
+      {"batch", absl::StrCat(plan.options.batch)},
+      {"kv_type", Dump(std::string(DTypeName(plan.options.kv_type)))},
+      {"prefill_chunk", absl::StrCat(plan.options.prefill_chunk)},
+      {"objective", Dump(plan.objective)},
+      {"decode_tokens_per_s", Dump(plan.decode_tokens_per_s)},
+      {"fits", plan.fits() ? "true" : "false"},
+      {"ranks", Lines(ranks)},
+      {"blocks", Lines(blocks)},
+      {"notes", Dump(plan.notes)},
+      {"remedies", Dump(plan.remedies)}};
+  std::vector<std::string> lines;
+  for (const auto& [key, value] : members)
+    lines.push_back(absl::StrCat("  \"", key, "\": ", value));
+  return absl::StrCat("{\n", absl::StrJoin(lines, ",\n"), "\n}\n");
+}
+
+absl::StatusOr<Plan> PlanFromJson(absl::string_view text, const ModelSpec& spec) {
+  ASSIGN_OR_RETURN(const Json json, ParseJson(text));
+  return ReadPlan(json, spec);
+}
+
+}  // namespace tprun

@@ -1,0 +1,139 @@
+#include <algorithm>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/units.h"
+#include "partition/plan.h"
+
+namespace tprun {
+namespace {
+
+constexpr absl::string_view kBold = "\033[1m";
+constexpr absl::string_view kRed = "\033[31m";
+constexpr absl::string_view kDim = "\033[2m";
+constexpr absl::string_view kReset = "\033[0m";
+
+std::string Styled(absl::string_view text, absl::string_view style, bool color) {
+  return color ? absl::StrCat(style, text, kReset) : std::string(text);
+}
+
+// Rows of cells under a header; the first two columns are left-aligned, numbers right-aligned.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
+  void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+
+  std::string Text(bool color) const {
+    std::vector<size_t> widths(rows_[0].size(), 0);
+    for (const auto& row : rows_) {
+      for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    std::string text;
+    for (size_t r = 0; r < rows_.size(); ++r) {
+      std::string line;
+      for (size_t i = 0; i < rows_[r].size(); ++i) {
+        const std::string padding(widths[i] - rows_[r][i].size(), ' ');
+        const bool left = i < 2;
+        absl::StrAppend(&line, i == 0 ? "  " : "  ", left ? rows_[r][i] : padding,
+                        left ? padding : rows_[r][i]);
+      }
+      absl::StrAppend(&text, r == 0 ? Styled(line, kDim, color) : line, "\n");
+    }
+    return text;
+  }
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// What part of its layers' heads and columns a rank holds: "8/32 heads" if it is the same in all
+// layers, else a range.
+std::string ShareOf(const ModelSpec& spec, const Plan& plan, int rank, BlockKind kind) {
+  std::set<int64_t> shares;
+  int64_t whole = 0;
+  int held = 0;
+  int blocks = 0;
+  for (int block = 0; block < static_cast<int>(spec.blocks.size()); ++block) {
+    if (spec.blocks[block].kind != kind) continue;
+    ++blocks;
+    const Placement& placement = plan.placements[block];
+    const BlockUnits units = UnitsOf(spec, block, placement.kv_replication);
+    whole = units.count * units.elements;
+    const int index = IndexInGroup(placement, rank);
+    if (index < 0 || placement.shares[index] == 0) continue;
+    ++held;
+    shares.insert(placement.shares[index] * units.elements);
+  }
+  if (held == 0) return "-";
+  std::string text = shares.size() == 1 ? absl::StrCat(*shares.begin())
+                                        : absl::StrCat(*shares.begin(), "-", *shares.rbegin());
+  absl::StrAppend(&text, "/", whole);
+  if (blocks > 1) absl::StrAppend(&text, " x ", held, held == 1 ? " layer" : " layers");
+  return text;
+}
+
+std::string FormatSummary(const ModelSpec& spec) {
+  std::map<absl::string_view, int64_t> elements;
+  for (const TensorSpec& tensor : spec.tensors) {
+    if (tensor.shape.size() > 1) elements[tensor.format->name] += ElementCount(tensor);
+  }
+  std::vector<std::string> parts;
+  for (const auto& [name, count] : elements) parts.push_back(std::string(name));
+  return absl::StrJoin(parts, " + ");
+}
+
+std::string MemoryTable(const Plan& plan, bool color) {
+  Table table(
+      {"rank", "device", "weights", "KV cache", "buffers", "other", "total", "available", "left"});
+  for (int i = 0; i < plan.world_size(); ++i) {
+    const RankPlan& rank = plan.ranks[i];
+    const int64_t left = -rank.short_bytes();
+    table.Add({absl::StrCat(i), rank.device, FormatBytes(rank.weight_bytes),
+               FormatBytes(rank.kv_bytes), FormatBytes(rank.workspace_bytes),
+               FormatBytes(rank.overhead_bytes), FormatBytes(rank.total_bytes()),
+               FormatBytes(rank.available_bytes),
+               left >= 0 ? FormatBytes(left) : absl::StrCat("short ", FormatBytes(-left))});
+  }
+  return table.Text(color);
+}
+
+std::string ShareTable(const Plan& plan, const ModelSpec& spec, bool color) {
+  Table table({"rank", "device", "query heads", "FFN columns", "embedding rows", "head rows"});
+  for (int i = 0; i < plan.world_size(); ++i) {
+    table.Add({absl::StrCat(i), plan.ranks[i].device, ShareOf(spec, plan, i, BlockKind::kAttention),
+               ShareOf(spec, plan, i, BlockKind::kMlp), ShareOf(spec, plan, i, BlockKind::kEmbed),
+               ShareOf(spec, plan, i, BlockKind::kHead)});
+  }
+  return table.Text(color);
+}
+
+}  // namespace
+
+std::string PlanText(const Plan& plan, const ModelSpec& spec, bool color) {
+  std::string text =
+      absl::StrCat(Styled(plan.model_name, kBold, color), "  ", plan.architecture, ", ",
+                   FormatCount(plan.parameters), " parameters, ", FormatSummary(spec), "; context ",
+                   plan.options.context, ", batch ", plan.options.batch, ", KV cache ",
+                   DTypeName(plan.options.kv_type), "\n\n");
+  absl::StrAppend(&text, ShareTable(plan, spec, color), "\n", MemoryTable(plan, color), "\n");
+  if (plan.decode_tokens_per_s > 0) {
+    absl::StrAppend(&text,
+                    absl::StrFormat("  decode: up to %.1f tokens/s (weights read once per token "
+                                    "at the devices' memory bandwidth)\n",
+                                    plan.decode_tokens_per_s));
+  }
+  for (const std::string& note : plan.notes) absl::StrAppend(&text, "  note: ", note, "\n");
+  if (!plan.fits()) {
+    absl::StrAppend(&text, Styled("  It does not fit.", kRed, color), "\n");
+    for (const std::string& remedy : plan.remedies) {
+      absl::StrAppend(&text, "  would help: ", remedy, "\n");
+    }
+  }
+  return text;
+}
+
+}  // namespace tprun

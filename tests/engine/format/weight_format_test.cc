@@ -1,0 +1,144 @@
+#include "engine/format/weight_format.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/test_data.h"
+
+namespace tprun {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::vector<float> Floats(const std::string& bytes) {
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  return values;
+}
+
+std::string ReadVector(const std::string& name) {
+  absl::StatusOr<std::string> bytes =
+      ReadFile(TestDataDirectory() + "/models/quant-vectors/" + name);
+  EXPECT_TRUE(bytes.ok()) << bytes.status();
+  return bytes.ok() ? *bytes : "";
+}
+
+std::vector<float> Decode(const WeightFormat& format, const std::string& blocks) {
+  std::vector<float> out(blocks.size() / format.block_bytes * format.block_elements);
+  format.dequantize(blocks.data(), out.data(), out.size());
+  return out;
+}
+
+std::string Encode(const WeightFormat& format, const std::vector<float>& in) {
+  std::string blocks(format.Bytes(in.size()), '\0');
+  format.quantize(in.data(), blocks.data(), in.size());
+  return blocks;
+}
+
+class QuantVectorTest : public ::testing::TestWithParam<const WeightFormat*> {};
+
+TEST_P(QuantVectorTest, DecodesBitForBit) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string name = absl::AsciiStrToUpper(GetParam()->name);
+  const std::string expected = ReadVector(name + ".dequant.f32");
+  const std::vector<float> decoded = Decode(*GetParam(), ReadVector(name + ".blocks.bin"));
+  ASSERT_GT(decoded.size(), 10000);
+  ASSERT_EQ(decoded.size() * sizeof(float), expected.size());
+  EXPECT_EQ(std::memcmp(decoded.data(), expected.data(), expected.size()), 0);
+}
+
+TEST_P(QuantVectorTest, EncodesAsGgmlDoes) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string name = absl::AsciiStrToUpper(GetParam()->name);
+  const std::string encoded = Encode(*GetParam(), Floats(ReadVector(name + ".source.f32")));
+  ASSERT_GT(encoded.size(), 9000);
+  EXPECT_EQ(encoded, ReadVector(name + ".blocks.bin").substr(0, encoded.size()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, QuantVectorTest, ::testing::Values(&kQ8_0Format, &kQ4_0Format),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+class AnyFormatTest : public ::testing::TestWithParam<const WeightFormat*> {};
+
+TEST_P(AnyFormatTest, DecodesWhatItEncoded) {
+  const WeightFormat& format = *GetParam();
+  std::vector<float> in(format.block_elements * 3);
+  for (size_t i = 0; i < in.size(); ++i) in[i] = std::sin(static_cast<float>(i) + 0.5f);
+  const std::vector<float> out = Decode(format, Encode(format, in));
+  ASSERT_EQ(out.size(), in.size());
+  // Half a step: 1/8 of the largest value with 4 bits, 1/127 with 8, 2^-9 relative for bf16.
+  const float tolerance = &format == &kQ4_0Format   ? 0.13f
+                          : &format == &kQ8_0Format ? 0.0045f
+                                                    : 0.002f;
+  for (size_t i = 0; i < in.size(); ++i) EXPECT_NEAR(out[i], in[i], tolerance) << i;
+}
+
+TEST_P(AnyFormatTest, WorksFromAnyAddress) {
+  const WeightFormat& format = *GetParam();
+  std::vector<float> in(format.block_elements * 2, 0.25f);
+  const std::string blocks = Encode(format, in);
+  const std::string shifted = "x" + blocks;
+  std::vector<float> out(in.size());
+  format.dequantize(shifted.data() + 1, out.data(), out.size());
+  EXPECT_EQ(out, Decode(format, blocks));
+}
+
+TEST_P(AnyFormatTest, NanAndInfinityAreNotUndefined) {
+  const WeightFormat& format = *GetParam();
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        std::numeric_limits<float>::max()}) {
+    std::vector<float> in(format.block_elements * 2, 1.0f);
+    in[0] = bad;
+    EXPECT_EQ(Encode(format, in).size(), format.Bytes(in.size()));
+  }
+}
+
+TEST_P(AnyFormatTest, IsFoundByEveryName) {
+  const WeightFormat* format = GetParam();
+  EXPECT_EQ(FindWeightFormat(format->name), format);
+  EXPECT_EQ(*ParseWeightFormat(format->name), format);
+  EXPECT_EQ(FindGgmlType(format->ggml_type), format);
+  if (!format->safetensors.empty()) {
+    EXPECT_EQ(FindSafetensorsType(format->safetensors), format);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, AnyFormatTest, ::testing::ValuesIn(AllWeightFormats()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+TEST(WeightFormatTest, BitPatternsOfSixteenBitFormats) {
+  EXPECT_EQ(Encode(kBF16Format, {1.0f}), std::string("\x80\x3f", 2));
+  EXPECT_EQ(Encode(kF16Format, {1.0f}), std::string("\x00\x3c", 2));
+  // Halfway between two bf16 values: to the even one.
+  EXPECT_EQ(Encode(kBF16Format, {1.00390625f, 1.01171875f}), std::string("\x80\x3f\x82\x3f", 4));
+  // The smallest subnormal half.
+  EXPECT_EQ(Decode(kF16Format, std::string("\x01\x00", 2))[0], std::ldexp(1.0f, -24));
+}
+
+TEST(WeightFormatTest, BytesCountsWholeBlocks) {
+  EXPECT_EQ(kQ8_0Format.Bytes(64), 68);
+  EXPECT_EQ(kQ4_0Format.Bytes(int64_t{1} << 40), (int64_t{1} << 40) / 32 * 18);
+  EXPECT_EQ(kF32Format.Bytes(0), 0);
+}
+
+TEST(WeightFormatTest, UnknownNameListsThoseThereAre) {
+  EXPECT_EQ(FindWeightFormat("fp7"), nullptr);
+  EXPECT_EQ(FindGgmlType(-1), nullptr);
+  EXPECT_EQ(FindSafetensorsType(""), nullptr);
+  const absl::StatusOr<const WeightFormat*> format = ParseWeightFormat("fp7");
+  EXPECT_EQ(format.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(format.status().message()), HasSubstr("f32, f16, bf16, q8_0, q4_0"));
+  EXPECT_THAT(std::string(format.status().message()), HasSubstr("\"fp7\""));
+}
+
+}  // namespace
+}  // namespace tprun

@@ -1,0 +1,133 @@
+// Speed of the CPU kernels against the machine's read bandwidth, on matrices that do not stay in
+// the cache. Threads: TPRUN_BENCHMARK_THREADS, else 2.
+//
+//   kernels_benchmark --benchmark_filter='MatMul/q8_0' --benchmark_repetitions=5
+
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/thread_pool.h"
+#include "engine/kernels/kernels.h"
+
+namespace tprun {
+namespace {
+
+int Threads() {
+  const char* text = std::getenv("TPRUN_BENCHMARK_THREADS");
+  return text == nullptr ? 2 : std::atoi(text);
+}
+
+// More than any cache here: every product takes the next of many copies.
+constexpr int64_t kWeightBytes = int64_t{1} << 30;
+
+std::vector<float> Random(int64_t count) {
+  std::mt19937 random(1);
+  std::vector<float> values(count);
+  for (float& value : values) value = static_cast<float>(random() % 2001) / 1000 - 1;
+  return values;
+}
+
+void ReadBandwidth(benchmark::State& state) {
+  ThreadPool pool(Threads());
+  std::vector<uint64_t> data(kWeightBytes / sizeof(uint64_t), 1);
+  std::vector<uint64_t> sums(pool.num_threads() * 8);
+  for (auto _ : state) {
+    pool.ParallelFor(data.size(), 4096, [&](int64_t begin, int64_t end, int worker) {
+      sums[worker * 8] = std::accumulate(data.begin() + begin, data.begin() + end, uint64_t{0});
+    });
+    benchmark::DoNotOptimize(sums.data());
+  }
+  state.SetBytesProcessed(state.iterations() * kWeightBytes);
+}
+
+void MatMul(benchmark::State& state, const WeightFormat* format, int64_t rows, int64_t columns,
+            int64_t tokens) {
+  const int64_t bytes = format->Bytes(rows * columns);
+  const int64_t copies = kWeightBytes / bytes;
+  std::vector<uint8_t> weights(copies * bytes);
+  const std::vector<float> one = Random(rows * columns);
+  format->quantize(one.data(), weights.data(), rows * columns);
+  for (int64_t i = 1; i < copies; ++i) {
+    std::copy_n(weights.begin(), bytes, weights.begin() + i * bytes);
+  }
+  const std::vector<float> x = Random(tokens * columns);
+  std::vector<float> out(tokens * rows);
+  ThreadPool pool(Threads());
+  const auto kernels = MakeCpuKernels(&pool);
+  int64_t copy = 0;
+  for (auto _ : state) {
+    const WeightMatrix w{weights.data() + copy * bytes, format, rows, columns};
+    copy = (copy + 1) % copies;
+    if (!kernels->MatMul(x.data(), w, nullptr, tokens, out.data(), rows).ok()) std::abort();
+    benchmark::DoNotOptimize(out.data());
+  }
+  state.SetBytesProcessed(state.iterations() * bytes);
+  state.counters["FLOP/s"] = benchmark::Counter(2.0 * rows * columns * tokens * state.iterations(),
+                                                benchmark::Counter::kIsRate);
+}
+
+// One layer of TinyLlama 1.1B: 32 heads, 4 KV heads of 64.
+void Attention(benchmark::State& state, DType dtype, int64_t depth, int64_t tokens) {
+  const int heads = 32, kv_heads = 4, dim = 64;
+  const int64_t bytes = kv_heads * depth * dim * static_cast<int64_t>(SizeOf(dtype));
+  const int64_t copies = 64;  // as from layer to layer: not in L2
+  std::vector<uint8_t> keys(copies * bytes), values(copies * bytes);
+  const std::vector<float> q = Random(tokens * heads * dim);
+  std::vector<float> out(q.size());
+  ThreadPool pool(Threads());
+  const auto kernels = MakeCpuKernels(&pool);
+  int64_t copy = 0;
+  for (auto _ : state) {
+    const KvCacheView cache{
+        &keys[copy * bytes], &values[copy * bytes], dtype, depth, kv_heads, dim};
+    copy = (copy + 1) % copies;
+    const AttentionShape shape{heads, 0, 0, heads / kv_heads, 0.125f};
+    if (!kernels->Attention(q.data(), tokens, heads * dim, depth - tokens, cache, shape, out.data())
+             .ok()) {
+      std::abort();
+    }
+    benchmark::DoNotOptimize(out.data());
+  }
+  state.SetBytesProcessed(state.iterations() * 2 * bytes);
+  state.counters["FLOP/s"] =
+      benchmark::Counter(4.0 * heads * dim * tokens * (depth - tokens / 2.0) * state.iterations(),
+                         benchmark::Counter::kIsRate);
+}
+
+void Register() {
+  benchmark::RegisterBenchmark("ReadBandwidth", ReadBandwidth)->UseRealTime();
+  for (const WeightFormat* format : AllWeightFormats()) {
+    for (int64_t rows : {5632, 2048}) {
+      for (int64_t tokens : {1, 8, 512}) {
+        benchmark::RegisterBenchmark(
+            absl::StrCat("MatMul/", format->name, "/", rows, "x2048/tokens:", tokens).c_str(),
+            MatMul, format, rows, 2048, tokens)
+            ->UseRealTime();
+      }
+    }
+  }
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    for (int64_t tokens : {1, 512}) {
+      benchmark::RegisterBenchmark(
+          absl::StrCat("Attention/", DTypeName(dtype), "/depth:2048/tokens:", tokens).c_str(),
+          Attention, dtype, 2048, tokens)
+          ->UseRealTime();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tprun
+
+int main(int argc, char** argv) {
+  tprun::Register();
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

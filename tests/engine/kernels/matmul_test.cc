@@ -1,0 +1,170 @@
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/engine/kernels/kernels_under_test.h"
+
+namespace tprun {
+namespace {
+
+// A format that the kernels have no decoder for: f32 with the sign turned.
+void DecodeNegated(const void* blocks, float* out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) out[i] = -static_cast<const float*>(blocks)[i];
+}
+void EncodeNegated(const float* in, void* blocks, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) static_cast<float*>(blocks)[i] = -in[i];
+}
+const WeightFormat kNegated = {"negated", -1, "", 1, 4, DecodeNegated, EncodeNegated};
+
+struct Matrix {
+  std::vector<uint8_t> bytes;
+  std::vector<float> values;  // decoded
+  WeightMatrix view;
+};
+
+class MatMulTest : public KernelsTest {
+ protected:
+  // Starts `offset` bytes into an allocation: quantised tensors lie on any address.
+  Matrix MakeMatrix(const WeightFormat& format, int64_t rows, int64_t columns, int offset) {
+    Matrix m;
+    const std::vector<float> random = Random(rows * columns);
+    m.bytes.resize(format.Bytes(rows * columns) + offset);
+    format.quantize(random.data(), m.bytes.data() + offset, rows * columns);
+    m.values.resize(rows * columns);
+    format.dequantize(m.bytes.data() + offset, m.values.data(), rows * columns);
+    m.view = {m.bytes.data() + offset, &format, rows, columns};
+    return m;
+  }
+
+  void Check(const WeightFormat& format, int64_t rows, int64_t columns, int64_t tokens,
+             bool with_bias) {
+    const std::string what = absl::StrCat(format.name, " ", rows, "x", columns, " tokens ", tokens);
+    const Matrix w = MakeMatrix(format, rows, columns, format.block_elements > 1 ? 2 : 0);
+    const std::vector<float> x = Random(tokens * columns);
+    const std::vector<float> bias = Random(rows);
+    const int64_t stride = rows + 5;
+    std::vector<float> out(tokens * stride + 1, kUntouched);
+    ASSERT_TRUE(kernels_
+                    ->MatMul(x.data(), w.view, with_bias ? bias.data() : nullptr, tokens,
+                             out.data(), stride)
+                    .ok());
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t r = 0; r < rows; ++r) {
+        double sum = with_bias ? bias[r] : 0, magnitude = std::fabs(sum);
+        for (int64_t c = 0; c < columns; ++c) {
+          const double product = double{x[t * columns + c]} * w.values[r * columns + c];
+          sum += product;
+          magnitude += std::fabs(product);
+        }
+        // Summed in f32: each addition rounds a partial sum, by half an ulp of at most the sum of
+        // the magnitudes. Random signs make the real error far smaller than columns * that: 16
+        // leaves room for it and none for a missing or doubled product of usual size.
+        ExpectNear(out[t * stride + r], sum, 16 * FLT_EPSILON * magnitude,
+                   absl::StrCat(what, " [", t, ",", r, "]"));
+      }
+      for (int64_t r = rows; r < stride; ++r) ASSERT_EQ(out[t * stride + r], kUntouched) << what;
+    }
+  }
+};
+
+struct Shape {
+  int64_t rows, columns;
+};
+
+TEST_P(MatMulTest, PlainFormats) {
+  for (const WeightFormat* format : {&kF32Format, &kF16Format, &kBF16Format, &kNegated}) {
+    for (Shape s : {Shape{1, 1}, {1, 40}, {3, 7}, {5, 33}, {37, 257}, {70, 300}}) {
+      for (int64_t tokens : {1, 2, 3, 4, 5, 11, 13, 14, 31}) {
+        Check(*format, s.rows, s.columns, tokens, tokens % 2 == 0);
+      }
+    }
+  }
+}
+
+TEST_P(MatMulTest, BlockFormats) {
+  for (const WeightFormat* format : {&kQ8_0Format, &kQ4_0Format}) {
+    for (Shape s : {Shape{1, 32}, {3, 64}, {6, 544}, {37, 288}, {67, 2080}}) {
+      for (int64_t tokens : {1, 2, 3, 4, 9, 13, 29}) {
+        Check(*format, s.rows, s.columns, tokens, tokens % 2 == 1);
+      }
+    }
+  }
+}
+
+TEST_P(MatMulTest, Larger) {
+  for (const WeightFormat* format : AllWeightFormats()) {
+    Check(*format, 96, 4096, 1, false);
+    Check(*format, 96, 512, 200, false);
+  }
+  Check(kF32Format, 33, 70, 530, true);  // more tokens than are packed at a time
+}
+
+TEST_P(MatMulTest, EmptyShapes) {
+  const Matrix w = MakeMatrix(kF32Format, 3, 4, 0);
+  const float x[4] = {1, 2, 3, 4}, bias[3] = {5, 6, 7};
+  float out[3] = {kUntouched, kUntouched, kUntouched};
+  EXPECT_TRUE(kernels_->MatMul(x, w.view, nullptr, 0, out, 3).ok());
+  EXPECT_TRUE(kernels_->MatMul(x, {nullptr, &kQ8_0Format, 0, 32}, nullptr, 1, out, 3).ok());
+  EXPECT_EQ(out[0], kUntouched);
+  EXPECT_TRUE(kernels_->MatMul(x, {nullptr, &kBF16Format, 3, 0}, bias, 1, out, 3).ok());
+  EXPECT_EQ(out[0], 5);
+  EXPECT_EQ(out[2], 7);
+}
+
+TEST_P(MatMulTest, RefusesCutBlocks) {
+  std::vector<uint8_t> data(100);
+  float x[40] = {}, out[1];
+  const absl::Status status =
+      kernels_->MatMul(x, {data.data(), &kQ8_0Format, 1, 40}, nullptr, 1, out, 1);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("q8_0"), absl::string_view::npos) << status;
+}
+
+// Every f16 and bf16 pattern that a decoder could get wrong: subnormals, the largest, both signs.
+TEST_P(MatMulTest, ExtremesOfHalfFormats) {
+  const std::vector<uint16_t> f16 = {0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfbff,
+                                     0x8000, 0x3c00, 0x0001, 0x8001, 0x03ff, 0x0400,
+                                     0x7bff, 0xfbff, 0x8000, 0x3c00, 0x0200};
+  for (const WeightFormat* format : {&kF16Format, &kBF16Format}) {
+    for (size_t i = 0; i < f16.size(); ++i) {
+      std::vector<float> x(f16.size(), 0);
+      x[i] = 1;
+      float expected, out;
+      format->dequantize(&f16[i], &expected, 1);
+      const WeightMatrix w{f16.data(), format, 1, static_cast<int64_t>(f16.size())};
+      ASSERT_TRUE(kernels_->MatMul(x.data(), w, nullptr, 1, &out, 1).ok());
+      EXPECT_EQ(out, expected) << format->name << " " << f16[i];
+    }
+  }
+}
+
+TEST_P(MatMulTest, Embedding) {
+  for (const WeightFormat* format : AllWeightFormats()) {
+    const int64_t columns = 96, first_row = 100;
+    const Matrix table = MakeMatrix(*format, 7, columns, 0);
+    const std::vector<int32_t> ids = {100, 106, 107, 99, 103, 0, -1};
+    for (float scale : {1.0f, 1.5f}) {
+      std::vector<float> out((ids.size() + 1) * columns, kUntouched);
+      ASSERT_TRUE(
+          kernels_->Embedding(table.view, ids.data(), ids.size(), first_row, scale, out.data())
+              .ok());
+      for (size_t t = 0; t < ids.size(); ++t) {
+        const int64_t row = ids[t] - first_row;
+        for (int64_t c = 0; c < columns; ++c) {
+          const float expected =
+              row >= 0 && row < 7 ? scale * table.values[row * columns + c] : 0.0f;
+          ASSERT_EQ(out[t * columns + c], expected) << format->name << " " << t << " " << c;
+        }
+      }
+      EXPECT_EQ(out[ids.size() * columns], kUntouched);
+    }
+  }
+}
+
+TPRUN_FOR_ALL_KERNELS(MatMulTest);
+
+}  // namespace
+}  // namespace tprun

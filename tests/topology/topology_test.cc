@@ -1,0 +1,126 @@
+#include "topology/topology.h"
+
+#include <algorithm>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/test_data.h"
+#include "topology/detect_host.h"
+#include "topology/gpu_catalogue.h"
+#include "topology/pcie.h"
+
+namespace tprun {
+namespace {
+
+using testing::HasSubstr;
+
+Topology Example(const char* name) {
+  auto topology = ReadClusterFile(SourcePath(std::string("clusters/") + name));
+  EXPECT_TRUE(topology.ok()) << topology.status();
+  return *std::move(topology);
+}
+
+TEST(FindDevice, FindsByIdAndListsWhatThereIs) {
+  const Topology box = Example("rtx3090-rtx3060.yaml");
+  EXPECT_EQ(*FindDevice(box, "cpu"), 0);
+  EXPECT_EQ(*FindDevice(box, "cuda:1"), 2);
+  EXPECT_EQ(*FindDevice(box, "desktop/cuda:1"), 2);
+  const absl::Status status = FindDevice(box, "cuda:2").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("there are: cpu, cuda:0, cuda:1"));
+}
+
+TEST(FindDevice, NeedsTheHostWhenThereAreSeveral) {
+  const Topology boxes = Example("two-desktops.yaml");
+  EXPECT_EQ(*FindDevice(boxes, "desk1/cuda:0"), 3);
+  EXPECT_EQ(*FindDevice(boxes, "desk0/cpu"), 0);
+  const absl::Status status = FindDevice(boxes, "cuda:0").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("desk0/cuda:0"));
+}
+
+TEST(LinkBetween, IsUnknownWhereNothingJoins) {
+  Topology box = Example("rtx3090-rtx3060.yaml");
+  box.links.clear();
+  EXPECT_EQ(LinkBetween(box, 1, 2).bandwidth_bytes_per_s, 0);
+  EXPECT_EQ(LinkBetween(box, 1, 1).bandwidth_bytes_per_s, 0);
+}
+
+TEST(LinkKindName, IsTheInverseOfParse) {
+  for (LinkKind kind :
+       {LinkKind::kNvlink, LinkKind::kPcie, LinkKind::kSystem, LinkKind::kNetwork}) {
+    EXPECT_EQ(*ParseLinkKind(LinkKindName(kind)), kind);
+  }
+}
+
+TEST(DetectTopology, ThisMachineIsSane) {
+  const auto topology = DetectTopology();
+  ASSERT_TRUE(topology.ok()) << topology.status();
+  ASSERT_EQ(topology->hosts.size(), 1);
+  ASSERT_GE(topology->devices.size(), 1);
+  const DeviceInfo& cpu = topology->devices[0];
+  EXPECT_EQ(cpu.id, "cpu");
+  EXPECT_FALSE(cpu.name.empty());
+  EXPECT_GE(cpu.cores, 1);
+  EXPECT_GE(cpu.threads, cpu.cores);
+  EXPECT_GT(cpu.memory_bytes, int64_t{64} << 20);
+  EXPECT_GT(cpu.available_bytes, 0);
+  EXPECT_LE(cpu.available_bytes, cpu.memory_bytes);
+  EXPECT_GT(cpu.memory_bandwidth_bytes_per_s, 1e9);
+  EXPECT_FALSE(cpu.bandwidth_measured);
+  for (const NumaNode& node : topology->hosts[0].numa_nodes) {
+    EXPECT_LE(node.available_bytes, node.memory_bytes);
+    EXPECT_FALSE(node.cpus.empty());
+  }
+}
+
+TEST(MeasureMemoryBandwidth, IsWithinReason) {
+  const double rate = MeasureMemoryBandwidth(1, 64 << 20);
+  EXPECT_GT(rate, 0.2e9);
+  EXPECT_LT(rate, 10e12);
+  EXPECT_GT(MeasureMemoryBandwidth(0, 0), 0);
+}
+
+TEST(EstimateCpuBandwidth, GrowsWithCoresUpToTheChannels) {
+  EXPECT_EQ(EstimateCpuBandwidth("Intel(R) Xeon(R)", 2, 1), 20e9);
+  EXPECT_EQ(EstimateCpuBandwidth("AMD Ryzen 9", 16, 1), 40e9);
+  EXPECT_EQ(EstimateCpuBandwidth("AMD EPYC 9654", 192, 2), 300e9);
+}
+
+TEST(Pcie, NominalRates) {
+  EXPECT_NEAR(PcieBandwidth(3, 16), 15.75e9, 0.01e9);
+  EXPECT_NEAR(PcieBandwidth(5, 16), 63.0e9, 0.1e9);
+  EXPECT_EQ(PcieBandwidth(0, 16), 0);
+  EXPECT_EQ(PcieBandwidth(4, 64), 0);
+  EXPECT_EQ(ParsePcie("4x8")->width, 8);
+  for (const char* text : {"", "4", "x16", "4x", "4x16x1", "16GB"}) {
+    EXPECT_FALSE(ParsePcie(text).ok()) << text;
+  }
+}
+
+TEST(GpuCatalogue, FindsUnderTheNamesPeopleUse) {
+  const auto catalogue = GpuCatalogue::ReadDefault();
+  ASSERT_TRUE(catalogue.ok()) << catalogue.status();
+  EXPECT_GE(catalogue->gpus().size(), 25);
+  for (const char* name : {"NVIDIA GeForce RTX 3090", "RTX 3090", "rtx3090", "GeForce RTX 3090"}) {
+    const GpuFacts* facts = catalogue->Find(name);
+    ASSERT_NE(facts, nullptr) << name;
+    EXPECT_EQ(facts->compute_capability, "8.6");
+    EXPECT_EQ(facts->memory_bandwidth_bytes_per_s, 936e9);
+  }
+  EXPECT_EQ(catalogue->Find("H200")->nvlink_bandwidth_bytes_per_s, 450e9);
+  EXPECT_EQ(catalogue->Find("RTX 3091"), nullptr);
+  EXPECT_EQ(catalogue->Find(""), nullptr);
+}
+
+TEST(GpuCatalogue, FolderComesFromTheEnvironmentFirst) {
+  setenv("TPRUN_CLUSTERS", "/nowhere", 1);
+  const auto folder = ClustersDirectory();
+  unsetenv("TPRUN_CLUSTERS");
+  EXPECT_EQ(folder.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(folder.status().message()), HasSubstr("/nowhere"));
+  EXPECT_TRUE(ClustersDirectory().ok());
+}
+
+}  // namespace
+}  // namespace tprun

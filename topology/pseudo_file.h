@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace tprun {
+
+// The text of a small file of /proc or /sys, "" when it cannot be read. These have no size to ask
+// for, so base/file.h does not serve. At most 4 MiB.
+std::string ReadPseudoFile(const std::string& path);
+
+// The number behind `key` on its own line, as in "MemTotal:   23456 kB", "Node 0 MemFree: 12 kB" or
+// "inactive_file 4096"; a "kB" behind it is applied. -1 if absent.
+int64_t PseudoFileField(absl::string_view text, absl::string_view key);
+
+}  // namespace tprun
