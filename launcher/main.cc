@@ -7,6 +7,7 @@
 #include "comm/mpi_communicator.h"
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
+#include "launcher/usage_error.h"
 
 namespace {
 
@@ -33,7 +34,8 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? tprun::kExitOk : tprun::kExitBadInput;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return tprun::ReportBadArguments(tprun::UsageError(app, error));
   }
   for (const tprun::Command& command : commands) {
     if (command.app->parsed()) return command.run();

@@ -49,7 +49,7 @@ configure() {
     return 1
   fi
   # What was found, without the progress lines around it.
-  sed -n '/^-- tprun /,$p' "$log.new" >"$log.table"
+  sed -n -e '/^--   Found /d' -e '/^-- tprun /p' -e '/^--   /p' "$log.new" >"$log.table"
   cmp -s "$log.table" "$log" || cat "$log.new"
   mv "$log.table" "$log"
   rm -f "$log.new"

@@ -136,6 +136,8 @@ def train(args):
     tokenizer = make_tokenizer(write_stories(SEED, 20000), args.vocabulary)
     vocabulary = tokenizer.get_vocab_size()
     model = make_model(args, vocabulary)
+    if args.resume:
+        model.load_state_dict(torch.load(args.resume))
     weights = sum(p.numel() for p in model.parameters())
     print(f"vocabulary {vocabulary}, {weights} weights", flush=True)
     held_out = list(make_batches(tokenizer, SEED + 1, 256, args.rows, args.length))
@@ -147,7 +149,7 @@ def train(args):
     progress = 0.0
     while progress < 1:
         epoch += 1
-        for batch in make_batches(tokenizer, SEED + 100 + epoch, 4096, args.rows, args.length):
+        for batch in make_batches(tokenizer, SEED + 100 + args.first_epoch + epoch, 4096, args.rows, args.length):
             progress = max(step / args.steps, (time.time() - start) / (60 * args.minutes))
             if progress >= 1:
                 break
@@ -186,6 +188,8 @@ def main():
     parser.add_argument("--output", default="models/stories")
     parser.add_argument("--work", default="/tmp/stories")
     parser.add_argument("--minutes", type=float, default=40, help="the end of the schedule in wall time, if --steps is not reached first")
+    parser.add_argument("--resume", default="", help="float32.pt of an earlier run, to train it further")
+    parser.add_argument("--first_epoch", type=int, default=0, help="with --resume: skips the texts of the earlier run")
     parser.add_argument("--steps", type=int, default=100000)
     parser.add_argument("--look", type=float, default=240, help="seconds between evaluations, each of which writes the folder")
     parser.add_argument("--rows", type=int, default=16, help="texts per step")

@@ -1,6 +1,7 @@
 #include "topology/format_topology.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -112,7 +113,33 @@ std::string Ranges(const std::vector<int>& sorted) {
   return absl::StrJoin(parts, ",");
 }
 
-// Links with the same first device and the same figures share a row: "cuda:0 | cuda:1, cuda:2".
+// "cuda:1-7" or "n0/cuda:0-1, n1/cpu" of device indices. Ids of one host's GPUs run up with the
+// index, so that a range reads well.
+std::string LinkEnds(const Topology& topology, const std::vector<int>& ends) {
+  std::map<int, std::vector<int>> by_host;
+  for (int end : ends) by_host[topology.devices[end].host].push_back(end);
+  std::vector<std::string> names;
+  for (auto& [host, devices] : by_host) {
+    std::sort(devices.begin(), devices.end());
+    const std::string first = QualifiedDeviceId(topology, devices[0]);
+    const size_t colon = first.rfind(':');
+    if (devices.size() == 1 || colon == std::string::npos) {
+      for (int device : devices) names.push_back(QualifiedDeviceId(topology, device));
+      continue;
+    }
+    const int offset = devices[0] - std::atoi(first.c_str() + colon + 1);
+    for (int& device : devices) device -= offset;
+    names.push_back(absl::StrCat(first.substr(0, colon + 1), Ranges(devices)));
+  }
+  if (names.size() > 4) {
+    const std::string more = absl::StrCat("... ", names.size() - 3, " more");
+    names.resize(3);
+    names.push_back(more);
+  }
+  return absl::StrJoin(names, ", ");
+}
+
+// Links with the same first device and the same figures share a row: "cuda:0  cuda:1-7".
 std::string LinkTable(const Topology& topology, bool color) {
   using Key = std::tuple<int, LinkKind, double, double>;
   std::vector<std::pair<Key, std::vector<int>>> groups;
@@ -123,40 +150,18 @@ std::string LinkTable(const Topology& topology, bool color) {
     if (is_new) groups.push_back({key, {}});
     groups[place->second].second.push_back(link.b);
   }
+  constexpr size_t kShown = 200;
+  std::string tail;
+  if (groups.size() > kShown) {
+    tail = absl::StrCat("... ", groups.size() - kShown, " more rows; --format=json has them all\n");
+    groups.resize(kShown);
+  }
   Rows rows;
   for (const auto& [key, ends] : groups) {
     const auto& [a, kind, bandwidth, latency] = key;
-    // Ids of one host run up with the index, so that a range reads well.
-    std::map<int, std::vector<int>> by_host;
-    std::vector<std::string> names;
-    for (int end : ends) by_host[topology.devices[end].host].push_back(end);
-    for (auto& [host, devices] : by_host) {
-      std::sort(devices.begin(), devices.end());
-      const std::string first = QualifiedDeviceId(topology, devices[0]);
-      const size_t colon = first.rfind(':');
-      if (devices.size() == 1 || colon == std::string::npos) {
-        for (int device : devices) names.push_back(QualifiedDeviceId(topology, device));
-        continue;
-      }
-      std::vector<int> numbers;
-      const int offset = devices[0] - std::atoi(first.c_str() + colon + 1);
-      for (int device : devices) numbers.push_back(device - offset);
-      names.push_back(absl::StrCat(first.substr(0, colon + 1), Ranges(numbers)));
-    }
-    if (names.size() > 4) {
-      const std::string more = absl::StrCat("... ", names.size() - 3, " more");
-      names.resize(3);
-      names.push_back(more);
-    }
-    rows.push_back({QualifiedDeviceId(topology, a), absl::StrJoin(names, ", "),
+    rows.push_back({QualifiedDeviceId(topology, a), LinkEnds(topology, ends),
                     std::string(LinkKindName(kind)), RateOrUnknown(bandwidth),
                     latency > 0 ? FormatDuration(latency) : ""});
-  }
-  constexpr size_t kShown = 200;
-  std::string tail;
-  if (rows.size() > kShown) {
-    tail = absl::StrCat("... ", rows.size() - kShown, " more rows; --format=json has them all\n");
-    rows.resize(kShown);
   }
   return Table({"link", "with", "kind", "per direction>", "latency>"}, rows, color) + tail;
 }

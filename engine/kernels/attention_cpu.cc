@@ -101,7 +101,7 @@ HWY_NOINLINE void ScoreChunk(const Item& item, int64_t first, int64_t count, con
   for (int64_t p = 0; p < count; ++p) {
     for (int64_t q = 0; q < queries; ++q) {
       F32Vec sum0 = hn::Zero(d), sum1 = hn::Zero(d);
-      for (int64_t i = 0; i < s.head; i += kTileN) {  // kTileN: two vectors
+      for (int64_t i = 0; i < s.head; i += 2 * kLanes) {
         const float* a = s.query + q * s.head + i;
         const float* b = s.rows + p * s.head + i;
         sum0 = hn::MulAdd(hn::LoadU(d, a), hn::LoadU(d, b), sum0);

@@ -17,8 +17,9 @@ namespace HWY_NAMESPACE {
 // kTileM x kTileVectors accumulators, the vectors of b and one of a fit the registers: 32 with
 // AVX-512, else 16.
 inline constexpr int kTileM = kLanes == 16 ? 12 : 6;
-inline constexpr int kTileVectors = 2;
+inline constexpr int kTileVectors = kLanes == 1 ? 4 : 2;
 inline constexpr int kTileN = kTileVectors * kLanes;
+static_assert(kTileN % 4 == 0, "Transpose takes 4 rows at a time");
 
 template <int kM>
 HWY_INLINE void GemmTile(int64_t k, const float* HWY_RESTRICT a, int64_t a_stride,

@@ -1,5 +1,6 @@
 #include "engine/tokenizer/sentencepiece_proto.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 

@@ -1,0 +1,82 @@
+#include "engine/runtime/generate.h"
+
+#include "gmock/gmock.h"
+#include "tests/engine/runtime/engine_harness.h"
+#include "tests/test_data.h"
+
+namespace tprun {
+namespace {
+
+class GenerateTest : public testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    auto model = OpenTestModel(SourcePath("tests/golden/llama_gqa"));
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+    layout_ = TensorSplit(std::vector<double>(GetParam(), 1));
+  }
+
+  absl::StatusOr<GenerateResult> Run(const std::vector<int32_t>& prompt,
+                                     const GenerateOptions& options, const OnToken& on_token) {
+    GenerateResult result;
+    const absl::Status status =
+        RunEngines(model_, layout_, {}, [&](Engine& engine, Communicator& world) -> absl::Status {
+          auto mine = Generate(engine, world, prompt, options, on_token);
+          if (world.rank() == 0 && mine.ok()) result = *mine;
+          return mine.status();
+        });
+    if (!status.ok()) return status;
+    return result;
+  }
+
+  TestModel model_;
+  TestLayout layout_;
+};
+
+TEST_P(GenerateTest, StopsAtMaxTokensEndTokenAndCaller) {
+  const auto all = Run({1, 2, 3}, {.max_tokens = 10}, nullptr);
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_EQ(all->ids.size(), 10);
+  EXPECT_FALSE(all->ended);
+  EXPECT_EQ(all->decode_steps, 9);
+  EXPECT_EQ(all->prompt_tokens, 3);
+
+  const auto ended = Run({1, 2, 3}, {.max_tokens = 10, .end_ids = {all->ids[4]}}, nullptr);
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_TRUE(ended->ended);
+  EXPECT_THAT(ended->ids, testing::Not(testing::Contains(all->ids[4])));
+
+  int seen = 0;
+  const auto told = Run({1, 2, 3}, {.max_tokens = 10}, [&](int32_t) { return ++seen < 3; });
+  ASSERT_TRUE(told.ok()) << told.status();
+  EXPECT_EQ(told->ids.size(), 3);
+
+  const auto none = Run({1, 2, 3}, {.max_tokens = 0}, nullptr);
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_TRUE(none->ids.empty());
+}
+
+TEST_P(GenerateTest, StopsAtTheEndOfTheContext) {
+  const int64_t context = std::min<int64_t>(model_.spec.context_length, 512);
+  const auto result = Run(std::vector<int32_t>(context - 2, 5), {.max_tokens = 100}, nullptr);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->ids.size(), 3);  // two more positions, and the token after them
+}
+
+TEST_P(GenerateTest, BadPromptsAreErrorsOnEveryRank) {
+  const int64_t context = std::min<int64_t>(model_.spec.context_length, 512);
+  const auto empty = Run({}, {}, nullptr);
+  EXPECT_EQ(empty.status().code(), absl::StatusCode::kInvalidArgument) << empty.status();
+  const auto too_long = Run(std::vector<int32_t>(context, 5), {}, nullptr);
+  EXPECT_EQ(too_long.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(too_long.status().message()), testing::HasSubstr("context"));
+  const auto unknown = Run({1, static_cast<int32_t>(model_.spec.vocab)}, {}, nullptr);
+  EXPECT_EQ(unknown.status().code(), absl::StatusCode::kInvalidArgument);
+  const auto negative = Run({-1}, {}, nullptr);
+  EXPECT_EQ(negative.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+INSTANTIATE_TEST_SUITE_P(Worlds, GenerateTest, testing::Values(1, 2, 3));
+
+}  // namespace
+}  // namespace tprun

@@ -1,0 +1,64 @@
+#include <string>
+
+#include "base/json.h"
+#include "tests/engine/runtime/engine_harness.h"
+#include "tests/test_data.h"
+
+// Every layout gives what one rank gives. Ranks are threads.
+
+namespace tprun {
+namespace {
+
+// Sums of float32 in another order.
+constexpr double kTolerance = 1e-4;
+
+struct LayoutCase {
+  std::string model;
+  TestLayout layout;
+};
+
+class Layouts : public testing::TestWithParam<LayoutCase> {};
+
+TEST_P(Layouts, GiveTheLogitsOfOneRank) {
+  const std::string folder = SourcePath("tests/golden/" + GetParam().model);
+  const auto model = OpenTestModel(folder);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto placements = GetParam().layout.place(model->spec);
+  ASSERT_TRUE(ValidatePlacements(model->spec, placements, GetParam().layout.world_size).ok())
+      << ValidatePlacements(model->spec, placements, GetParam().layout.world_size);
+  const auto expected = ReadJsonFile(folder + "/expected.json");
+  ASSERT_TRUE(expected.ok());
+  const auto tokens = (*expected)["input_ids"].get<std::vector<int32_t>>();
+  const int64_t last = static_cast<int64_t>(tokens.size()) - 1;
+  TestOptions options;
+  options.prefill_chunk = 9;
+  const auto logits = LogitsAt(*model, GetParam().layout, options, tokens, {last - 3, last});
+  ASSERT_TRUE(logits.ok()) << logits.status();
+  const auto golden = (*expected)["last_logits"].get<std::vector<float>>();
+  EXPECT_LT(LargestDifference(logits->back(), golden), kTolerance);
+  const auto alone = LogitsAt(*model, TensorSplit({1}), options, tokens, {last - 3, last});
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_LT(LargestDifference((*logits)[0], (*alone)[0]), kTolerance);
+}
+
+std::vector<LayoutCase> Cases() {
+  std::vector<LayoutCase> cases;
+  // One of each kind of attention, of vocabulary, of fused and extra tensors.
+  for (const char* model : {"llama_gqa", "llama_mqa", "llama_3_kv_heads", "llama_odd_heads",
+                            "llama_odd_vocabulary", "llama_tied", "llama_attention_bias",
+                            "mistral_window", "qwen2", "qwen3", "gemma2", "glm", "phi3"}) {
+    for (const TestLayout& layout : AllLayouts()) cases.push_back({model, layout});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Layouts, testing::ValuesIn(Cases()), [](const auto& info) {
+  std::string name = info.param.model + "_" + info.param.layout.name;
+  for (char& c : name) {
+    if (!isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
+});
+
+}  // namespace
+}  // namespace tprun

@@ -1,0 +1,170 @@
+#include "partition/planner.h"
+
+#include <numeric>
+#include <random>
+
+#include "gmock/gmock.h"
+#include "tests/partition/plan_fixture.h"
+
+namespace tprun {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+Plan MakePlan(const PlanRequest& request) {
+  auto plan = MakeProportionalPlanner()->MakePlan(request);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  const absl::Status sound = CheckPlanFor(*plan, *request.spec);
+  EXPECT_TRUE(sound.ok()) << sound;
+  return *std::move(plan);
+}
+
+TEST(Apportion, IsWholeFairAndComplete) {
+  EXPECT_THAT(Apportion(8, {5, 2, 1}), ElementsAre(5, 2, 1));
+  EXPECT_THAT(Apportion(4, {5, 2, 1}), ElementsAre(3, 1, 0));  // 2.5, 1, 0.5
+  EXPECT_THAT(Apportion(4, {1, 1, 1}), ElementsAre(2, 1, 1));
+  EXPECT_THAT(Apportion(1, {1, 3}), ElementsAre(0, 1));
+  EXPECT_THAT(Apportion(7, {0, 1, 0}), ElementsAre(0, 7, 0));
+  EXPECT_THAT(Apportion(0, {1, 2}), ElementsAre(0, 0));
+}
+
+TEST(Apportion, IsNeverOffByAWholeUnit) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 2000; ++round) {
+    const int64_t total = random() % 1000;
+    std::vector<double> proportions(1 + random() % 9);
+    for (double& value : proportions) value = random() % 4 == 0 ? 0 : 1 + random() % 100;
+    proportions[0] += 1;
+    const double sum = std::accumulate(proportions.begin(), proportions.end(), 0.0);
+    const auto shares = Apportion(total, proportions);
+    EXPECT_EQ(std::accumulate(shares.begin(), shares.end(), int64_t{0}), total);
+    for (size_t i = 0; i < shares.size(); ++i) {
+      EXPECT_LT(std::abs(shares[i] - total * proportions[i] / sum), 1.0);
+      if (proportions[i] == 0) EXPECT_EQ(shares[i], 0);
+    }
+  }
+}
+
+TEST(Planner, SharesFollowBandwidth) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}, {24, 300}});
+  const Plan plan = MakePlan(RequestFor(spec, topology));
+  EXPECT_TRUE(plan.fits());
+  EXPECT_THAT(plan.placements[spec.attention_block(3)].shares, ElementsAre(6, 2));
+  EXPECT_THAT(plan.placements[spec.mlp_block(3)].shares, ElementsAre(132, 44));  // of 32 columns
+  EXPECT_GT(plan.decode_tokens_per_s, 0);
+}
+
+TEST(Planner, SharesMoveOffAFullCard) {
+  const ModelSpec spec = PlanModel(32, 8, 40);  // about 4 GiB of weights
+  const Topology topology = GpuTopology({{1.6, 900}, {24, 900}});
+  const Plan plan = MakePlan(RequestFor(spec, topology));
+  EXPECT_TRUE(plan.fits()) << FormatBytes(plan.ranks[0].total_bytes());
+  const auto& shares = plan.placements[spec.mlp_block(0)].shares;
+  EXPECT_LT(shares[0], shares[1]);
+  EXPECT_GT(shares[0], 0);
+}
+
+TEST(Planner, ContextObjectiveFollowsMemory) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{6, 900}, {18, 900}});
+  PlanRequest request = RequestFor(spec, topology);
+  request.objective = Objective::kContext;
+  EXPECT_THAT(MakePlan(request).placements[spec.attention_block(0)].shares, ElementsAre(2, 6));
+}
+
+TEST(Planner, GivenSharesAreKept) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}, {24, 300}, {24, 300}});
+  PlanRequest request = RequestFor(spec, topology);
+  request.shares = {5, 2, 1};
+  EXPECT_THAT(MakePlan(request).placements[spec.attention_block(0)].shares, ElementsAre(5, 2, 1));
+}
+
+TEST(Planner, LayersGoOneAfterTheOther) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}, {24, 300}});
+  PlanRequest request = RequestFor(spec, topology);
+  request.split = SplitMode::kLayer;
+  const Plan plan = MakePlan(request);
+  EXPECT_THAT(plan.placements[spec.embed_block()].ranks, ElementsAre(0));
+  EXPECT_THAT(plan.placements[spec.mlp_block(5)].ranks, ElementsAre(0));
+  EXPECT_THAT(plan.placements[spec.attention_block(6)].ranks, ElementsAre(1));
+  EXPECT_THAT(plan.placements[spec.head_block()].ranks, ElementsAre(1));
+}
+
+TEST(Planner, MoreRanksThanKvHeadsReplicatesThemAndSaysSo) {
+  const ModelSpec spec = PlanModel(32, 2);
+  const Topology topology = GpuTopology({{24, 900}, {24, 900}, {24, 900}});
+  const Plan plan = MakePlan(RequestFor(spec, topology));
+  EXPECT_EQ(plan.placements[spec.attention_block(0)].kv_replication, 2);
+  EXPECT_THAT(plan.notes, testing::Contains(HasSubstr("KV heads")));
+}
+
+TEST(Planner, TellsWhatIsShortAndWhatWouldHelp) {
+  const ModelSpec spec = PlanModel(32, 8, 40);
+  const Topology topology = GpuTopology({{5.5, 900}});
+  PlanRequest request = RequestFor(spec, topology);
+  request.options.context = 8192;
+  request.options.kv_type = DType::kF32;
+  request.options.batch = 4;
+  const Plan plan = MakePlan(request);
+  ASSERT_FALSE(plan.fits());
+  EXPECT_GT(plan.ranks[0].short_bytes(), 0);
+  EXPECT_THAT(plan.remedies, testing::Contains(HasSubstr("--context=")));
+  // The remedy is true.
+  for (const std::string& remedy : plan.remedies) {
+    const size_t at = remedy.find("--context=");
+    if (at == std::string::npos) continue;
+    request.options.context = std::stoll(remedy.substr(at + 10));
+    EXPECT_TRUE(MakePlan(request).fits());
+    request.options.context += 1;
+    EXPECT_FALSE(MakePlan(request).fits());
+  }
+}
+
+TEST(Planner, RanksOnOneDeviceShareIt) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}});
+  PlanRequest request = RequestFor(spec, topology);
+  request.devices = {"cuda:0", "cuda:0", "cuda:0"};
+  const Plan plan = MakePlan(request);
+  EXPECT_EQ(plan.ranks[2].available_bytes, 8 * kGiB);
+  EXPECT_THAT(plan.notes, testing::Contains(HasSubstr("3 ranks share cuda:0")));
+}
+
+TEST(Planner, WeightsOfAllRanksAreTheModel) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}, {24, 300}, {24, 500}});
+  const Plan plan = MakePlan(RequestFor(spec, topology));
+  int64_t bytes = 0;
+  for (const RankPlan& rank : plan.ranks) bytes += rank.weight_bytes;
+  int64_t norms = 0;  // f32, on every rank
+  int64_t matrices = 0;
+  for (const TensorSpec& tensor : spec.tensors) {
+    (tensor.shape.size() == 1 ? norms : matrices) += ElementCount(tensor);
+  }
+  EXPECT_EQ(bytes, matrices * 2 + 3 * norms * 4);
+}
+
+TEST(Planner, RequestsThatMakeNoSenseAreErrors) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}, {24, 300}});
+  const auto error = [&](auto change) {
+    PlanRequest request = RequestFor(spec, topology);
+    change(request);
+    return std::string(MakeProportionalPlanner()->MakePlan(request).status().message());
+  };
+  EXPECT_THAT(error([](PlanRequest& r) { r.devices = {"cuda:7"}; }), HasSubstr("cuda:7"));
+  EXPECT_THAT(error([](PlanRequest& r) { r.devices.clear(); }), HasSubstr("no devices"));
+  EXPECT_THAT(error([](PlanRequest& r) { r.options.context = 8193; }), HasSubstr("8192"));
+  EXPECT_THAT(error([](PlanRequest& r) { r.options.context = 0; }), HasSubstr("--context"));
+  EXPECT_THAT(error([](PlanRequest& r) { r.options.batch = 0; }), HasSubstr("--batch"));
+  EXPECT_THAT(error([](PlanRequest& r) { r.shares = {1}; }), HasSubstr("--shares"));
+  EXPECT_THAT(error([](PlanRequest& r) { r.shares = {0, 0}; }), HasSubstr("--shares"));
+  EXPECT_THAT(error([](PlanRequest& r) { r.shares = {1, -1}; }), HasSubstr("--shares"));
+}
+
+}  // namespace
+}  // namespace tprun
