@@ -7,6 +7,7 @@
 #include "comm/mpi_communicator.h"
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
+#include "launcher/supervise.h"
 #include "launcher/usage_error.h"
 
 namespace {
@@ -35,7 +36,9 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return tprun::ReportBadArguments(tprun::UsageError(app, error));
+    // Every rank has the same arguments: one tells.
+    if (!tprun::IsFirstRank()) return tprun::kExitBadInput;
+    return tprun::ReportStatus(absl::InvalidArgumentError(tprun::UsageError(app, error)));
   }
   for (const tprun::Command& command : commands) {
     if (command.app->parsed()) return command.run();

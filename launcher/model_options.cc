@@ -14,8 +14,10 @@ void AddPlanOptions(CLI::App& command, ModelOptions& options) {
       ->delimiter(',');
   command.add_option("--topology", options.topology,
                      "Plan for the machine in this file instead of this one");
-  command.add_option("--context", options.context,
-                     "Positions per sequence [the model's, at most 4096]");
+  command
+      .add_option("--context", options.context,
+                  "Positions per sequence [the model's, at most 4096]")
+      ->check(CLI::PositiveNumber);
   command.add_option("--batch", options.batch, "Sequences at once")->capture_default_str();
   command.add_option("--kv_type", options.kv_type, "Type of the KV cache: f32, f16, bf16")
       ->capture_default_str();

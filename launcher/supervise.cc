@@ -78,4 +78,9 @@ std::string RankFromEnvironment() {
   return "a rank";
 }
 
+bool IsFirstRank() {
+  const std::string rank = RankFromEnvironment();
+  return rank == "rank 0" || rank == "a rank";
+}
+
 }  // namespace tprun

@@ -17,4 +17,7 @@ void SetRankExitCode(int exit_code);
 // "rank 2" from the environment of mpirun or srun; "a rank" where it does not say.
 std::string RankFromEnvironment();
 
+// Rank 0 by the environment, or no rank of a job.
+bool IsFirstRank();
+
 }  // namespace tprun

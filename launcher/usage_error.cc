@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 
 namespace tprun {
@@ -56,8 +57,7 @@ std::string UnknownWord(const CLI::App& app, const CLI::App* command) {
                         Suggestion(name, OptionNames(command != nullptr ? *command : app)));
   }
   if (command != nullptr) {
-    return absl::StrCat("\"", word, "\" is one argument too many: there is one MODEL, and a ",
-                        "value with spaces needs quotes");
+    return absl::StrCat("unexpected argument \"", word, "\"; a value with spaces needs quotes");
   }
   return absl::StrCat("unknown command \"", word, "\"", Suggestion(word, CommandNames(app)));
 }
@@ -80,14 +80,19 @@ std::string ClosestName(const std::string& word, const std::vector<std::string>&
 std::string UsageError(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<CLI::App*> parsed = app.get_subcommands();
   const CLI::App* command = parsed.empty() ? nullptr : parsed[0];
-  const std::string help =
-      command == nullptr ? "`tprun --help`" : absl::StrCat("`tprun ", command->get_name(), " --help`");
+  const std::string help = command == nullptr
+                               ? "`tprun --help`"
+                               : absl::StrCat("`tprun ", command->get_name(), " --help`");
   std::string problem = error.what();
-  const bool unknown = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
-  if (unknown || (command == nullptr && !app.remaining().empty())) {
+  // A mistyped option may be why another thing is missing: it comes first.
+  const int code = error.get_exit_code();
+  const bool missing = code == static_cast<int>(CLI::ExitCodes::RequiredError);
+  const bool unknown = code == static_cast<int>(CLI::ExitCodes::ExtrasError);
+  const CLI::App& parser = command == nullptr ? app : *command;
+  if (unknown || (missing && !parser.remaining().empty())) {
     problem = UnknownWord(app, command);
   } else if (command == nullptr) {
-    problem = "wanted a command: topo, plan, run or bench";
+    problem = absl::StrCat("wanted a command: ", absl::StrJoin(CommandNames(app), ", "));
   }
   return absl::StrCat(problem, " (", help, " tells more)");
 }

@@ -90,9 +90,13 @@ absl::StatusOr<std::vector<std::string>> GgufFilesIn(const std::string& director
 
 CheckpointOr OpenDirectory(const std::string& path) {
   const std::string config = JoinPath(path, kConfig);
-  for (const absl::string_view name : {kSingle, kIndex}) {
-    const std::string weights = JoinPath(path, name);
-    if (FileExists(weights)) return OpenSafetensors(path, weights);
+  const std::string single = JoinPath(path, kSingle);
+  if (FileExists(single)) return OpenSafetensors(path, single);
+  const std::string index = JoinPath(path, kIndex);
+  if (FileExists(index)) {
+    // An index without any of its shards is a model not downloaded yet, which can be planned.
+    ASSIGN_OR_RETURN(const bool any_shard, AnyShardExists(index));
+    return any_shard ? OpenSafetensors(path, index) : OpenConfig(path, config);
   }
   ASSIGN_OR_RETURN(std::vector<std::string> names, GgufFilesIn(path));
   if (names.size() == 1) return OpenGguf(JoinPath(path, names[0]));

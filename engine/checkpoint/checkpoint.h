@@ -37,8 +37,8 @@ class Checkpoint {
   // `path` is a folder in Hugging Face's layout (config.json beside model.safetensors, or an index
   // and its shards), a .safetensors file with a config.json beside it, a .gguf file (the first of a
   // split set opens them all), or a config.json, which then has no tensors. A folder that holds a
-  // config.json and no weights opens as kConfigOnly; a folder with exactly one .gguf and no
-  // config.json opens that.
+  // config.json and no weights (or an index without any of its shards) opens as kConfigOnly; a
+  // folder with exactly one .gguf and no config.json opens that.
   //
   // NotFound or InvalidArgument: one sentence with path, what was wanted and what was found
   // (truncated data, header lengths that lie, overlapping or misaligned tensors, missing shards,

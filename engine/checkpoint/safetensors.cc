@@ -78,6 +78,14 @@ absl::Status AddSafetensorsFile(const std::string& path, CheckpointBuilder& buil
   return builder.AddFile(std::move(file), std::move(tensors));
 }
 
+absl::StatusOr<bool> AnyShardExists(const std::string& index_path) {
+  ASSIGN_OR_RETURN(const Shards shards, ReadIndex(index_path));
+  for (const auto& [shard, tensors] : shards) {
+    if (FileExists(JoinPath(Directory(index_path), shard))) return true;
+  }
+  return false;
+}
+
 absl::Status AddSafetensorsIndex(const std::string& index_path, CheckpointBuilder& builder) {
   ASSIGN_OR_RETURN(Shards shards, ReadIndex(index_path));
   for (const auto& [shard, tensors] : shards) {

@@ -220,6 +220,7 @@ TEST(BadIndexTest, NamesWhatIsWrong) {
   const absl::Status missing = OpenIndex(both, {OneTensorFile("a")});
   EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(missing.message()), HasSubstr("s2: wanted this shard"));
+  EXPECT_TRUE(OpenIndex(both, {}).ok());  // not downloaded yet: only its config
   const std::vector<std::pair<absl::Status, std::string>> cases = {
       {OpenIndex(both, {OneTensorFile("a"), OneTensorFile("c")}), "wanted tensor \"b\""},
       {OpenIndex(both, {OneTensorFile("a"), OneTensorFile("a")}), "every tensor once"},

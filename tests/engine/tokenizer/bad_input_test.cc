@@ -85,7 +85,7 @@ TEST(BadPatternTest, ExponentialBacktrackingIsStopped) {
 TEST(BadModelFileTest, EveryTruncationIsAnErrorOrFewerPieces) {
   TPRUN_NEEDS_TEST_DATA();
   const auto bytes =
-      ReadFile(TestDataDirectory() + "/data/models/tiny/stories260K/llama2c/tok512.model");
+      ReadFile(TestDataDirectory() + "/models/tiny/stories260K/llama2c/tok512.model");
   ASSERT_TRUE(bytes.ok());
   for (size_t size = 0; size < bytes->size(); size += 61) {
     const auto tokenizer =
@@ -116,7 +116,7 @@ TEST(BadTextTest, InvalidUtf8BecomesItsBytes) {
   TPRUN_NEEDS_TEST_DATA();
   for (const char* file : {"tok512.model", "../hf/tokenizer.json"}) {
     const auto spm =
-        MustLoad(TestDataDirectory() + "/data/models/tiny/stories260K/llama2c/" + file);
+        MustLoad(TestDataDirectory() + "/models/tiny/stories260K/llama2c/" + file);
     const std::string text = "b\xff\xe2\x96 c\xf0\x9f";
     EXPECT_EQ(spm->Decode(MustEncode(*spm, text, false)), text) << file;
   }

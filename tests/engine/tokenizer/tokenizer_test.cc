@@ -54,7 +54,7 @@ TEST(StreamDecoderTest, BrokenCharactersBecomeReplacements) {
 TEST(StreamDecoderTest, LeadingSpaceOnlyAtTheStartIsDropped) {
   TPRUN_NEEDS_TEST_DATA();
   const auto tokenizer =
-      MustLoad(TestDataDirectory() + "/data/models/tiny/stories260K/hf/tokenizer.json");
+      MustLoad(TestDataDirectory() + "/models/tiny/stories260K/hf/tokenizer.json");
   const Ids ids = MustEncode(*tokenizer, "the the", false);
   for (const bool after_prompt : {false, true}) {
     StreamDecoder stream(*tokenizer, after_prompt);
@@ -98,7 +98,7 @@ TEST(LongTextTest, OnePieceOfAMillionCharacters) {
 
 TEST(LongTextTest, SentencePieceIsNotQuadratic) {
   TPRUN_NEEDS_TEST_DATA();
-  const std::string folder = TestDataDirectory() + "/data/models/tiny/stories260K/";
+  const std::string folder = TestDataDirectory() + "/models/tiny/stories260K/";
   std::string text;
   while (text.size() < 1 << 20) text += "Once upon a time there was a little girl. ";
   for (const char* file : {"llama2c/tok512.model", "hf/tokenizer.json"}) {
@@ -218,7 +218,7 @@ TEST_F(FolderTest, ChatGlm3) {
   TPRUN_NEEDS_TEST_DATA();
   std::remove(JoinPath(folder_, "tokenizer.json").c_str());
   const auto model =
-      ReadFile(TestDataDirectory() + "/data/models/tokenizers/chatglm3/tokenizer.model");
+      ReadFile(TestDataDirectory() + "/models/tokenizers/chatglm3/tokenizer.model");
   ASSERT_TRUE(model.ok());
   Write("tokenizer.model", *model);
   Write("tokenizer_config.json", R"({"tokenizer_class":"ChatGLMTokenizer"})");

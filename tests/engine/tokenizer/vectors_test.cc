@@ -22,7 +22,7 @@ struct Form {
 };
 
 std::string Models(const std::string& file) {
-  return absl::StrCat(TestDataDirectory(), "/data/models/", file);
+  return absl::StrCat(TestDataDirectory(), "/models/", file);
 }
 
 std::vector<std::string> ReadInputs(const std::string& path) {

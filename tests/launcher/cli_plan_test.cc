@@ -1,0 +1,136 @@
+#include <filesystem>
+
+#include "absl/strings/match.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/launcher/tprun_process.h"
+#include "tests/launcher/well_formed_xml.h"
+#include "tests/test_data.h"
+
+namespace tprun {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::string Config(const std::string& name) {
+  return TestDataDirectory() + "/models/configs/" + name + "/config.json";
+}
+
+TEST(CliPlan, PlansThePublishedConfigs) {
+  TPRUN_NEEDS_TEST_DATA();
+  for (const std::string name :
+       {"Llama-2-7b-chat-hf", "Llama-2-70b-chat-hf", "Llama-3.2-3B", "Meta-Llama-3-8B",
+        "Meta-Llama-3.1-8B", "Mistral-7B-v0.1", "Qwen1.5-0.5B", "Qwen2-7B-Instruct", "Qwen3-8B",
+        "chatglm3-6b", "gemma-2-9b", "gemma-2b-it", "gemma-7b", "glm-4-9b-chat", "glm-4-voice-9b",
+        "openchat-3.5-0106-gemma", "orpheus-3b-0.1-ft"}) {
+    const ProcessResult result = RunTprun({"plan", Config(name)});
+    EXPECT_THAT(result.exit_code, AnyOf(0, 3)) << name << ": " << result.err;
+    EXPECT_THAT(result.out, HasSubstr("parameters")) << name;
+    EXPECT_THAT(result.out, HasSubstr("KV cache")) << name;
+    EXPECT_EQ(result.err.empty(), result.exit_code == 0) << name << ": " << result.err;
+  }
+}
+
+TEST(CliPlan, NamesWhatIsNotSupported) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::pair<std::string, std::string> cases[] = {
+      {"DeepSeek-V3", "\"deepseek_v3\"; supported: llama"},
+      {"Mixtral-8x7B-v0.1", "\"mixtral\"; supported: llama"},
+      {"Qwen3-30B-A3B", "\"qwen3_moe\"; supported: llama"},
+      {"gpt-oss-20b", "\"gpt_oss\"; supported: llama"},
+      {"Phi-3.5-mini-instruct", "\"longrope\" is not supported; supported: default"},
+      {"snac_24khz", "model_type"}};
+  for (const auto& [name, expected] : cases) {
+    const ProcessResult result = RunTprun({"plan", Config(name)});
+    EXPECT_EQ(result.exit_code, 2) << name;
+    EXPECT_EQ(result.out, "") << name;
+    EXPECT_THAT(result.err, StartsWith("tprun: ")) << name;
+    EXPECT_THAT(result.err, HasSubstr(expected)) << name;
+    EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
+  }
+}
+
+TEST(CliPlan, TellsTheDeviceTheBytesAndTheRemedyWhenItDoesNotFit) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string machine = "--topology=" + SourcePath("clusters/rtx3090-rtx3060.yaml");
+  const ProcessResult result = RunTprun({"plan", Config("Llama-2-70b-chat-hf"), machine});
+  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_THAT(result.out, HasSubstr("would help: "));
+  EXPECT_THAT(result.err, ContainsRegex("^tprun: Llama-2-70b-chat-hf does not fit: rank [01] needs "
+                                        "[0-9.]+ GiB on cuda:[01], which has [0-9.]+ GiB"));
+  EXPECT_THAT(result.err, HasSubstr("; try "));
+  // All that `run` says of it is this line.
+  const ProcessResult run = RunTprun({"bench", Config("Llama-2-70b-chat-hf"), "--weights=f32"});
+  EXPECT_EQ(run.exit_code, 3);
+  EXPECT_EQ(run.out, "");
+  EXPECT_THAT(run.err, StartsWith("tprun: Llama-2-70b-chat-hf does not fit"));
+}
+
+TEST(CliPlan, PlansForEveryClusterFile) {
+  TPRUN_NEEDS_TEST_DATA();
+  for (const auto& entry : std::filesystem::directory_iterator(SourcePath("clusters"))) {
+    if (entry.path().extension() != ".yaml" || entry.path().filename() == "gpus.yaml") continue;
+    const std::string machine = "--topology=" + entry.path().string();
+    const ProcessResult result =
+        RunTprun({"plan", Config("Meta-Llama-3-8B"), machine, "--weights=q4_0"});
+    EXPECT_EQ(result.exit_code, 0) << machine << ": " << result.err;
+    const ProcessResult svg =
+        RunTprun({"plan", Config("Meta-Llama-3-8B"), machine, "--weights=q4_0", "--format=svg"});
+    EXPECT_EQ(svg.exit_code, 0) << machine << ": " << svg.err;
+    EXPECT_EQ(XmlFault(svg.out), "") << machine;
+    EXPECT_THAT(svg.out, HasSubstr("<svg"));
+  }
+}
+
+TEST(CliPlan, JsonGoesToStandardOutputOrAFile) {
+  const std::string path = ::testing::TempDir() + "/cli_plan_test.json";
+  const std::vector<std::string> arguments = {"plan", SourcePath("models/stories"),
+                                              "--devices=cpu,cpu", "--format=json"};
+  const ProcessResult result = RunTprun(arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto json = ParseJson(result.out);
+  ASSERT_TRUE(json.ok()) << json.status();
+  EXPECT_EQ((*json)["ranks"].size(), 2);
+  EXPECT_EQ((*json)["blocks"].size(), 2 + 2 * 6);
+  std::vector<std::string> to_file = arguments;
+  to_file.push_back("--output=" + path);
+  EXPECT_EQ(RunTprun(to_file).out, "");
+  const auto written = ReadJsonFile(path);
+  ASSERT_TRUE(written.ok()) << written.status();
+  EXPECT_EQ((*written)["blocks"], (*json)["blocks"]);
+  std::filesystem::remove(path);
+}
+
+TEST(CliPlan, DeviceMapOfALayerSplitNamesEveryLayer) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string machine = "--topology=" + SourcePath("clusters/rtx3090-rtx3060.yaml");
+  const std::vector<std::string> arguments = {"plan", Config("Meta-Llama-3-8B"), machine,
+                                              "--format=device-map"};
+  std::vector<std::string> layers = arguments;
+  layers.push_back("--split=layer");
+  const ProcessResult result = RunTprun(layers);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto json = ParseJson(result.out);
+  ASSERT_TRUE(json.ok()) << json.status();
+  for (int layer = 0; layer < 32; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer);
+    int entries = 0;
+    for (const auto& item : json->items()) {
+      entries += item.key() == prefix || absl::StartsWith(item.key(), prefix + ".") ? 1 : 0;
+    }
+    EXPECT_GE(entries, 1) << prefix;
+  }
+  // A block over two devices is nothing that a device map could say.
+  const ProcessResult tensor = RunTprun(arguments);
+  EXPECT_EQ(tensor.exit_code, 2);
+  EXPECT_EQ(tensor.out, "");
+  EXPECT_THAT(tensor.err, HasSubstr("--split=layer"));
+}
+
+}  // namespace
+}  // namespace tprun

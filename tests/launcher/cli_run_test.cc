@@ -1,0 +1,187 @@
+// Text from checkpoints, by every way of starting the ranks.
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/launcher/tprun_process.h"
+#include "tests/test_data.h"
+
+namespace tprun {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string Tiny() { return TestDataDirectory() + "/models/tiny/stories260K"; }
+
+// What an independent implementation says after "Once upon a time", greedy.
+Json Expected() {
+  return ReadJsonFile(Tiny() + "/expected.json").value_or(Json::object())["greedy_after_prompt"];
+}
+
+// `arguments` to generate the expected text; all in f32, so that sums alone differ.
+std::vector<std::string> Generate(const std::string& model, std::vector<std::string> more) {
+  std::vector<std::string> arguments = {
+      "run",         model,    "--prompt=Once upon a time", "--max_tokens=64", "--kv_type=f32",
+      "--threads=1", "--quiet"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+void ExpectTheText(const ProcessResult& result) {
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.err, "");
+  EXPECT_EQ(result.out, Expected()["text"].get<std::string>() + "\n");
+}
+
+struct Way {
+  std::string name;
+  std::vector<std::string> options;
+};
+
+class CliRun : public ::testing::TestWithParam<Way> {};
+
+TEST_P(CliRun, GeneratesTheExpectedText) {
+  TPRUN_NEEDS_TEST_DATA();
+  if (absl::string_view(GetParam().name).substr(0, 3) == "mpi") TPRUN_NEEDS_MPI();
+  ExpectTheText(RunTprun(Generate(Tiny() + "/hf", GetParam().options)));
+}
+
+constexpr char kTwo[] = "--devices=cpu,cpu";
+constexpr char kThree[] = "--devices=cpu,cpu,cpu";
+constexpr char kFour[] = "--devices=cpu,cpu,cpu,cpu";
+
+INSTANTIATE_TEST_SUITE_P(
+    Ways, CliRun,
+    ::testing::Values(Way{"one", {}}, Way{"local1", {"--backend=local"}},
+                      Way{"local2", {kTwo, "--backend=local"}},
+                      Way{"local3", {kThree, "--backend=local"}},
+                      Way{"local4", {kFour, "--backend=local"}},
+                      Way{"local3shares", {kThree, "--backend=local", "--shares=5:2:1"}},
+                      Way{"local3layer", {kThree, "--backend=local", "--split=layer"}},
+                      Way{"local2oneidle", {kTwo, "--backend=local", "--shares=1:0"}},
+                      Way{"mpi1", {"--backend=mpi"}}, Way{"mpi2", {kTwo, "--backend=mpi"}},
+                      Way{"mpi3", {kThree, "--backend=mpi"}}, Way{"mpi4", {kFour}},
+                      Way{"mpi3shares", {kThree, "--backend=mpi", "--shares=5:2:1"}},
+                      Way{"mpi2layer", {kTwo, "--backend=mpi", "--split=layer"}}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(CliRunGguf, GeneratesTheExpectedText) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string gguf = Tiny() + "/gguf/stories260K-f32.gguf";
+  ExpectTheText(RunTprun(Generate(gguf, {})));
+  ExpectTheText(RunTprun(Generate(gguf, {kThree, "--backend=local"})));
+}
+
+TEST(CliRunUnderMpirun, IsARank) {
+  TPRUN_NEEDS_TEST_DATA();
+  TPRUN_NEEDS_MPI();
+  ExpectTheText(RunUnderMpirun(2, Generate(Tiny() + "/hf", {})));
+  ExpectTheText(RunUnderMpirun(3, Generate(Tiny() + "/hf", {kThree, "--shares=1:2:1"})));
+}
+
+TEST(CliRunJson, HasTheTokenIds) {
+  TPRUN_NEEDS_TEST_DATA();
+  for (const std::string devices : {"--devices=cpu", kThree}) {
+    const ProcessResult result =
+        RunTprun(Generate(Tiny() + "/hf", {"--format=json", "--backend=local", devices}));
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    const auto json = ParseJson(result.out);
+    ASSERT_TRUE(json.ok()) << json.status();
+    EXPECT_EQ((*json)["new_ids"], Expected()["new_ids"]);
+    EXPECT_EQ((*json)["text"], Expected()["text"]);
+    EXPECT_EQ((*json)["prompt_ids"].size(), 5);
+  }
+}
+
+// The bundled model against transformers, up to where two tokens nearly tie.
+TEST(CliRunBundled, AgreesWithTransformers) {
+  const auto golden = ReadJsonFile(SourcePath("tests/golden/stories/expected.json"));
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  for (const Json& example : (*golden)["cases"]) {
+    const std::string prompt = example["prompt"];
+    const size_t safe = example["safe"];
+    const ProcessResult result = RunTprun(
+        {"run", SourcePath("models/stories"), "--prompt=" + prompt, "--quiet", "--format=json",
+         "--kv_type=f32", "--backend=local", kTwo, "--max_tokens=" + std::to_string(safe)});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    Json expected = Json::array();
+    for (size_t i = 0; i < safe && i < example["greedy_ids"].size(); ++i) {
+      expected.push_back(example["greedy_ids"][i]);
+    }
+    const Json json = ParseJson(result.out).value_or(Json::object());
+    EXPECT_EQ(json["prompt_ids"], example["prompt_ids"]) << prompt;
+    EXPECT_EQ(json["new_ids"], expected) << prompt;
+  }
+}
+
+class CliRunText : public ::testing::Test {
+ protected:
+  ProcessResult Run(std::vector<std::string> more, const ProcessOptions& options = {}) {
+    std::vector<std::string> arguments = {"run", SourcePath("models/stories"), "--max_tokens=24",
+                                          "--threads=1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProcessResult result = RunTprun(arguments, options);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result;
+  }
+};
+
+TEST_F(CliRunText, SamplingDependsOnTheSeedButNotOnTheRanks) {
+  const std::vector<std::string> sampling = {"--temperature=0.9", "--top_p=0.95", "--kv_type=f32",
+                                             "--prompt=One day", "--backend=local"};
+  auto sample = [&](const std::string& devices, const std::string& seed) {
+    std::vector<std::string> arguments = sampling;
+    arguments.insert(arguments.end(), {devices, seed});
+    return Run(arguments).out;
+  };
+  const std::string first = sample("--devices=cpu", "--seed=7");
+  EXPECT_EQ(sample("--devices=cpu", "--seed=7"), first);
+  EXPECT_EQ(sample(kThree, "--seed=7"), first);
+  EXPECT_NE(sample("--devices=cpu", "--seed=8"), first);
+}
+
+TEST_F(CliRunText, PromptComesFromStandardInput) {
+  ProcessOptions options;
+  options.input = "Once upon a time, there was a \"quoted\" cat\nthat";
+  const std::string argument = Run({"--prompt=" + options.input}).out;
+  EXPECT_EQ(argument.rfind(options.input, 0), 0) << argument;
+  EXPECT_EQ(Run({"--prompt=-"}, options).out, argument);
+  if (HaveMpirun()) {
+    EXPECT_EQ(Run({"--prompt=-", kTwo, "--backend=mpi"}, options).out, argument);
+  }
+}
+
+TEST_F(CliRunText, NoEchoLeavesThePromptOut) {
+  const std::string prompt = "Once upon a time";
+  const std::string whole = Run({"--prompt=" + prompt}).out;
+  EXPECT_EQ(prompt + Run({"--prompt=" + prompt, "--no_echo"}).out, whole);
+}
+
+TEST_F(CliRunText, NoNewTokensIsJustThePrompt) {
+  EXPECT_EQ(Run({"--prompt=Once", "--max_tokens=0"}).out, "Once\n");
+}
+
+TEST_F(CliRunText, AnEmptyPromptBeginsAText) { EXPECT_GT(Run({}).out.size(), 20); }
+
+TEST_F(CliRunText, ReportsGoToStandardErrorOnly) {
+  const std::string prompt = "--prompt=Once upon a time";
+  const ProcessResult quiet = Run({prompt, "--quiet", kTwo});
+  const ProcessResult loud = Run({prompt, kTwo});
+  EXPECT_EQ(quiet.err, "");
+  EXPECT_EQ(loud.out, quiet.out);
+  EXPECT_THAT(loud.err, HasSubstr("rank 0 on cpu: predicted "));
+  EXPECT_THAT(loud.err, HasSubstr("rank 1 on cpu: predicted "));
+  EXPECT_THAT(loud.err, HasSubstr("generated 24 tokens"));
+  EXPECT_EQ(loud.err.find('\x1b'), std::string::npos) << "a progress bar without a terminal";
+}
+
+TEST_F(CliRunText, MorePromptThanAChunkGivesTheSameText) {
+  const std::string prompt = "--prompt=One day, Tom and his mom went to the big park to play ball";
+  EXPECT_EQ(Run({prompt, "--prefill_chunk=5", "--kv_type=f32"}).out,
+            Run({prompt, "--kv_type=f32"}).out);
+}
+
+}  // namespace
+}  // namespace tprun
