@@ -201,9 +201,8 @@ absl::Status RunBench(const BenchOptions& options, RankSession& session) {
   RETURN_IF_ERROR(ReportMemory(session));
   ASSIGN_OR_RETURN(const BenchResult result, Measure(session, options));
   if (!session.first_rank()) return absl::OkStatus();
-  const bool written = WriteStdout(options.format == "json" ? BenchJson(session, options, result)
-                                                            : BenchText(session, options, result));
-  return written ? absl::OkStatus() : absl::InternalError("cannot write to standard output");
+  return WriteResult(options.format == "json" ? BenchJson(session, options, result)
+                                              : BenchText(session, options, result));
 }
 
 }  // namespace

@@ -30,8 +30,8 @@ absl::Status RunPlan(const PlanOptions& options) {
   ASSIGN_OR_RETURN(const std::string text, Render(model, options));
   if (!options.output.empty()) {
     RETURN_IF_ERROR(WriteFile(options.output, text));
-  } else if (!WriteStdout(text)) {
-    return absl::InternalError("cannot write to standard output");
+  } else {
+    RETURN_IF_ERROR(WriteResult(text));
   }
   return CheckFits(model.plan);
 }

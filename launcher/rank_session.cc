@@ -48,7 +48,8 @@ absl::StatusOr<std::unique_ptr<RankSession>> RankSession::Start(
   auto session = std::unique_ptr<RankSession>(new RankSession());
   session->place_ = place;
   RETURN_IF_ERROR(session->SharePlan(options, std::move(model_of_rank_0)));
-  RETURN_IF_ERROR(AgreeOnStatus(*place.world, session->MakeEngine(options)));
+  RETURN_IF_ERROR(AgreeOnStatus(*place.world, session->OpenRankDevice()));
+  RETURN_IF_ERROR(session->MakeEngine(options));
   RETURN_IF_ERROR(AgreeOnStatus(*place.world, session->Load()));
   return session;
 }
@@ -86,9 +87,13 @@ absl::Status RankSession::SharePlan(const ModelOptions& options,
   return AgreeOnStatus(world, status);
 }
 
-absl::Status RankSession::MakeEngine(const ModelOptions& options) {
+absl::Status RankSession::OpenRankDevice() {
   const RankPlan& rank = model_.plan.ranks[place_.world->rank()];
   ASSIGN_OR_RETURN(device_, OpenDevice(LocalName(rank.device)));
+  return absl::OkStatus();
+}
+
+absl::Status RankSession::MakeEngine(const ModelOptions& options) {
   pool_ = std::make_unique<ThreadPool>(ThreadsPerRank(options, place_.local_size));
   kernels_ = options.kernels == "reference" ? MakeReferenceKernels() : MakeCpuKernels(pool_.get());
   const EngineParts parts = {place_.world, device_.get(), kernels_.get(), pool_.get()};

@@ -40,6 +40,8 @@ class RankSession {
  private:
   RankSession() = default;
   absl::Status SharePlan(const ModelOptions& options, absl::StatusOr<PreparedModel> model);
+  absl::Status OpenRankDevice();
+  // Together with the other ranks, which get the same status.
   absl::Status MakeEngine(const ModelOptions& options);
   absl::Status Load();
 

@@ -99,19 +99,28 @@ class TextStream {
   bool Push(int32_t id) { return Write(decoder_.Push(id)); }
   const std::string& Finish() {
     Write(decoder_.Finish());
-    if (live_) WriteStdout("\n");
+    if (live_) Print("\n");
     return text_;
   }
+  // Why the text could not be written; OK also when its reader has left.
+  const absl::Status& status() const { return status_; }
 
  private:
   bool Write(const std::string& part) {
     text_ += part;
-    return !live_ || part.empty() || WriteStdout(part);
+    return !live_ || part.empty() || Print(part);
+  }
+
+  bool Print(const std::string& part) {
+    if (WriteStdout(part)) return true;
+    status_.Update(StdoutFailure());
+    return false;
   }
 
   bool live_;
   StreamDecoder decoder_;
   std::string text_;
+  absl::Status status_;
 };
 
 absl::Status RunModel(const RunOptions& options, RankSession& session) {
@@ -135,7 +144,8 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
                             [&](int32_t id) { return stream->Push(id); }));
   if (!first) return absl::OkStatus();
   const std::string text = stream->Finish();
-  if (options.format == "json") WriteStdout(RunJson(result, prompt, text));
+  RETURN_IF_ERROR(stream->status());
+  if (options.format == "json") RETURN_IF_ERROR(WriteResult(RunJson(result, prompt, text)));
   if (!options.quiet) {
     WriteLog(absl::StrCat(
         "loaded in ", FormatDuration(session.load_seconds()), "; prompt ", result.prompt_tokens,

@@ -14,10 +14,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "comm/mpi_communicator.h"
 #include "launcher/exit_code.h"
+#include "launcher/output_relay.h"
 #include "launcher/terminal.h"
 
 namespace tprun {
@@ -99,8 +101,9 @@ std::vector<std::string> MpirunArguments(const std::string& mpirun, int ranks) {
   return arguments;
 }
 
-[[noreturn]] void ExecJob(const std::vector<std::string>& arguments) {
+[[noreturn]] void ExecJob(const std::vector<std::string>& arguments, int output) {
   setpgid(0, 0);
+  dup2(output, STDOUT_FILENO);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   const int null = open("/dev/null", O_RDONLY);
   if (null >= 0) dup2(null, STDIN_FILENO);
@@ -112,27 +115,38 @@ std::vector<std::string> MpirunArguments(const std::string& mpirun, int ranks) {
   _exit(kExitFailed);
 }
 
-// Waits for the job; gives it two seconds to end after an interruption.
-int WaitForJob(pid_t job) {
+// Waits for the job and passes on its output. Gives it two seconds to end once it has to: after an
+// interruption, or when nobody reads its output any more.
+int WaitForJob(pid_t job, OutputRelay& output) {
   int status = 0;
-  bool killed = false;
-  for (int polls_after_signal = 0;;) {
-    const pid_t ended = waitpid(job, &status, interrupted_by != 0 ? WNOHANG : 0);
-    if (ended == job) return status;
-    if (ended < 0 && errno != EINTR) return status;
-    if (interrupted_by == 0) continue;
-    usleep(20'000);
-    if (++polls_after_signal > 100 && !killed) {
-      kill(-job, SIGKILL);
-      killed = true;
+  absl::Time kill_at = absl::InfiniteFuture();
+  while (true) {
+    const pid_t ended = waitpid(job, &status, WNOHANG);
+    if (ended == job || (ended < 0 && errno != EINTR)) break;
+    output.Pass(output.open() ? 100 : 10);
+    const bool has_to_end = interrupted_by != 0 || output.stopped();
+    if (has_to_end && kill_at == absl::InfiniteFuture()) {
+      kill_at = absl::Now() + absl::Seconds(2);
+      if (output.stopped()) kill(-job, SIGTERM);
     }
+    if (absl::Now() > kill_at) kill(-job, SIGKILL);
   }
+  while (output.Pass(0)) {
+  }
+  return status;
 }
 
 int JobExitCode(int status, const std::string& exit_code_file) {
   const absl::StatusOr<std::string> left = ReadFile(exit_code_file, 16);
   if (left.ok() && !left->empty()) return std::atoi(left->c_str());
-  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  if (WIFEXITED(status) && WEXITSTATUS(status) <= 128) return WEXITSTATUS(status);
+  if (WIFEXITED(status)) {
+    // A supervisor was killed, so none is left that would tell which rank it was.
+    const int signal = WEXITSTATUS(status) - 128;
+    WriteLog(absl::StrCat("tprun: a rank was lost: killed by signal ", signal, " (",
+                          strsignal(signal), ")"));
+    return kExitRankLost;
+  }
   WriteLog(absl::StrCat("tprun: mpirun was killed by signal ", WTERMSIG(status), " (",
                         strsignal(WTERMSIG(status)), ")"));
   return kExitRankLost;
@@ -168,17 +182,24 @@ absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& argume
   command.push_back(std::filesystem::read_symlink("/proc/self/exe", error).string());
   command.insert(command.end(), arguments.begin(), arguments.end());
   const SignalForwarding forwarding;
-  const pid_t job = fork();
+  int ends[2];
+  const pid_t job = pipe2(ends, O_CLOEXEC) == 0 ? fork() : -1;
   if (job < 0) {
     return absl::InternalError(absl::StrCat("cannot start a process: ", std::strerror(errno)));
   }
-  if (job == 0) ExecJob(command);
+  if (job == 0) ExecJob(command, ends[1]);
+  close(ends[1]);
   setpgid(job, job);
   job_group = job;
-  const int status = WaitForJob(job);
+  OutputRelay output(ends[0]);
+  const int status = WaitForJob(job, output);
   if (interrupted_by != 0) {
     WriteLog("\ntprun: interrupted; all ranks have been ended");
     return 128 + interrupted_by;
+  }
+  if (output.stopped()) {
+    RETURN_IF_ERROR(output.failure());
+    return kExitOk;
   }
   return JobExitCode(status, directory->File("exit_code"));
 }

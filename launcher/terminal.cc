@@ -2,8 +2,10 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -28,6 +30,16 @@ bool UseColor() { return StdoutIsTerminal() && std::getenv("NO_COLOR") == nullpt
 bool WriteStdout(absl::string_view text) {
   return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
          std::fflush(stdout) == 0;
+}
+
+absl::Status StdoutFailure() {
+  if (errno == EPIPE) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat("cannot write to standard output: ", std::strerror(errno)));
+}
+
+absl::Status WriteResult(absl::string_view text) {
+  return WriteStdout(text) ? absl::OkStatus() : StdoutFailure();
 }
 
 void WriteLog(absl::string_view line) {

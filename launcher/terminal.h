@@ -1,5 +1,6 @@
 #pragma once
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
 namespace tprun {
@@ -14,6 +15,12 @@ bool UseColor();
 
 // Writes all of it to standard output and flushes; false when nobody reads it any more.
 bool WriteStdout(absl::string_view text);
+
+// After WriteStdout has failed: why. OK when the reader has left (`| head`): it has what it wanted.
+absl::Status StdoutFailure();
+
+// A command's whole result on standard output.
+absl::Status WriteResult(absl::string_view text);
 
 // One line of progress on standard error.
 void WriteLog(absl::string_view line);

@@ -45,8 +45,7 @@ absl::Status RunTopo(const TopoOptions& options) {
   if (options.measure) RETURN_IF_ERROR(Measure(topology));
   ASSIGN_OR_RETURN(const std::string text, Render(topology, options));
   if (!options.output.empty()) return WriteFile(options.output, text);
-  if (!WriteStdout(text)) return absl::InternalError("cannot write to standard output");
-  return absl::OkStatus();
+  return WriteResult(text);
 }
 
 }  // namespace

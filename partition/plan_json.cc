@@ -143,7 +143,9 @@ absl::StatusOr<EngineOptions> OptionsFromJson(const Json& json) {
   ASSIGN_OR_RETURN(options.batch, GetBounded(json, "batch", 1, 1 << 16));
   ASSIGN_OR_RETURN(options.prefill_chunk, GetBounded(json, "prefill_chunk", 1, 1 << 20));
   ASSIGN_OR_RETURN(const std::string kv_type, GetString(json, "kv_type"));
-  ASSIGN_OR_RETURN(options.kv_type, ParseDType(kv_type));
+  const absl::StatusOr<DType> type = ParseDType(kv_type);
+  if (!type.ok()) return Annotate(type.status(), "\"kv_type\"");
+  options.kv_type = *type;
   return options;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the bundled model models/stories: texts -> tokenizer -> training -> Hugging Face folder. Run once, by hand.
 
-    nice -n 19 python3 tools/train_stories.py --minutes=40 --output=models/stories --work=/tmp/stories
+    nice -n 19 python3 tools/train_stories.py --minutes=42 --rows=8 --output=models/stories --work=/tmp/stories
 
 Needs torch, transformers, tokenizers, safetensors; nothing is downloaded (the texts come from tools/write_stories.py).
 The folder is written at every evaluation, so a run that is stopped leaves a usable model.
@@ -187,12 +187,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", default="models/stories")
     parser.add_argument("--work", default="/tmp/stories")
-    parser.add_argument("--minutes", type=float, default=40, help="the end of the schedule in wall time, if --steps is not reached first")
+    parser.add_argument("--minutes", type=float, default=42, help="the end of the schedule in wall time, if --steps is not reached first")
     parser.add_argument("--resume", default="", help="float32.pt of an earlier run, to train it further")
     parser.add_argument("--first_epoch", type=int, default=0, help="with --resume: skips the texts of the earlier run")
     parser.add_argument("--steps", type=int, default=100000)
     parser.add_argument("--look", type=float, default=240, help="seconds between evaluations, each of which writes the folder")
-    parser.add_argument("--rows", type=int, default=16, help="texts per step")
+    parser.add_argument("--rows", type=int, default=8, help="texts per step")
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--dim", type=int, default=256)

@@ -27,7 +27,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(ModelSpec spec,
       std::unique_ptr<Engine>(new Engine(std::move(spec), std::move(placements), options, parts));
   engine->layout_ =
       LayOutMemory(engine->spec_, engine->placements_, engine->rank_, engine->options_);
-  RETURN_IF_ERROR(engine->Allocate());
+  // Before the groups are made, which takes all ranks: one without memory must not keep the others.
+  RETURN_IF_ERROR(AgreeOnStatus(*parts.world, engine->Allocate()));
   RETURN_IF_ERROR(engine->MakeGroups());
   engine->BindWorkspace();
   RETURN_IF_ERROR(engine->MakeRopeFrequencies());

@@ -40,6 +40,7 @@ std::string Contents(const std::string& path) { return ReadFile(path).value_or("
   dup2(err, 2);
   for (const auto& [name, value] : options.environment) setenv(name.c_str(), value.c_str(), 1);
   setenv(kMark, mark.c_str(), 1);
+  setenv("TMPDIR", directory.c_str(), 1);  // what a killed job leaves goes with the test
   std::vector<char*> argv;
   for (const std::string& argument : command) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);

@@ -1,0 +1,31 @@
+#include "launcher/output_relay.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "launcher/terminal.h"
+
+namespace tprun {
+
+OutputRelay::~OutputRelay() { Close(); }
+
+bool OutputRelay::Pass(int timeout_ms) {
+  pollfd ready = {pipe_, POLLIN, 0};  // poll skips a negative descriptor
+  if (poll(&ready, 1, timeout_ms) <= 0) return false;
+  char bytes[1 << 14];
+  const ssize_t count = read(pipe_, bytes, sizeof(bytes));
+  if (count == 0) Close();
+  if (count <= 0) return false;
+  if (!stopped_ && !WriteStdout({bytes, static_cast<size_t>(count)})) {
+    failure_ = StdoutFailure();
+    stopped_ = true;
+  }
+  return true;
+}
+
+void OutputRelay::Close() {
+  if (open()) close(pipe_);
+  pipe_ = -1;
+}
+
+}  // namespace tprun

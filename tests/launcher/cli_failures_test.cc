@@ -1,0 +1,168 @@
+// A rank dies, the user interrupts, nobody reads: everything ends at once and is told.
+#include <signal.h>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/launcher/tprun_process.h"
+#include "tests/test_data.h"
+
+namespace tprun {
+namespace {
+
+using ::testing::ContainsRegex;
+using ::testing::IsEmpty;
+
+constexpr double kSoonSeconds = 10;  // a loaded machine included; on a quiet one it is under one
+
+double Now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+// The bench takes minutes if nobody ends it: the test has all the time to do so.
+std::vector<std::string> LongBench(const std::string& devices, const std::string& backend) {
+  return {
+      "bench",         SourcePath("models/stories"), "--devices=" + devices, "--backend=" + backend,
+      "--context=128", "--prompt_tokens=8",          "--tokens=100",         "--repeats=1000",
+      "--threads=1"};
+}
+
+// Waits until the ranks have loaded their weights and compute.
+bool WaitUntilRunning(const TprunProcess& job) {
+  for (int i = 0; i < 600; ++i) {
+    if (job.Err().find("predicted") != std::string::npos) {
+      usleep(300'000);
+      return true;
+    }
+    usleep(50'000);
+  }
+  return false;
+}
+
+class CliFailures : public ::testing::Test {
+ protected:
+  void SetUp() override { TPRUN_NEEDS_MPI(); }
+};
+
+// A rank is a supervisor and its child, which computes. `which`: 0 or 1.
+void ExpectKilledRankIsTold(int rank, int which, int signal, const std::string& expected) {
+  TprunProcess job(LongBench("cpu,cpu,cpu", "mpi"));
+  ASSERT_TRUE(WaitUntilRunning(job)) << job.Err();
+  const std::vector<pid_t> processes = job.Processes(rank);
+  ASSERT_EQ(processes.size(), 2);
+  const double start = Now();
+  ASSERT_EQ(kill(processes[which], signal), 0);
+  const ProcessResult result = job.Wait();
+  EXPECT_LT(Now() - start, kSoonSeconds);
+  EXPECT_EQ(result.exit_code, 4) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, ContainsRegex(expected));
+  EXPECT_THAT(job.ProcessesLeft(), IsEmpty());
+}
+
+TEST_F(CliFailures, KilledRankIsNamedWithItsSignal) {
+  ExpectKilledRankIsTold(1, 1, SIGKILL, "tprun: rank 1 was lost: killed by signal 9 .Killed.");
+}
+
+TEST_F(CliFailures, KilledFirstRankIsNamedWithItsSignal) {
+  ExpectKilledRankIsTold(0, 1, SIGKILL, "tprun: rank 0 was lost: killed by signal 9 .Killed.");
+}
+
+TEST_F(CliFailures, CrashedRankIsNamedWithItsSignal) {
+  ExpectKilledRankIsTold(2, 1, SIGSEGV, "rank 2.*signal 11");
+}
+
+TEST_F(CliFailures, KilledSupervisorIsTold) {
+  ExpectKilledRankIsTold(1, 0, SIGKILL, "tprun: .*lost.*signal 9");
+}
+
+TEST_F(CliFailures, RankThatStandsStillEndsTheJobAfterTheTimeout) {
+  std::vector<std::string> arguments = LongBench("cpu,cpu", "mpi");
+  arguments.push_back("--timeout=2");
+  TprunProcess job(arguments);
+  ASSERT_TRUE(WaitUntilRunning(job)) << job.Err();
+  const std::vector<pid_t> processes = job.Processes(1);
+  ASSERT_EQ(processes.size(), 2);
+  ASSERT_EQ(kill(processes[1], SIGSTOP), 0);
+  const double start = Now();
+  const ProcessResult result = job.Wait();
+  EXPECT_LT(Now() - start, 2 + kSoonSeconds);
+  EXPECT_EQ(result.exit_code, 4) << result.err;
+  EXPECT_THAT(result.err, ContainsRegex("tprun: .*waited 2s for the other ranks"));
+  EXPECT_THAT(job.ProcessesLeft(), IsEmpty());
+}
+
+void ExpectSignalEndsAll(const std::string& backend, int signal) {
+  TprunProcess job(LongBench("cpu,cpu,cpu", backend));
+  ASSERT_TRUE(WaitUntilRunning(job)) << job.Err();
+  const double start = Now();
+  job.Signal(signal);
+  const ProcessResult result = job.Wait();
+  EXPECT_LT(Now() - start, 3);
+  EXPECT_EQ(result.exit_code, 128 + signal) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(job.ProcessesLeft(), IsEmpty());
+  // An interrupted run is no lost rank.
+  EXPECT_EQ(result.err.find("lost"), std::string::npos) << result.err;
+}
+
+TEST_F(CliFailures, InterruptEndsAllRanks) { ExpectSignalEndsAll("mpi", SIGINT); }
+TEST_F(CliFailures, TerminationEndsAllRanks) { ExpectSignalEndsAll("mpi", SIGTERM); }
+TEST_F(CliFailures, HangupEndsAllRanks) { ExpectSignalEndsAll("mpi", SIGHUP); }
+TEST(CliFailuresLocal, InterruptEndsThreads) { ExpectSignalEndsAll("local", SIGINT); }
+TEST(CliFailuresLocal, TerminationEndsThreads) { ExpectSignalEndsAll("local", SIGTERM); }
+
+TEST_F(CliFailures, KilledLauncherLeavesNoRanks) {
+  TprunProcess job(LongBench("cpu,cpu,cpu", "mpi"));
+  ASSERT_TRUE(WaitUntilRunning(job)) << job.Err();
+  job.Signal(SIGKILL);
+  EXPECT_EQ(job.Wait().exit_code, 128 + SIGKILL);
+  EXPECT_THAT(job.ProcessesLeft(), IsEmpty());
+}
+
+// A reader that has seen enough (`| head -c 10`) is no failure worth a message.
+class CliClosedOutput : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(CliClosedOutput, EndsQuietly) {
+  if (GetParam().find("mpi") != std::string::npos) TPRUN_NEEDS_MPI();
+  TprunProcess job(
+      {"-c", absl::StrCat("'", TprunPath(), "' run '", SourcePath("models/stories"),
+                          "' --prompt='Once upon a time' --max_tokens=100000 --ignore_eos "
+                          "--quiet --threads=1 ",
+                          GetParam(), " | head -c 10")},
+      {}, "/bin/sh");
+  const ProcessResult result = job.Wait();
+  EXPECT_FALSE(result.timed_out);
+  EXPECT_EQ(result.out, "Once upon ");
+  EXPECT_EQ(result.err, "");
+  EXPECT_THAT(job.ProcessesLeft(), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, CliClosedOutput,
+                         ::testing::Values("--devices=cpu", "--devices=cpu,cpu --backend=local",
+                                           "--devices=cpu,cpu --backend=mpi"));
+
+// A disk that is full is one.
+TEST_P(CliClosedOutput, FullDiskIsTold) {
+  if (GetParam().find("mpi") != std::string::npos) TPRUN_NEEDS_MPI();
+  TprunProcess job(
+      {"-c", absl::StrCat("'", TprunPath(), "' run '", SourcePath("models/stories"),
+                          "' --max_tokens=50 --quiet --threads=1 ", GetParam(), " >/dev/full")},
+      {}, "/bin/sh");
+  const ProcessResult result = job.Wait();
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.err, "tprun: cannot write to standard output: No space left on device\n");
+}
+
+TEST(CliClosedOutputPlan, EndsQuietly) {
+  TprunProcess job({"-c", absl::StrCat("'", TprunPath(), "' plan '", SourcePath("models/stories"),
+                                       "' --format=json | true")},
+                   {}, "/bin/sh");
+  EXPECT_EQ(job.Wait().err, "");
+}
+
+}  // namespace
+}  // namespace tprun
