@@ -28,12 +28,6 @@ absl::Status FileError(absl::string_view what, const std::string& path, int erro
     case EPERM:
     case EROFS:
       return absl::PermissionDeniedError(message);
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-    case EMFILE:
-    case ENFILE:
-      return absl::ResourceExhaustedError(message);
     case EISDIR:
     case ENAMETOOLONG:
     case ELOOP:

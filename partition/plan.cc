@@ -40,6 +40,15 @@ std::string ModelFingerprint(const ModelSpec& spec) {
   return absl::StrFormat("%016x", fingerprint.value());
 }
 
+void SetRankBytes(const ModelSpec& spec, Plan& plan) {
+  for (int rank = 0; rank < plan.world_size(); ++rank) {
+    const MemoryLayout layout = LayOutMemory(spec, plan.placements, rank, plan.options);
+    plan.ranks[rank].weight_bytes = layout.weight_bytes;
+    plan.ranks[rank].kv_bytes = layout.kv_bytes;
+    plan.ranks[rank].workspace_bytes = layout.workspace_bytes;
+  }
+}
+
 absl::Status CheckPlanFor(const Plan& plan, const ModelSpec& spec) {
   const std::string fingerprint = ModelFingerprint(spec);
   if (plan.fingerprint != fingerprint) {

@@ -54,6 +54,9 @@ std::string ModelFingerprint(const ModelSpec& spec);
 // The plan is for this model and its placements are sound. InvalidArgument says what differs.
 absl::Status CheckPlanFor(const Plan& plan, const ModelSpec& spec);
 
+// Sets the bytes of weights, KV cache and workspace of every rank, as the layout has them.
+void SetRankBytes(const ModelSpec& spec, Plan& plan);
+
 // plan.json out and in. Reading checks types and presence of every member, InvalidArgument names
 // the wrong one; unknown members are errors too.
 std::string PlanToJson(const Plan& plan, const ModelSpec& spec);

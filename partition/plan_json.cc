@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kPlanVersion = 1;
 constexpr int kMaxRanks = 65536;
+constexpr int64_t kMaxBytes = int64_t{1} << 60;
 
 Json RankToJson(const RankPlan& rank) {
   return {{"device", rank.device},
@@ -94,6 +95,15 @@ absl::StatusOr<std::vector<std::string>> GetStrings(const Json& object, absl::st
   return values;
 }
 
+// An integer that has to lie in [low, high].
+absl::StatusOr<int64_t> GetBounded(const Json& json, absl::string_view key, int64_t low,
+                                   int64_t high) {
+  ASSIGN_OR_RETURN(const int64_t value, GetInt(json, key));
+  if (value >= low && value <= high) return value;
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", key, "\": wanted ", low, " to ", high, ", found ", value));
+}
+
 absl::StatusOr<RankPlan> RankFromJson(const Json& json) {
   RETURN_IF_ERROR(CheckMembers(json,
                                {"device", "name", "weight_bytes", "kv_bytes", "workspace_bytes",
@@ -103,8 +113,8 @@ absl::StatusOr<RankPlan> RankFromJson(const Json& json) {
   ASSIGN_OR_RETURN(rank.device, GetString(json, "device"));
   ASSIGN_OR_RETURN(rank.device_name, GetStringOr(json, "name", ""));
   // The bytes of our own follow from the placements; see PredictPlan.
-  ASSIGN_OR_RETURN(rank.overhead_bytes, GetIntOr(json, "overhead_bytes", 0));
-  ASSIGN_OR_RETURN(rank.available_bytes, GetIntOr(json, "available_bytes", 0));
+  ASSIGN_OR_RETURN(rank.overhead_bytes, GetBounded(json, "overhead_bytes", 0, kMaxBytes));
+  ASSIGN_OR_RETURN(rank.available_bytes, GetBounded(json, "available_bytes", 0, kMaxBytes));
   ASSIGN_OR_RETURN(rank.bandwidth_bytes_per_s, GetDoubleOr(json, "bandwidth_bytes_per_s", 0));
   return rank;
 }
@@ -126,15 +136,6 @@ absl::StatusOr<Placement> PlacementFromJson(const Json& json, absl::string_view 
   }
   placement.kv_replication = static_cast<int>(replication);
   return placement;
-}
-
-// An integer that has to lie in [low, high].
-absl::StatusOr<int64_t> GetBounded(const Json& json, absl::string_view key, int64_t low,
-                                   int64_t high) {
-  ASSIGN_OR_RETURN(const int64_t value, GetInt(json, key));
-  if (value >= low && value <= high) return value;
-  return absl::InvalidArgumentError(
-      absl::StrCat("\"", key, "\": wanted ", low, " to ", high, ", found ", value));
 }
 
 absl::StatusOr<EngineOptions> OptionsFromJson(const Json& json) {
@@ -197,12 +198,7 @@ absl::StatusOr<Plan> ReadPlan(const Json& json, const ModelSpec& spec) {
   // Before the blocks, so that a plan of another model is told as that.
   if (plan.fingerprint == ModelFingerprint(spec)) RETURN_IF_ERROR(ReadBlocks(json, spec, plan));
   RETURN_IF_ERROR(CheckPlanFor(plan, spec));
-  for (int rank = 0; rank < plan.world_size(); ++rank) {
-    const MemoryLayout layout = LayOutMemory(spec, plan.placements, rank, plan.options);
-    plan.ranks[rank].weight_bytes = layout.weight_bytes;
-    plan.ranks[rank].kv_bytes = layout.kv_bytes;
-    plan.ranks[rank].workspace_bytes = layout.workspace_bytes;
-  }
+  SetRankBytes(spec, plan);
   return plan;
 }
 

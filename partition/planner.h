@@ -45,6 +45,10 @@ absl::string_view ObjectiveName(Objective objective);
 // ties to the lower index). Proportions are not negative and not all zero.
 std::vector<int64_t> Apportion(int64_t total, const std::vector<double>& proportions);
 
+// Fills in, by each rank's device in `topology`, its name, the memory that it may use (ranks on one
+// device get equal parts), bandwidth and overhead. NotFound for a device that is not there.
+absl::Status DescribeDevices(const Topology& topology, Plan& plan);
+
 // Fills in the byte counts of plan.ranks from the layout, and the expected speed.
 void PredictPlan(const ModelSpec& spec, Plan& plan);
 

@@ -41,42 +41,17 @@ absl::Status CheckRequest(const PlanRequest& request) {
                                                    request.devices.size(), ", found ",
                                                    request.shares.size()));
   }
-  double sum = 0;
+  double largest = 0;
   for (double share : request.shares) {
     if (!std::isfinite(share) || share < 0) {
       return absl::InvalidArgumentError("--shares: wanted numbers of at least 0");
     }
-    sum += share;
+    largest = std::max(largest, share);
   }
-  if (!request.shares.empty() && sum == 0) {
+  if (!request.shares.empty() && largest == 0) {
     return absl::InvalidArgumentError("--shares: at least one has to be above 0");
   }
   return absl::OkStatus();
-}
-
-// One rank per requested device; ranks on one device get equal parts of it.
-absl::StatusOr<std::vector<RankPlan>> DescribeRanks(const PlanRequest& request) {
-  const Topology& topology = *request.topology;
-  std::vector<int> indices;
-  std::map<int, int> ranks_on_device;
-  for (const std::string& id : request.devices) {
-    ASSIGN_OR_RETURN(const int index, FindDevice(topology, id));
-    indices.push_back(index);
-    ++ranks_on_device[index];
-  }
-  std::vector<RankPlan> ranks;
-  for (size_t i = 0; i < indices.size(); ++i) {
-    const DeviceInfo& device = topology.devices[indices[i]];
-    const int sharing = ranks_on_device[indices[i]];
-    RankPlan rank;
-    rank.device = request.devices[i];
-    rank.device_name = device.name;
-    rank.available_bytes = device.available_bytes / sharing;
-    rank.bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s / sharing;
-    rank.overhead_bytes = device.kind == DeviceKind::kGpu ? kCudaOverheadBytes : kCpuOverheadBytes;
-    ranks.push_back(std::move(rank));
-  }
-  return ranks;
 }
 
 std::vector<double> StartingProportions(const PlanRequest& request,
@@ -98,12 +73,10 @@ std::vector<double> StartingProportions(const PlanRequest& request,
 int KvReplication(const ModelSpec& spec, int layer, int ranks) {
   const int block = spec.attention_block(layer);
   const AttentionSpec& attention = spec.layers[layer].attention;
-  if (UnitsOf(spec, block).count != attention.kv_heads) return 1;  // units hold several heads
   const int group = attention.heads / attention.kv_heads;
   for (int replication = 1; replication <= group; ++replication) {
-    if (group % replication == 0 && attention.kv_heads * replication >= ranks) {
-      return replication;
-    }
+    const bool enough = int64_t{attention.kv_heads} * replication >= ranks;
+    if (enough && CanReplicateKv(spec, block, replication)) return replication;
   }
   return 1;
 }
@@ -238,7 +211,11 @@ class ProportionalPlanner : public Planner {
     plan.parameters = ParameterCount(spec);
     plan.options = request.options;
     plan.objective = std::string(ObjectiveName(request.objective));
-    ASSIGN_OR_RETURN(plan.ranks, DescribeRanks(request));
+    for (const std::string& device : request.devices) {
+      plan.ranks.emplace_back();
+      plan.ranks.back().device = device;
+    }
+    RETURN_IF_ERROR(DescribeDevices(*request.topology, plan));
     const std::vector<double> proportions = StartingProportions(request, plan.ranks);
     Place(request, proportions, plan);
     if (request.shares.empty()) MoveOffFullRanks(request, proportions, plan);
@@ -274,7 +251,12 @@ absl::string_view ObjectiveName(Objective objective) {
   return "?";
 }
 
-std::vector<int64_t> Apportion(int64_t total, const std::vector<double>& proportions) {
+std::vector<int64_t> Apportion(int64_t total, const std::vector<double>& given) {
+  // Scaled by a power of two, which is exact, so that no sum or product overflows.
+  std::vector<double> proportions = given;
+  int exponent = 0;
+  std::frexp(*std::max_element(given.begin(), given.end()), &exponent);
+  for (double& proportion : proportions) proportion = std::ldexp(proportion, -exponent);
   const double sum = std::accumulate(proportions.begin(), proportions.end(), 0.0);
   std::vector<int64_t> result;
   std::vector<std::pair<double, int>> remainders;  // negated, so that sorting puts large ones first
@@ -293,13 +275,28 @@ std::vector<int64_t> Apportion(int64_t total, const std::vector<double>& proport
   return result;
 }
 
-void PredictPlan(const ModelSpec& spec, Plan& plan) {
-  for (int rank = 0; rank < plan.world_size(); ++rank) {
-    const MemoryLayout layout = LayOutMemory(spec, plan.placements, rank, plan.options);
-    plan.ranks[rank].weight_bytes = layout.weight_bytes;
-    plan.ranks[rank].kv_bytes = layout.kv_bytes;
-    plan.ranks[rank].workspace_bytes = layout.workspace_bytes;
+absl::Status DescribeDevices(const Topology& topology, Plan& plan) {
+  std::vector<int> indices;
+  std::map<int, int> ranks_on_device;
+  for (const RankPlan& rank : plan.ranks) {
+    ASSIGN_OR_RETURN(const int index, FindDevice(topology, rank.device));
+    indices.push_back(index);
+    ++ranks_on_device[index];
   }
+  for (size_t i = 0; i < indices.size(); ++i) {
+    const DeviceInfo& device = topology.devices[indices[i]];
+    const int sharing = ranks_on_device[indices[i]];
+    RankPlan& rank = plan.ranks[i];
+    rank.device_name = device.name;
+    rank.available_bytes = device.available_bytes / sharing;
+    rank.bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s / sharing;
+    rank.overhead_bytes = device.kind == DeviceKind::kGpu ? kCudaOverheadBytes : kCpuOverheadBytes;
+  }
+  return absl::OkStatus();
+}
+
+void PredictPlan(const ModelSpec& spec, Plan& plan) {
+  SetRankBytes(spec, plan);
   // One token: every block takes as long as its slowest rank needs to read its weights, and an
   // exchange where its group has several ranks.
   double seconds = 0;

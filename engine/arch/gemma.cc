@@ -31,6 +31,8 @@ ModelSpec StartGemma(absl::string_view architecture, const ModelConfig& numbers,
 
 absl::StatusOr<ModelSpec> BuildGemma(const Json& config, Naming naming) {
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config, /*tied_by_default=*/true));
+  // Released configs of Gemma 1 say "gelu" and mean the tanh form.
+  RETURN_IF_ERROR(CheckActivation(config, {"gelu_pytorch_tanh", "gelu", "gelu_new"}));
   const LayerSpec layer = GemmaLayer(numbers, naming);
   ModelSpec spec = StartGemma("gemma", numbers, layer);
   spec.layers.assign(numbers.layers, layer);
@@ -40,6 +42,8 @@ absl::StatusOr<ModelSpec> BuildGemma(const Json& config, Naming naming) {
 
 absl::StatusOr<ModelSpec> BuildGemma2(const Json& config, Naming naming) {
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config, /*tied_by_default=*/true));
+  // Released configs of Gemma 1 say "gelu" and mean the tanh form.
+  RETURN_IF_ERROR(CheckActivation(config, {"gelu_pytorch_tanh", "gelu", "gelu_new"}));
   LayerSpec layer = GemmaLayer(numbers, naming);
   layer.post_norms = true;
   // The config of the 27B model (46 layers) scales by dim / heads; GGUF does not carry the number.

@@ -29,6 +29,7 @@ absl::StatusOr<ModelSpec> BuildGlm(const Json& config, Naming naming) {
     return absl::InvalidArgumentError("GGUF files of glm4 are not supported; chatglm ones are");
   }
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config));
+  RETURN_IF_ERROR(CheckActivation(config, {"silu", "swish"}));
   ASSIGN_OR_RETURN(const std::string type, GetString(config, "model_type"));
   ASSIGN_OR_RETURN(const bool bias, GetBoolOr(config, "attention_bias", false));
   ModelSpec spec = GlmSpec(type, numbers, bias, /*post_norms=*/type == "glm4");

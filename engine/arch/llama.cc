@@ -12,6 +12,7 @@ namespace {
 absl::StatusOr<ModelSpec> BuildLlama(absl::string_view architecture, const Json& config,
                                      Naming naming, bool sliding_window) {
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config));
+  RETURN_IF_ERROR(CheckActivation(config, {"silu", "swish"}));
   ASSIGN_OR_RETURN(const bool attention_bias, GetBoolOr(config, "attention_bias", false));
   ASSIGN_OR_RETURN(const bool mlp_bias, GetBoolOr(config, "mlp_bias", false));
   ASSIGN_OR_RETURN(const int64_t experts, GetIntOr(config, "num_local_experts", 0));

@@ -3,12 +3,14 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 
 namespace tprun {
 namespace {
 
-// An integer in [1, limit]. The limits are far above any model's and keep products within int64.
+// An integer in [1, limit]. The limits are far above any model's and keep the bytes of all weights
+// within int64.
 absl::StatusOr<int64_t> GetCount(const Json& config, absl::string_view key, int64_t limit) {
   ASSIGN_OR_RETURN(const int64_t value, GetInt(config, key));
   if (value < 1 || value > limit) {
@@ -97,7 +99,7 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_def
   ASSIGN_OR_RETURN(result.name, GetStringOr(config, "_name", ""));
   ASSIGN_OR_RETURN(result.dim, GetCount(config, "hidden_size", 1 << 20));
   ASSIGN_OR_RETURN(result.layers, GetCount(config, "num_hidden_layers", 10000));
-  ASSIGN_OR_RETURN(result.ffn_dim, GetCount(config, "intermediate_size", 1 << 24));
+  ASSIGN_OR_RETURN(result.ffn_dim, GetCount(config, "intermediate_size", 1 << 22));
   ASSIGN_OR_RETURN(result.vocab, GetCount(config, "vocab_size", 1 << 26));
   ASSIGN_OR_RETURN(result.context_length,
                    GetCountOr(config, "max_position_embeddings", 1 << 30, 2048));
@@ -110,6 +112,11 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_def
   result.norm_eps = static_cast<float>(eps);
   ASSIGN_OR_RETURN(result.tied, GetBoolOr(config, "tie_word_embeddings", tied_by_default));
   ASSIGN_OR_RETURN(result.sliding_window, GetCountOr(config, "sliding_window", 1 << 30, 0));
+  if (int64_t{result.heads} * result.head_dim > 1 << 22) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"num_attention_heads\" times \"head_dim\": wanted at most ", 1 << 22,
+                     ", found ", int64_t{result.heads} * result.head_dim));
+  }
   if (result.heads % result.kv_heads != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"num_attention_heads\" (", result.heads,
@@ -123,6 +130,18 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_def
   }
   RETURN_IF_ERROR(ReadRope(config, result));
   return result;
+}
+
+absl::Status CheckActivation(const Json& config, std::initializer_list<absl::string_view> names) {
+  ASSIGN_OR_RETURN(std::string name, GetStringOr(config, "hidden_activation", ""));
+  if (name.empty()) {
+    ASSIGN_OR_RETURN(name, GetStringOr(config, "hidden_act", ""));
+  }
+  for (absl::string_view supported : names) {
+    if (name.empty() || name == supported) return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "activation \"", name, "\" is not supported here; supported: ", absl::StrJoin(names, ", ")));
 }
 
 ModelSpec StartSpec(absl::string_view architecture, const ModelConfig& config) {

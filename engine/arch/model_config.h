@@ -1,5 +1,7 @@
 #pragma once
 
+#include <initializer_list>
+
 #include "absl/status/statusor.h"
 #include "base/json.h"
 #include "engine/model/model_spec.h"
@@ -26,6 +28,10 @@ struct ModelConfig {
 
 // `tied_by_default`: what an absent "tie_word_embeddings" means in this family.
 absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_default = false);
+
+// The config asks for one of `names` as its activation, or does not say. InvalidArgument names what
+// is supported.
+absl::Status CheckActivation(const Json& config, std::initializer_list<absl::string_view> names);
 
 // A spec with the numbers of `config` and its chain of blocks; layers and tensors still empty.
 ModelSpec StartSpec(absl::string_view architecture, const ModelConfig& config);

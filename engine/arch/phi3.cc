@@ -10,6 +10,7 @@ namespace {
 
 absl::StatusOr<ModelSpec> BuildPhi3(const Json& config, Naming naming) {
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config));
+  RETURN_IF_ERROR(CheckActivation(config, {"silu", "swish"}));
   LayerSpec layer;
   layer.norm.eps = numbers.norm_eps;
   layer.attention = PlainAttention(numbers);

@@ -12,6 +12,7 @@ namespace {
 absl::StatusOr<ModelSpec> BuildQwen(absl::string_view architecture, const Json& config,
                                     Naming naming, bool qkv_bias, bool qk_norm) {
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config));
+  RETURN_IF_ERROR(CheckActivation(config, {"silu", "swish"}));
   ASSIGN_OR_RETURN(const bool use_window, GetBoolOr(config, "use_sliding_window", false));
   ASSIGN_OR_RETURN(const int64_t first_window_layer,
                    GetIntOr(config, "max_window_layers", numbers.layers));

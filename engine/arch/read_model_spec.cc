@@ -1,7 +1,7 @@
 #include "engine/arch/read_model_spec.h"
 
 #include <cmath>
-#include <cstring>
+#include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -111,11 +111,11 @@ absl::Status ReadRopeFactors(const Checkpoint& checkpoint, ModelSpec& spec) {
 
 // "stories260K" from ".../stories260K/", ".../stories260K.gguf" or ".../stories260K/config.json".
 std::string NameFromPath(const Checkpoint& checkpoint) {
-  std::string path(absl::StripSuffix(checkpoint.path(), "/"));
-  if (checkpoint.kind() != CheckpointKind::kGguf && !IsDirectory(path)) {
-    path = checkpoint.directory();
-  }
-  return std::string(absl::StripSuffix(BaseName(path), ".gguf"));
+  const bool folder = checkpoint.kind() != CheckpointKind::kGguf && !IsDirectory(checkpoint.path());
+  std::error_code ignored;
+  const std::filesystem::path path = std::filesystem::weakly_canonical(
+      folder ? checkpoint.directory() : checkpoint.path(), ignored);
+  return std::string(absl::StripSuffix(path.filename().string(), ".gguf"));
 }
 
 absl::StatusOr<ModelSpec> ReadSpec(const Checkpoint& checkpoint, const WeightFormat* assumed) {

@@ -90,7 +90,50 @@ absl::Status ValidateGroup(const ModelSpec& spec, int block, const Placement& pl
   return absl::OkStatus();
 }
 
+absl::Status ValidateReplication(const ModelSpec& spec, int block, int replication) {
+  if (replication == 1) return absl::OkStatus();
+  if (spec.blocks[block].kind != BlockKind::kAttention) {
+    return BadPlacement(spec, block, "kv_replication is for attention blocks only");
+  }
+  if (CanReplicateKv(spec, block, replication)) return absl::OkStatus();
+  const AttentionSpec& attention = spec.layers[spec.blocks[block].layer].attention;
+  return BadPlacement(
+      spec, block,
+      absl::StrCat("kv_replication ", replication, " does not cut the ",
+                   attention.heads / attention.kv_heads,
+                   " query heads of a KV head into equal parts of whole format blocks"));
+}
+
+absl::Status ValidateShares(const ModelSpec& spec, int block, const Placement& placement) {
+  const BlockUnits units = UnitsOf(spec, block, placement.kv_replication);
+  int64_t left = units.count;
+  for (int64_t share : placement.shares) {
+    if (share < 0) return BadPlacement(spec, block, absl::StrCat("share ", share, " is negative"));
+    if (share > left) {
+      return BadPlacement(spec, block,
+                          absl::StrCat("the shares add up to more than its ", units.count,
+                                       " units of ", units.elements, " each"));
+    }
+    left -= share;
+  }
+  if (left == 0) return absl::OkStatus();
+  return BadPlacement(
+      spec, block,
+      absl::StrCat("the shares add up to ", units.count - left, " units, but it has ", units.count,
+                   " of ", units.elements, " each"));
+}
+
 }  // namespace
+
+bool CanReplicateKv(const ModelSpec& spec, int block, int replication) {
+  const AttentionSpec& attention = spec.layers[spec.blocks[block].layer].attention;
+  const int group = attention.heads / attention.kv_heads;
+  if (replication < 1 || replication > group || group % replication != 0) return false;
+  const TensorSpec* out = FindTensor(spec, block, TensorRole::kAttentionOut);
+  const int64_t block_elements =
+      out == nullptr || out->format == nullptr ? 1 : out->format->block_elements;
+  return int64_t{group / replication} * attention.head_dim % block_elements == 0;
+}
 
 BlockUnits UnitsOf(const ModelSpec& spec, int block, int kv_replication) {
   const Block& what = spec.blocks[block];
@@ -166,37 +209,9 @@ absl::Status ValidatePlacements(const ModelSpec& spec, const std::vector<Placeme
                                                    spec.blocks.size()));
   }
   for (int block = 0; block < static_cast<int>(placements.size()); ++block) {
-    const Placement& placement = placements[block];
-    RETURN_IF_ERROR(ValidateGroup(spec, block, placement, world_size));
-    const int replication = placement.kv_replication;
-    if (spec.blocks[block].kind == BlockKind::kAttention) {
-      const AttentionSpec& attention = spec.layers[spec.blocks[block].layer].attention;
-      if (replication < 1 || attention.heads % (attention.kv_heads * replication) != 0) {
-        return BadPlacement(
-            spec, block,
-            absl::StrCat("kv_replication ", replication, " does not divide the ",
-                         attention.heads / attention.kv_heads, " query heads of a KV head"));
-      }
-      if (replication > 1 && KvHeadsPerUnit(spec, block) > 1) {
-        return BadPlacement(spec, block,
-                            "KV heads cannot be replicated: a block of the output projection's "
-                            "format spans several of them");
-      }
-    } else if (replication != 1) {
-      return BadPlacement(spec, block, "kv_replication is for attention blocks only");
-    }
-    int64_t sum = 0;
-    for (int64_t share : placement.shares) {
-      if (share < 0)
-        return BadPlacement(spec, block, absl::StrCat("share ", share, " is negative"));
-      sum += share;
-    }
-    const BlockUnits units = UnitsOf(spec, block, replication);
-    if (sum != units.count) {
-      return BadPlacement(spec, block,
-                          absl::StrCat("the shares add up to ", sum, " units, but it has ",
-                                       units.count, " of ", units.elements, " each"));
-    }
+    RETURN_IF_ERROR(ValidateGroup(spec, block, placements[block], world_size));
+    RETURN_IF_ERROR(ValidateReplication(spec, block, placements[block].kv_replication));
+    RETURN_IF_ERROR(ValidateShares(spec, block, placements[block]));
   }
   return absl::OkStatus();
 }

@@ -29,7 +29,12 @@ struct BlockUnits {
 // several KV heads where a format block of the output projection spans them); mlp: FFN columns, in
 // the least multiple that cuts no block of the down projection's format and keeps vectors aligned
 // where the width allows it; embed and head: vocabulary rows.
+// kv_replication is one that CanReplicateKv allows.
 BlockUnits UnitsOf(const ModelSpec& spec, int block, int kv_replication = 1);
+
+// Whether the query heads of each KV head of an attention block can be cut into `replication` equal
+// parts without cutting a block of the output projection's format.
+bool CanReplicateKv(const ModelSpec& spec, int block, int replication);
 
 // A half-open range of units, heads, columns or rows.
 struct Range {

@@ -8,16 +8,16 @@
 
 namespace tprun {
 
-const Region* Engine::FindRegion(RegionUse use, int layer, int sequence) const {
+const Region* Engine::FindRegion(RegionUse use, int layer) const {
   for (const Region& region : layout_.regions) {
-    if (region.use == use && region.layer == layer && region.sequence == sequence) return &region;
+    if (region.use == use && region.layer == layer) return &region;
   }
   return nullptr;
 }
 
 void Engine::BindWorkspace() {
   const auto floats = [&](RegionUse use) {
-    const Region* region = FindRegion(use, -1, -1);
+    const Region* region = FindRegion(use, -1);
     return region == nullptr ? nullptr : static_cast<float*>(Address(*region));
   };
   workspace_.residual = floats(RegionUse::kResidual);
@@ -29,7 +29,7 @@ void Engine::BindWorkspace() {
   workspace_.up = floats(RegionUse::kUp);
   workspace_.logits_shard = floats(RegionUse::kLogitsShard);
   workspace_.logits = floats(RegionUse::kLogits);
-  if (const Region* ids = FindRegion(RegionUse::kTokenIds, -1, -1)) {
+  if (const Region* ids = FindRegion(RegionUse::kTokenIds, -1)) {
     workspace_.token_ids = static_cast<int32_t*>(Address(*ids));
   }
 }
@@ -115,7 +115,7 @@ void Engine::BindAttention(int layer) {
   to.key_norm = Vector(block, TensorRole::kKeyNorm);
   to.rope = from.rope;
   to.inverse_frequencies =
-      static_cast<const float*>(Address(*FindRegion(RegionUse::kRopeFrequencies, layer, -1)));
+      static_cast<const float*>(Address(*FindRegion(RegionUse::kRopeFrequencies, layer)));
   to.head_dim = from.head_dim;
   to.kv_heads = static_cast<int>(kv_heads.size());
   to.shape = {.query_heads = static_cast<int>(heads.size()),
@@ -125,9 +125,12 @@ void Engine::BindAttention(int layer) {
               .scale = from.scale,
               .logit_softcap = from.logit_softcap,
               .window = from.window};
+  const Region& keys = *FindRegion(RegionUse::kKeys, layer);
+  const Region& values = *FindRegion(RegionUse::kValues, layer);
   for (int sequence = 0; sequence < options_.batch; ++sequence) {
-    to.caches.push_back({.keys = Address(*FindRegion(RegionUse::kKeys, layer, sequence)),
-                         .values = Address(*FindRegion(RegionUse::kValues, layer, sequence)),
+    const int64_t offset = sequence * (keys.bytes / options_.batch);
+    to.caches.push_back({.keys = static_cast<char*>(Address(keys)) + offset,
+                         .values = static_cast<char*>(Address(values)) + offset,
                          .dtype = options_.kv_type,
                          .capacity = options_.context,
                          .kv_heads = to.kv_heads,

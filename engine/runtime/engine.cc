@@ -111,20 +111,20 @@ absl::Status Engine::ForwardChunk(absl::Span<const int32_t> tokens, int64_t firs
   const int head = spec_.head_block();
   float* last = workspace_.residual + (count - 1) * spec_.dim;
   RETURN_IF_ERROR(Hop(placements_[head - 1].ranks, placements_[head].ranks, last, spec_.dim));
-  const auto group = groups_.find(placements_[head].ranks);
   if (IndexInGroup(placements_[head], rank_) >= 0) {
-    const StepContext step = {*parts_.kernels,
-                              group == groups_.end() ? nullptr : group->second.get(), workspace_,
-                              spec_.dim};
-    RETURN_IF_ERROR(RunHead(head_, last, step));
+    RETURN_IF_ERROR(RunHead(head_, last, StepOf(head)));
   }
   return FetchLogits();
 }
 
-absl::Status Engine::RunBlock(int block, int64_t tokens, int64_t first_position, int sequence) {
+StepContext Engine::StepOf(int block) const {
   const auto group = groups_.find(placements_[block].ranks);
-  const StepContext step = {*parts_.kernels, group == groups_.end() ? nullptr : group->second.get(),
-                            workspace_, spec_.dim};
+  return {*parts_.kernels, group == groups_.end() ? nullptr : group->second.get(), workspace_,
+          spec_.dim};
+}
+
+absl::Status Engine::RunBlock(int block, int64_t tokens, int64_t first_position, int sequence) {
+  const StepContext step = StepOf(block);
   const Block& what = spec_.blocks[block];
   switch (what.kind) {
     case BlockKind::kEmbed:

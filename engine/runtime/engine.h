@@ -75,7 +75,7 @@ class Engine {
   void BindEmbedding();
   void BindHead();
 
-  const Region* FindRegion(RegionUse use, int layer, int sequence) const;
+  const Region* FindRegion(RegionUse use, int layer) const;
   void* Address(const Region& region) const;
   // This rank's shard of the tensor of `role` in `block`; data is null where there is none.
   WeightMatrix Matrix(int block, TensorRole role) const;
@@ -83,6 +83,7 @@ class Engine {
 
   absl::Status ForwardChunk(absl::Span<const int32_t> tokens, int64_t first_position, int sequence,
                             bool want_logits);
+  StepContext StepOf(int block) const;
   absl::Status RunBlock(int block, int64_t tokens, int64_t first_position, int sequence);
   // `count` floats at `data`, which all ranks of `from` hold, to those ranks of `to` that do not.
   absl::Status Hop(const std::vector<int>& from, const std::vector<int>& to, float* data,

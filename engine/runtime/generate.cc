@@ -11,14 +11,6 @@ namespace {
 
 constexpr int32_t kStop = -1;  // instead of a token id
 
-absl::Status CheckPrompt(absl::Span<const int32_t> prompt, int64_t context) {
-  if (prompt.empty()) return absl::InvalidArgumentError("the prompt has no tokens");
-  if (static_cast<int64_t>(prompt.size()) < context) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the prompt has ", prompt.size(), " tokens, but the context of ", context,
-      " leaves room for at most ", context - 1, "; shorten the prompt or give a larger --context"));
-}
-
 // Rank 0's prompt on every rank.
 absl::StatusOr<std::vector<int32_t>> SharePrompt(Communicator& world,
                                                  absl::Span<const int32_t> prompt) {
@@ -60,13 +52,21 @@ class Chooser {
 
 }  // namespace
 
+absl::Status CheckPromptLength(int64_t tokens, int64_t context) {
+  if (tokens == 0) return absl::InvalidArgumentError("the prompt has no tokens");
+  if (tokens < context) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the prompt has ", tokens, " tokens, but the context of ", context,
+      " leaves room for at most ", context - 1, "; shorten the prompt or give a larger --context"));
+}
+
 absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
                                         absl::Span<const int32_t> prompt,
                                         const GenerateOptions& options, const OnToken& on_token) {
   const bool first_rank = world.rank() == 0;
   const int64_t context = engine.options().context;
-  RETURN_IF_ERROR(
-      AgreeOnStatus(world, first_rank ? CheckPrompt(prompt, context) : absl::OkStatus()));
+  RETURN_IF_ERROR(AgreeOnStatus(
+      world, first_rank ? CheckPromptLength(prompt.size(), context) : absl::OkStatus()));
   ASSIGN_OR_RETURN(std::vector<int32_t> history, SharePrompt(world, prompt));
   GenerateResult result;
   result.prompt_tokens = history.size();

@@ -30,9 +30,12 @@ struct GenerateResult {
 // Takes each new token as it is made, on rank 0; false ends the text.
 using OnToken = std::function<bool(int32_t id)>;
 
+// InvalidArgument when a prompt of so many tokens is empty or leaves no room in the context.
+absl::Status CheckPromptLength(int64_t tokens, int64_t context);
+
 // Continues `prompt` on sequence 0. Every rank calls it with the same engine plan; prompt, options
 // and callback count on rank 0 only, which samples and tells the others. Stops by itself at the end
-// of the context. InvalidArgument when the prompt is empty or leaves no room in the context.
+// of the context. Fails as CheckPromptLength does.
 absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
                                         absl::Span<const int32_t> prompt,
                                         const GenerateOptions& options, const OnToken& on_token);

@@ -1,9 +1,20 @@
 #include "engine/runtime/memory_layout.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 namespace tprun {
 namespace {
+
+// Product of factors that are not negative, at most kMostBytes.
+int64_t Product(std::initializer_list<int64_t> factors) {
+  int64_t product = 1;
+  for (int64_t factor : factors) {
+    if (factor != 0 && product > kMostBytes / factor) return kMostBytes;
+    product *= factor;
+  }
+  return product;
+}
 
 int64_t AlignUp(int64_t bytes) {
   return (bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
@@ -51,7 +62,7 @@ class Builder {
   void Add(Region region) {
     int64_t& allocation = AllocationOf(region.kind);
     region.offset = allocation;
-    allocation += AlignUp(region.bytes);
+    allocation = std::min(kMostBytes, allocation + AlignUp(region.bytes));
     layout_.regions.push_back(region);
   }
 
@@ -110,22 +121,17 @@ class Builder {
       const int index = Index(block);
       if (index < 0) continue;
       const int64_t kv_heads = KvHeads(spec_, block, placements_[block], index).size();
-      const int64_t bytes = kv_heads * options_.context * spec_.layers[layer].attention.head_dim *
-                            static_cast<int64_t>(SizeOf(options_.kv_type));
-      for (int sequence = 0; sequence < options_.batch; ++sequence) {
-        for (RegionUse use : {RegionUse::kKeys, RegionUse::kValues}) {
-          Add({.kind = RegionKind::kKvCache,
-               .use = use,
-               .layer = layer,
-               .sequence = sequence,
-               .bytes = bytes});
-        }
+      const int64_t bytes = Product({options_.batch, kv_heads, options_.context,
+                                     spec_.layers[layer].attention.head_dim,
+                                     static_cast<int64_t>(SizeOf(options_.kv_type))});
+      for (RegionUse use : {RegionUse::kKeys, RegionUse::kValues}) {
+        Add({.kind = RegionKind::kKvCache, .use = use, .layer = layer, .bytes = bytes});
       }
     }
   }
 
-  void AddWorkspace(RegionUse use, int64_t bytes) {
-    Add({.kind = RegionKind::kWorkspace, .use = use, .bytes = bytes});
+  void AddWorkspace(RegionUse use, std::initializer_list<int64_t> extents) {
+    Add({.kind = RegionKind::kWorkspace, .use = use, .bytes = Product(extents)});
   }
 
   void AddWorkspaces() {
@@ -133,18 +139,18 @@ class Builder {
     const int64_t chunk = std::min(options_.prefill_chunk, options_.context);
     constexpr int64_t kFloat = sizeof(float);
     if (widths_.any_block) {
-      AddWorkspace(RegionUse::kResidual, chunk * spec_.dim * kFloat);
-      AddWorkspace(RegionUse::kNormed, chunk * spec_.dim * kFloat);
-      AddWorkspace(RegionUse::kBlockOutput, chunk * spec_.dim * kFloat);
-      AddWorkspace(RegionUse::kQkv, chunk * widths_.qkv * kFloat);
-      AddWorkspace(RegionUse::kAttention, chunk * widths_.attention * kFloat);
-      AddWorkspace(RegionUse::kGate, chunk * widths_.ffn * kFloat);
-      AddWorkspace(RegionUse::kUp, chunk * widths_.ffn * kFloat);
-      AddWorkspace(RegionUse::kTokenIds, chunk * static_cast<int64_t>(sizeof(int32_t)));
+      AddWorkspace(RegionUse::kResidual, {chunk, spec_.dim, kFloat});
+      AddWorkspace(RegionUse::kNormed, {chunk, spec_.dim, kFloat});
+      AddWorkspace(RegionUse::kBlockOutput, {chunk, spec_.dim, kFloat});
+      AddWorkspace(RegionUse::kQkv, {chunk, widths_.qkv, kFloat});
+      AddWorkspace(RegionUse::kAttention, {chunk, widths_.attention, kFloat});
+      AddWorkspace(RegionUse::kGate, {chunk, widths_.ffn, kFloat});
+      AddWorkspace(RegionUse::kUp, {chunk, widths_.ffn, kFloat});
+      AddWorkspace(RegionUse::kTokenIds, {chunk, static_cast<int64_t>(sizeof(int32_t))});
       AddRopeFrequencies();
     }
-    if (widths_.head) AddWorkspace(RegionUse::kLogitsShard, widths_.logits_shard * kFloat);
-    if (widths_.head || rank_ == 0) AddWorkspace(RegionUse::kLogits, spec_.vocab * kFloat);
+    if (widths_.head) AddWorkspace(RegionUse::kLogitsShard, {widths_.logits_shard, kFloat});
+    if (widths_.head || rank_ == 0) AddWorkspace(RegionUse::kLogits, {spec_.vocab, kFloat});
   }
 
   void AddRopeFrequencies() {

@@ -43,13 +43,15 @@ struct Region {
   RegionUse use = RegionUse::kTensor;
   int tensor = -1;
   int layer = -1;
-  int sequence = -1;
   Shard shard;         // kTensor
   int64_t bytes = 0;   // in use
   int64_t offset = 0;  // in the allocation of its kind, a multiple of kRegionAlignment
 };
 
 inline constexpr int64_t kRegionAlignment = 64;
+
+// Sums and products of bytes stop here, so that an absurd request is one that does not fit.
+inline constexpr int64_t kMostBytes = int64_t{1} << 61;
 
 // Everything that one rank allocates on its device: one allocation per kind, cut into regions.
 struct MemoryLayout {
@@ -68,7 +70,6 @@ MemoryLayout LayOutMemory(const ModelSpec& spec, const std::vector<Placement>& p
 
 // Bytes of weights that group member `index` reads for one token of `block`: all its matrices and
 // vectors, but of the embedding only one row.
-int64_t BlockBytesPerToken(const ModelSpec& spec, int block, const Placement& placement,
-                           int index);
+int64_t BlockBytesPerToken(const ModelSpec& spec, int block, const Placement& placement, int index);
 
 }  // namespace tprun

@@ -76,6 +76,7 @@ TEST_F(PlanJson, FaultsAreNamed) {
   EXPECT_THAT(Error(Changed("\"ranks\":[0,1,2]", "\"ranks\":[0,1,4294967298]")),
               HasSubstr("integers"));
   EXPECT_THAT(Error(Changed("\"ranks\":[0,1,2]", "\"ranks\":\"all\"")), HasSubstr("array"));
+  EXPECT_THAT(Error(Changed("\"overhead_bytes\":", "\"overhead_bytes\":-")), HasSubstr("overhead"));
   EXPECT_THAT(Error(Changed("\"device\":\"cuda:1\"", "\"device\":5")), HasSubstr("device"));
 }
 

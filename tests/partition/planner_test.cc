@@ -27,6 +27,8 @@ TEST(Apportion, IsWholeFairAndComplete) {
   EXPECT_THAT(Apportion(1, {1, 3}), ElementsAre(0, 1));
   EXPECT_THAT(Apportion(7, {0, 1, 0}), ElementsAre(0, 7, 0));
   EXPECT_THAT(Apportion(0, {1, 2}), ElementsAre(0, 0));
+  EXPECT_THAT(Apportion(8, {1e308, 1e308}), ElementsAre(4, 4));
+  EXPECT_THAT(Apportion(8, {1e308, 1e-308}), ElementsAre(8, 0));
 }
 
 TEST(Apportion, IsNeverOffByAWholeUnit) {
@@ -41,7 +43,7 @@ TEST(Apportion, IsNeverOffByAWholeUnit) {
     EXPECT_EQ(std::accumulate(shares.begin(), shares.end(), int64_t{0}), total);
     for (size_t i = 0; i < shares.size(); ++i) {
       EXPECT_LT(std::abs(shares[i] - total * proportions[i] / sum), 1.0);
-      if (proportions[i] == 0) EXPECT_EQ(shares[i], 0);
+      EXPECT_TRUE(proportions[i] > 0 || shares[i] == 0);
     }
   }
 }
@@ -100,6 +102,28 @@ TEST(Planner, MoreRanksThanKvHeadsReplicatesThemAndSaysSo) {
   const Plan plan = MakePlan(RequestFor(spec, topology));
   EXPECT_EQ(plan.placements[spec.attention_block(0)].kv_replication, 2);
   EXPECT_THAT(plan.notes, testing::Contains(HasSubstr("KV heads")));
+}
+
+TEST(Planner, KvHeadsAreNotReplicatedAcrossFormatBlocks) {
+  ModelSpec spec = PlanModel(8, 2);  // 4 query heads of 64 columns per KV head
+  static constexpr WeightFormat kWideBlocks = {
+      .name = "wide", .block_elements = 256, .block_bytes = 144};
+  for (TensorSpec& tensor : spec.tensors) tensor.format = &kWideBlocks;
+  const Topology topology = GpuTopology({{24, 900}, {24, 900}, {24, 900}, {24, 900}});
+  const Plan plan = MakePlan(RequestFor(spec, topology));
+  EXPECT_EQ(plan.placements[spec.attention_block(0)].kv_replication, 1);
+}
+
+TEST(Planner, AbsurdRequestsDoNotFitInsteadOfWrappingAround) {
+  ModelSpec spec = PlanModel(32, 8, 64);
+  spec.context_length = 1 << 30;
+  const Topology topology = GpuTopology({{24, 900}});
+  PlanRequest request = RequestFor(spec, topology);
+  request.options.context = 1 << 30;
+  request.options.batch = 65536;
+  const Plan plan = MakePlan(request);
+  EXPECT_FALSE(plan.fits());
+  EXPECT_EQ(plan.ranks[0].kv_bytes, kMostBytes);
 }
 
 TEST(Planner, TellsWhatIsShortAndWhatWouldHelp) {

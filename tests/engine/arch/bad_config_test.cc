@@ -49,6 +49,8 @@ TEST(BadConfig, NamesTheMember) {
         {"low_freq_factor", 4},
         {"high_freq_factor", 1},
         {"original_max_position_embeddings", 64}}},
+      {"hidden_act", "relu"},
+      {"head_dim", 1 << 21},
       {"mlp_bias", true},
       {"num_local_experts", 8}};
   for (const auto& [key, value] : bad) {

@@ -90,7 +90,7 @@ absl::Status Validate(const ModelSpec& spec, int block, const Placement& changed
     placements.push_back({.ranks = {0}, .shares = {UnitsOf(spec, b).count}});
   }
   placements[block] = changed;
-  return ValidatePlacements(spec, placements, 2);
+  return ValidatePlacements(spec, placements, changed.ranks.size() > 2 ? 3 : 2);
 }
 
 TEST(ValidatePlacements, NamesBlockAndFault) {
@@ -103,8 +103,12 @@ TEST(ValidatePlacements, NamesBlockAndFault) {
       {{.ranks = {0, 0}, .shares = {2, 2}}, "twice"},
       {{.ranks = {2}, .shares = {4}}, "rank 2"},
       {{.ranks = {-1}, .shares = {4}}, "rank -1"},
-      {{.ranks = {0, 1}, .shares = {5, -1}}, "negative"},
+      {{.ranks = {0, 1}, .shares = {-1, 5}}, "negative"},
       {{.ranks = {0, 1}, .shares = {2, 1}}, "add up to 3"},
+      {{.ranks = {0, 1}, .shares = {4, 1}}, "more than its 4 units"},
+      // These wrap around to the right sum.
+      {{.ranks = {0, 1, 2}, .shares = {6, INT64_MAX, INT64_MAX}}, "more than its 4 units"},
+      {{.ranks = {0}, .shares = {4}, .kv_replication = INT32_MAX}, "kv_replication"},
       {{.ranks = {0}, .shares = {12}, .kv_replication = 3}, "kv_replication 3"},
       {{.ranks = {0}, .shares = {0}, .kv_replication = 0}, "kv_replication 0"}};
   for (const auto& [placement, fault] : bad) {
@@ -122,7 +126,17 @@ TEST(ValidatePlacements, RefusesReplicationAcrossBlocks) {
   const ModelSpec spec = Model(8, 4, 8, 64, 64, kQ8_0Format);  // units of two KV heads
   const absl::Status status =
       Validate(spec, spec.attention_block(0), {.ranks = {0}, .shares = {8}, .kv_replication = 2});
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("cannot be replicated"));
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("whole format blocks"));
+}
+
+TEST(CanReplicateKv, OnlyIntoEqualPartsOfWholeBlocks) {
+  const ModelSpec plain = Model(12, 2, 8, 64, 64);
+  for (int replication : {1, 2, 3, 6}) EXPECT_TRUE(CanReplicateKv(plain, 1, replication));
+  for (int replication : {-1, 0, 4, 5, 12}) EXPECT_FALSE(CanReplicateKv(plain, 1, replication));
+  // 4 query heads of 8 columns per KV head are one block of q8_0, half of them are half a block.
+  const ModelSpec blocks = Model(8, 2, 8, 64, 64, kQ8_0Format);
+  EXPECT_TRUE(CanReplicateKv(blocks, 1, 1));
+  EXPECT_FALSE(CanReplicateKv(blocks, 1, 2));
 }
 
 }  // namespace

@@ -76,6 +76,42 @@ TEST_P(GenerateTest, BadPromptsAreErrorsOnEveryRank) {
   EXPECT_EQ(negative.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST_P(GenerateTest, SequencesDoNotSeeEachOther) {
+  EngineOptions options;
+  options.context = 32;
+  options.batch = 3;
+  const std::vector<std::vector<int32_t>> prompts = {{1, 2, 3, 4}, {9, 8, 7, 6}, {5, 5, 5, 5}};
+  const auto run = [&](Communicator& world,
+                       bool interleaved) -> absl::StatusOr<std::vector<float>> {
+    const std::unique_ptr<Device> device = MakeCpuDevice();
+    ThreadPool pool(1);
+    const std::unique_ptr<Kernels> kernels = MakeCpuKernels(&pool);
+    auto engine = Engine::Create(model_.spec, layout_.place(model_.spec), options,
+                                 {&world, device.get(), kernels.get(), &pool});
+    if (!engine.ok()) return engine.status();
+    absl::Status status = (*engine)->LoadWeights(*model_.checkpoint, nullptr);
+    for (int position = 0; position < 4; ++position) {
+      for (int sequence : interleaved ? std::vector<int>{0, 2, 1} : std::vector<int>{1}) {
+        if (!status.ok()) return status;
+        status = (*engine)->Forward({&prompts[sequence][position], 1}, position, sequence);
+      }
+    }
+    if (!status.ok()) return status;
+    EXPECT_FALSE((*engine)->Forward({1}, 4, 3).ok());
+    return std::vector<float>((*engine)->logits().begin(), (*engine)->logits().end());
+  };
+  const absl::Status status =
+      RunLocalRanks(GetParam(), absl::Seconds(30), [&](Communicator& world) -> absl::Status {
+        const auto together = run(world, true);
+        const auto alone = run(world, false);
+        if (!together.ok()) return together.status();
+        if (!alone.ok()) return alone.status();
+        EXPECT_EQ(*together, *alone);
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
 INSTANTIATE_TEST_SUITE_P(Worlds, GenerateTest, testing::Values(1, 2, 3));
 
 }  // namespace

@@ -115,8 +115,7 @@ TEST(BadTextTest, InvalidUtf8BecomesItsBytes) {
             (Ids{'a', 0xff, 0xc3, 0xed, 0xa0, 0x80}));
   TPRUN_NEEDS_TEST_DATA();
   for (const char* file : {"tok512.model", "../hf/tokenizer.json"}) {
-    const auto spm =
-        MustLoad(TestDataDirectory() + "/models/tiny/stories260K/llama2c/" + file);
+    const auto spm = MustLoad(TestDataDirectory() + "/models/tiny/stories260K/llama2c/" + file);
     const std::string text = "b\xff\xe2\x96 c\xf0\x9f";
     EXPECT_EQ(spm->Decode(MustEncode(*spm, text, false)), text) << file;
   }

@@ -217,8 +217,7 @@ TEST_F(FolderTest, WrongSideFilesAreErrors) {
 TEST_F(FolderTest, ChatGlm3) {
   TPRUN_NEEDS_TEST_DATA();
   std::remove(JoinPath(folder_, "tokenizer.json").c_str());
-  const auto model =
-      ReadFile(TestDataDirectory() + "/models/tokenizers/chatglm3/tokenizer.model");
+  const auto model = ReadFile(TestDataDirectory() + "/models/tokenizers/chatglm3/tokenizer.model");
   ASSERT_TRUE(model.ok());
   Write("tokenizer.model", *model);
   Write("tokenizer_config.json", R"({"tokenizer_class":"ChatGLMTokenizer"})");
