@@ -4,6 +4,7 @@
 #
 #   tools/check_format.sh          lists what differs; exit 1 if anything does
 #   tools/check_format.sh --fix    formats in place
+#   tools/check_format.sh --required   as without, but exit 2 when that clang-format is missing
 set -eu
 cd "$(dirname "$0")/.."
 major=14
@@ -26,7 +27,7 @@ clang_format=$(find_clang_format)
 if [ -z "$clang_format" ]; then
   found=$(clang-format --version 2>/dev/null || echo none)
   echo "format: not checked: wanted clang-format $major, found $found (tools/setup.sh format)" >&2
-  [ "${1:-}" = --fix ] && exit 2
+  [ -n "${1:-}" ] && exit 2
   exit 0
 fi
 if [ "${1:-}" = --fix ]; then
