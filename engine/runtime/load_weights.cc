@@ -85,8 +85,8 @@ class CheckpointFiller : public Filler {
   const Checkpoint& checkpoint_;
 };
 
-// Random weights for benchmarks: norms near one, matrices with a variance that keeps the size of
-// activations. One row of noise, repeated from a different place for each row.
+// Random weights for benchmarks: norms are one, matrices have a variance that keeps the size of
+// activations. A few rows of noise, the same for every rank, repeated over the tensor.
 class RandomFiller : public Filler {
  public:
   absl::Status Fill(const Part& part, void* out) const override {
@@ -96,18 +96,23 @@ class RandomFiller : public Filler {
       return absl::OkStatus();
     }
     const WeightFormat& format = *tensor.format;
-    const int64_t columns = part.shard.columns.size();
-    constexpr int64_t kRows = 61;  // distinct rows
+    const int64_t columns = tensor.shape[1];
+    constexpr int64_t kRows = 13;  // distinct ones
     std::vector<float> noise(kRows * columns);
+    // Uniform with variance 1 / columns. The name's hash is the seed.
     std::minstd_rand random(static_cast<uint32_t>(std::hash<std::string>()(tensor.name)));
-    std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(tensor.shape[1])));
-    for (float& value : noise) value = normal(random);
+    const float scale = std::sqrt(12.0f / static_cast<float>(columns)) /
+                        static_cast<float>(std::minstd_rand::max());
+    const float middle = static_cast<float>(std::minstd_rand::max()) / 2;
+    for (float& value : noise) value = (static_cast<float>(random()) - middle) * scale;
     const int64_t row_bytes = format.Bytes(columns);
     std::vector<char> blocks(kRows * row_bytes);
     format.quantize(noise.data(), blocks.data(), kRows * columns);
+    const int64_t part_bytes = format.Bytes(part.shard.columns.size());
+    const char* first = blocks.data() + format.Bytes(part.shard.columns.begin);
     for (int64_t row = 0; row < part.shard.rows.size(); ++row) {
-      std::memcpy(static_cast<char*>(out) + row * row_bytes,
-                  blocks.data() + (part.shard.rows.begin + row) % kRows * row_bytes, row_bytes);
+      std::memcpy(static_cast<char*>(out) + row * part_bytes,
+                  first + (part.shard.rows.begin + row) % kRows * row_bytes, part_bytes);
     }
     return absl::OkStatus();
   }

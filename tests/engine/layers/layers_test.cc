@@ -1,0 +1,106 @@
+#include "engine/layers/layers.h"
+
+#include <cmath>
+#include <vector>
+
+#include "comm/local_communicator.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+// The steps around a block's own mathematics: sums over the group, biases, norms, shares of
+// nothing. Whole blocks are compared with other programs in tests/engine/runtime.
+
+namespace tprun {
+namespace {
+
+using testing::ElementsAre;
+using testing::FloatEq;
+
+constexpr int64_t kDim = 2;
+
+// Runs `body` on `ranks` ranks with the reference kernels.
+absl::Status OnRanks(int ranks,
+                     const std::function<absl::Status(Kernels&, Communicator*, int rank)>& body) {
+  return RunLocalRanks(ranks, absl::Seconds(10), [&](Communicator& world) {
+    const std::unique_ptr<Kernels> kernels = MakeReferenceKernels();
+    return body(*kernels, ranks == 1 ? nullptr : &world, world.rank());
+  });
+}
+
+TEST(AddToResidual, AddsTheSumOfTheGroupAndTheBiasOnce) {
+  for (int ranks : {1, 2, 3}) {
+    const absl::Status status =
+        OnRanks(ranks, [&](Kernels& kernels, Communicator* group, int rank) {
+          std::vector<float> residual = {1, 2, 3, 4};
+          const float part = static_cast<float>(rank + 1);  // sums to 1, 3, 6
+          std::vector<float> output = {part, 0, 0, part};
+          const std::vector<float> bias = {10, 20};
+          const Workspace work = {.residual = residual.data(), .block_output = output.data()};
+          const absl::Status added =
+              AddToResidual(2, bias.data(), nullptr, {}, {kernels, group, work, kDim});
+          const float sum = static_cast<float>(ranks * (ranks + 1)) / 2;
+          EXPECT_THAT(residual, ElementsAre(FloatEq(11 + sum), 22, 13, FloatEq(24 + sum)));
+          return added;
+        });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
+TEST(AddToResidual, NormsTheSumAndNotTheParts) {
+  const absl::Status status = OnRanks(2, [&](Kernels& kernels, Communicator* group, int rank) {
+    std::vector<float> residual = {0, 0};
+    std::vector<float> output = rank == 0 ? std::vector<float>{3, 0} : std::vector<float>{0, 4};
+    const std::vector<float> weight = {1, 2};
+    const Workspace work = {.residual = residual.data(), .block_output = output.data()};
+    const NormSpec norm = {.eps = 0};
+    const absl::Status added =
+        AddToResidual(1, nullptr, weight.data(), norm, {kernels, group, work, kDim});
+    const float size = std::sqrt((9.0f + 16.0f) / 2);
+    EXPECT_THAT(residual, ElementsAre(FloatEq(3 / size), FloatEq(8 / size)));
+    return added;
+  });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST(RunEmbedding, EachRankHasSomeRowsOfTheVocabulary) {
+  const std::vector<float> table = {1, 2, 3, 4, 5, 6};  // 3 rows
+  const absl::Status status = OnRanks(3, [&](Kernels& kernels, Communicator* group, int rank) {
+    // Rows 0 and 1, none, row 2.
+    const int64_t first[] = {0, 2, 2};
+    const int64_t rows[] = {2, 0, 1};
+    const EmbeddingBlock block = {
+        .table = {table.data() + first[rank] * kDim, &kF32Format, rows[rank], kDim},
+        .first_row = first[rank],
+        .scale = 2};
+    std::vector<float> residual(4, -1);
+    std::vector<int32_t> ids = {2, 0};
+    const Workspace work = {.residual = residual.data(), .token_ids = ids.data()};
+    const absl::Status run = RunEmbedding(block, 2, {kernels, group, work, kDim});
+    EXPECT_THAT(residual, ElementsAre(10, 12, 2, 4));
+    return run;
+  });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST(RunHead, GathersUnequalShardsInOrder) {
+  const std::vector<float> weight = {1, 0, 0, 1, 1, 1};  // 3 rows
+  const absl::Status status = OnRanks(2, [&](Kernels& kernels, Communicator* group, int rank) {
+    const std::vector<float> norm_weight = {1, 1};
+    const std::vector<float> residual = {1, 1};  // of size 1: the norm keeps it
+    std::vector<float> normed(2), shard(2), logits(3);
+    const HeadBlock block = {
+        .norm = {.eps = 0},
+        .norm_weight = norm_weight.data(),
+        .weight = {weight.data() + (rank == 0 ? 0 : 2), &kF32Format, rank == 0 ? 1 : 2, kDim},
+        .row_counts = {1, 2}};
+    const Workspace work = {
+        .normed = normed.data(), .logits_shard = shard.data(), .logits = logits.data()};
+    const absl::Status run = RunHead(block, residual.data(), {kernels, group, work, kDim});
+    EXPECT_THAT(logits, ElementsAre(1, 1, 2));
+    return run;
+  });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+}  // namespace
+}  // namespace tprun

@@ -1,0 +1,97 @@
+#include "engine/runtime/load_weights.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include "base/status_macros.h"
+#include "gmock/gmock.h"
+#include "tests/engine/runtime/engine_harness.h"
+#include "tests/test_data.h"
+
+namespace tprun {
+namespace {
+
+TEST(LoadWeights, ProgressEndsAtTheWeightsOfTheRank) {
+  const auto model = OpenTestModel(SourcePath("tests/golden/llama_gqa"));
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto placements = TensorSplit({1}).place(model->spec);
+  const MemoryLayout layout = LayOutMemory(model->spec, placements, 0, {.context = 8});
+  const std::unique_ptr<Device> device = MakeCpuDevice();
+  auto buffer = device->Allocate(layout.weight_bytes);
+  ASSERT_TRUE(buffer.ok());
+  ThreadPool pool(3);
+  int64_t last = 0;
+  int64_t total = 0;
+  int calls = 0;
+  const absl::Status status =
+      LoadShards(*model->checkpoint, model->spec, layout, static_cast<char*>((*buffer)->data()),
+                 *device, pool, [&](int64_t done, int64_t all) {
+                   EXPECT_GT(done, last);
+                   last = done;
+                   total = all;
+                   ++calls;
+                 });
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_GT(calls, 10);
+  EXPECT_EQ(last, total);
+  int64_t bytes = 0;
+  for (const Region& region : layout.regions) {
+    if (region.use == RegionUse::kTensor) bytes += region.bytes;
+  }
+  EXPECT_EQ(total, bytes);  // this model's head is not tied
+}
+
+TEST(LoadWeights, AFileThatShrinksWhileItIsReadIsAnError) {
+  const std::string folder = testing::TempDir() + "/shrinking_model";
+  std::filesystem::remove_all(folder);
+  std::filesystem::copy(SourcePath("tests/golden/llama_gqa"), folder);
+  std::filesystem::permissions(folder + "/model.safetensors", std::filesystem::perms::owner_all);
+  const auto model = OpenTestModel(folder);
+  ASSERT_TRUE(model.ok()) << model.status();
+  std::filesystem::resize_file(folder + "/model.safetensors",
+                               std::filesystem::file_size(folder + "/model.safetensors") / 2);
+  for (const TestLayout& layout : {TensorSplit({1}), TensorSplit({1, 2})}) {
+    const absl::Status status =
+        RunEngines(*model, layout, {}, [](Engine&, Communicator&) { return absl::OkStatus(); });
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("model.safetensors"));
+  }
+  std::filesystem::remove_all(folder);
+}
+
+// A bare config.json: the same random weights however they are laid out.
+TEST(LoadWeights, RandomWeightsDoNotDependOnTheLayout) {
+  for (const WeightFormat* format : {&kF32Format, &kQ8_0Format}) {
+    TestModel model;
+    model.checkpoint = *Checkpoint::Open(SourcePath("tools/geometries/llama-3.2-1b.json"));
+    Json config = model.checkpoint->config();
+    config["hidden_size"] = 256;
+    config["num_hidden_layers"] = 2;
+    config["intermediate_size"] = 384;
+    config["vocab_size"] = 320;
+    config["num_attention_heads"] = 8;
+    config["num_key_value_heads"] = 4;
+    config["head_dim"] = 32;
+    const std::string path = testing::TempDir() + "/random_config.json";
+    ASSERT_TRUE(WriteFile(path, config.dump()).ok());
+    model.checkpoint = *Checkpoint::Open(path);
+    auto spec = ReadModelSpec(*model.checkpoint, format);
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    model.spec = *std::move(spec);
+    const std::vector<int32_t> tokens = {1, 2, 3, 4, 5};
+    const auto alone = LogitsAt(model, TensorSplit({1}), {}, tokens, {4});
+    ASSERT_TRUE(alone.ok()) << alone.status();
+    float largest = 0;
+    for (float logit : (*alone)[0]) largest = std::max(largest, std::abs(logit));
+    EXPECT_GT(largest, 0.1f);
+    EXPECT_LT(largest, 100.0f);
+    for (const TestLayout& layout : {TensorSplit({1, 3}), LayerSplit(2)}) {
+      const auto split = LogitsAt(model, layout, {}, tokens, {4});
+      ASSERT_TRUE(split.ok()) << split.status();
+      EXPECT_LT(LargestDifference((*split)[0], (*alone)[0]), 1e-4) << layout.name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tprun
