@@ -40,18 +40,24 @@ absl::StatusOr<std::string> BroadcastString(Communicator& comm, std::string valu
   return value;
 }
 
-absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& status) {
+absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& status, bool* agreed) {
+  bool ignored;
+  if (agreed == nullptr) agreed = &ignored;
+  *agreed = false;
   // The world has ended, and every rank has this same error.
   if (IsAbortedByRank(status)) return status;
   absl::StatusOr<std::vector<int32_t>> codes = GatherCodes(comm, status.code());
   if (!codes.ok()) return OwnOr(comm, status, codes.status());
   int failed = 0;
   while (failed < comm.size() && (*codes)[failed] == 0) ++failed;
-  if (failed == comm.size()) return absl::OkStatus();
-
+  if (failed == comm.size()) {
+    *agreed = true;
+    return absl::OkStatus();
+  }
   absl::StatusOr<std::string> message =
       BroadcastString(comm, std::string(status.message()), failed);
   if (!message.ok()) return OwnOr(comm, status, message.status());
+  *agreed = true;
   return NameRank(failed, absl::Status(static_cast<absl::StatusCode>((*codes)[failed]), *message));
 }
 

@@ -66,7 +66,9 @@ class Communicator {
 absl::StatusOr<std::string> BroadcastString(Communicator& comm, std::string value, int root);
 
 // Every rank gives its own status; all get OK, or the error of the lowest failing rank with its
-// name in front ("rank 2: ..."). Called at the end of a phase in which ranks may fail apart.
-absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& status);
+// name in front ("rank 2: ..."). Called at the end of a phase in which ranks may fail apart. When
+// the ranks cannot talk any more, a rank gets its own error or why they cannot; `agreed` (may be
+// null) is then false.
+absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& status, bool* agreed = nullptr);
 
 }  // namespace tprun

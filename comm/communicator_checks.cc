@@ -76,6 +76,12 @@ absl::Status CheckSplit(absl::Span<const int> ranks, int rank, int size) {
 
 absl::Status DeadlineError(absl::string_view operation, int rank, absl::Span<const int> group,
                            absl::Duration timeout) {
+  if (group.size() == 2 && group[0] != group[1]) {
+    return absl::DeadlineExceededError(
+        absl::StrCat(operation, " on rank ", rank, " waited ", absl::FormatDuration(timeout),
+                     " for rank ", group[group[0] == rank ? 1 : 0],
+                     ": that one is stuck or far slower; raise the timeout if it is slow"));
+  }
   return absl::DeadlineExceededError(absl::StrCat(
       operation, " on rank ", rank, " of the group [", absl::StrJoin(group, ", "), "] waited ",
       absl::FormatDuration(timeout),

@@ -22,7 +22,8 @@ absl::Status CheckAllGather(const void* send, const void* receive, absl::Span<co
 // `ranks` are different ranks of a group of `size`, and `rank` is one of them.
 absl::Status CheckSplit(absl::Span<const int> ranks, int rank, int size);
 
-// DeadlineExceeded of world rank `rank` that waited in `operation` over the world ranks `group`.
+// DeadlineExceeded of world rank `rank` that waited in `operation` over the world ranks `group`
+// (for a message: the two ranks that it goes between).
 absl::Status DeadlineError(absl::string_view operation, int rank, absl::Span<const int> group,
                            absl::Duration timeout);
 // Aborted: what every waiting rank gets after rank `rank` gave up for `reason`.

@@ -104,6 +104,11 @@ absl::Status LocalGroup::LateError(const char* operation, int rank) const {
   return DeadlineError(operation, world_ranks_[rank], world_ranks_, world_->timeout());
 }
 
+absl::Status LocalGroup::LateMessage(const char* operation, int rank, int peer) const {
+  return DeadlineError(operation, world_ranks_[rank], {world_ranks_[rank], world_ranks_[peer]},
+                       world_->timeout());
+}
+
 absl::Status LocalGroup::Arrive(int rank, const LocalOffer& offer) {
   uint64_t begun;
   {
@@ -173,7 +178,7 @@ absl::Status LocalGroup::Put(int from, int to, const void* data, int64_t bytes) 
     return held == 0 || bytes <= kMailboxBytes - held;
   };
   RETURN_IF_ERROR(world_->Wait(
-      has_room, [] {}, [&] { return LateError("Send", from); }));
+      has_room, [] {}, [&] { return LateMessage("Send", from, to); }));
   std::string message(static_cast<const char*>(data), bytes);
   std::lock_guard<std::mutex> lock(world_->mutex());
   RETURN_IF_ERROR(world_->FailureLocked());
@@ -190,7 +195,7 @@ absl::Status LocalGroup::Take(int from, int to, void* data, int64_t bytes) {
     return box.posted.load(std::memory_order_acquire) != box.taken.load(std::memory_order_relaxed);
   };
   RETURN_IF_ERROR(world_->Wait(
-      has_mail, [] {}, [&] { return LateError("Receive", to); }));
+      has_mail, [] {}, [&] { return LateMessage("Receive", to, from); }));
   std::string message;
   {
     std::lock_guard<std::mutex> lock(world_->mutex());

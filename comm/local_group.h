@@ -108,6 +108,7 @@ class LocalGroup {
   void Leave();
   absl::Status CheckOffers() const;
   absl::Status LateError(const char* operation, int rank) const;
+  absl::Status LateMessage(const char* operation, int rank, int peer) const;
   Mailbox& Box(int from, int to) { return mailboxes_[from * size() + to]; }
   std::shared_ptr<LocalGroup> Join(absl::Span<const int> ranks);
 

@@ -130,7 +130,8 @@ absl::Status MpiCommunicator::ReceivePiece(void* data, int bytes, int from) {
   int received = 0;
   RETURN_IF_ERROR(state_->Run(
       "MPI_Irecv", [&] { return MPI_Irecv(data, bytes, MPI_BYTE, from, 0, comm_, &request); }));
-  RETURN_IF_ERROR(state_->Wait(absl::MakeSpan(&request, 1), "Receive", world_ranks_, &status));
+  RETURN_IF_ERROR(state_->Wait(absl::MakeSpan(&request, 1), "Receive",
+                               {world_ranks_[rank_], world_ranks_[from]}, &status));
   RETURN_IF_ERROR(
       state_->Run("MPI_Get_count", [&] { return MPI_Get_count(&status, MPI_BYTE, &received); }));
   if (received == bytes) return absl::OkStatus();

@@ -190,6 +190,7 @@ std::string BenchJson(RankSession& session, const BenchOptions& options,
 }
 
 absl::Status CheckBench(const BenchOptions& options, const PreparedModel& model) {
+  RETURN_IF_ERROR(CheckOneSequence(model.plan));
   const int64_t needed = options.prompt_tokens + options.tokens;
   if (needed <= model.plan.options.context) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("--prompt_tokens and --tokens need a context of ",

@@ -5,8 +5,10 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "comm/mpi_communicator.h"
+#include "launcher/arguments.h"
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
+#include "launcher/spawn.h"
 #include "launcher/supervise.h"
 #include "launcher/usage_error.h"
 
@@ -21,9 +23,17 @@ constexpr char kFooter[] =
     "3 the plan does not fit, 4 a rank was lost.\n"
     "`tprun COMMAND --help` tells the options of a command.";
 
+// Those of the command line, or in a rank that this program started, what it was told.
+absl::StatusOr<std::vector<std::string>> Arguments(int argc, char** argv) {
+  if (tprun::StartedByLauncher()) return tprun::ArgumentsFromLauncher();
+  return tprun::WithEmptyValues({argv + 1, argv + argc});
+}
+
 int Main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe shows as a failed write
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const absl::StatusOr<std::vector<std::string>> given = Arguments(argc, argv);
+  if (!given.ok()) return tprun::ReportStatus(given.status());
+  const std::vector<std::string>& arguments = *given;
   CLI::App app(kAbout, "tprun");
   app.footer(kFooter);
   app.set_version_flag("--version",
@@ -33,7 +43,7 @@ int Main(int argc, char** argv) {
       tprun::MakeTopoCommand(app), tprun::MakePlanCommand(app),
       tprun::MakeRunCommand(app, arguments), tprun::MakeBenchCommand(app, arguments)};
   try {
-    app.parse(argc, argv);
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     // Every rank has the same arguments: one tells.

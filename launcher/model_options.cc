@@ -1,50 +1,96 @@
 #include "launcher/model_options.h"
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
 namespace tprun {
+
+namespace {
+
+// "cpu,cuda:0". CLI11's own lists drop empty entries and take the arguments that follow.
+void ReadDevices(const std::string& text, std::vector<std::string>& devices) {
+  devices = absl::StrSplit(text, ',');
+  for (const std::string& device : devices) {
+    if (!device.empty()) continue;
+    throw CLI::ValidationError(
+        absl::StrCat("--devices: wanted names such as cpu,cuda:0, found \"", text, "\""));
+  }
+}
+
+void AddShapeOptions(CLI::App& command, ModelOptions& options) {
+  options.plan_options.insert(
+      options.plan_options.end(),
+      {command
+           .add_option("--context", options.context,
+                       "Positions per sequence [the model's, at most 4096]")
+           ->check(CLI::PositiveNumber),
+       command.add_option("--batch", options.batch, "Sequences at once (more than one: plan only)")
+           ->check(CLI::Range(1, 1 << 16))
+           ->capture_default_str(),
+       command.add_option("--kv_type", options.kv_type, "Type of the KV cache: f32, f16, bf16")
+           ->capture_default_str(),
+       command
+           .add_option("--prefill_chunk", options.prefill_chunk,
+                       "Tokens of a prompt that go through the model at once")
+           ->check(CLI::Range(1, 1 << 20))
+           ->capture_default_str()});
+}
+
+void AddPlacementOptions(CLI::App& command, ModelOptions& options) {
+  options.plan_options.insert(
+      options.plan_options.end(),
+      {command.add_option_function<std::string>(
+           "--devices", [&](const std::string& text) { ReadDevices(text, options.devices); },
+           "One rank on each of these, in order: cpu, cuda:0, ...; one device may come "
+           "several times (cpu,cpu)"),
+       command
+           .add_option("--topology", options.topology,
+                       "Plan for the machine in this file instead of this one")
+           ->check(NotEmpty()),
+       command
+           .add_option("--objective", options.objective,
+                       "latency, throughput (both: shares by memory bandwidth) or context (shares "
+                       "by free memory)")
+           ->capture_default_str(),
+       command
+           .add_option("--split", options.split,
+                       "tensor: every block over all ranks; layer: each layer on one rank")
+           ->capture_default_str(),
+       command
+           .add_option("--shares", options.shares,
+                       "Proportions of the ranks, as 5:2:1 [the planner's choice]")
+           ->check(NotEmpty())});
+}
+
+}  // namespace
+
+CLI::Validator NotEmpty() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        return std::string(text.empty() ? "wanted a value, found nothing" : "");
+      },
+      "");
+}
 
 void AddPlanOptions(CLI::App& command, ModelOptions& options) {
   command
       .add_option("MODEL", options.model,
                   "A Hugging Face folder, a .gguf file, or a bare config.json")
       ->required();
+  AddPlacementOptions(command, options);
+  AddShapeOptions(command, options);
   command
-      .add_option("--devices", options.devices,
-                  "One rank on each of these, in order: cpu, cuda:0, ...; one device may come "
-                  "several times (cpu,cpu)")
-      ->delimiter(',');
-  command.add_option("--topology", options.topology,
-                     "Plan for the machine in this file instead of this one");
-  command
-      .add_option("--context", options.context,
-                  "Positions per sequence [the model's, at most 4096]")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--batch", options.batch, "Sequences at once")->capture_default_str();
-  command.add_option("--kv_type", options.kv_type, "Type of the KV cache: f32, f16, bf16")
-      ->capture_default_str();
-  command.add_option("--weights", options.weights,
-                     "Type of the weights for a bare config.json: f32, f16, bf16, q8_0, q4_0 [the "
-                     "config's]");
-  command
-      .add_option("--objective", options.objective,
-                  "latency, throughput (both: shares by memory bandwidth) or context (shares by "
-                  "free memory)")
-      ->capture_default_str();
-  command
-      .add_option("--split", options.split,
-                  "tensor: every block over all ranks; layer: each layer on one rank")
-      ->capture_default_str();
-  command.add_option("--shares", options.shares,
-                     "Proportions of the ranks, as 5:2:1 [the planner's choice]");
-  command
-      .add_option("--prefill_chunk", options.prefill_chunk,
-                  "Tokens of a prompt that go through the model at once")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
+      .add_option("--weights", options.weights,
+                  "Type of the weights for a bare config.json: f32, f16, bf16, q8_0, q4_0 [the "
+                  "config's]")
+      ->check(NotEmpty());
 }
 
 void AddRunOptions(CLI::App& command, ModelOptions& options) {
-  command.add_option("--plan", options.plan,
-                     "Carry out this plan.json (of `tprun plan --format=json`)");
+  command
+      .add_option("--plan", options.plan,
+                  "Carry out this plan.json (of `tprun plan --format=json`)")
+      ->check(NotEmpty());
   command
       .add_option("--backend", options.backend,
                   "How several ranks run: mpi (processes; starts mpirun itself), local (threads), "

@@ -27,7 +27,12 @@ struct ModelOptions {
   std::string kernels = "cpu";
   int threads = 0;
   int timeout_s = 300;
+  // Those that choose a plan; to see which were given.
+  std::vector<const CLI::Option*> plan_options;
 };
+
+// Refuses an empty value: an option left out means something else.
+CLI::Validator NotEmpty();
 
 // The options that choose a plan.
 void AddPlanOptions(CLI::App& command, ModelOptions& options);

@@ -48,7 +48,7 @@ Command MakePlanCommand(CLI::App& app) {
                    "text, json (plan.json, for tprun run --plan), device-map (Hugging Face), svg")
       ->check(CLI::IsMember({"text", "json", "device-map", "svg"}))
       ->capture_default_str();
-  command->add_option("--output", options->output, "Write to this file");
+  command->add_option("--output", options->output, "Write to this file")->check(NotEmpty());
   return {command, [options] { return ReportStatus(RunPlan(*options)); }};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -65,20 +66,21 @@ absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
   return result;
 }
 
+// What is free on this machine now counts, not what the file says was. A plan over several hosts
+// stays as it is: only the ranks there can tell.
+absl::Status LookAgain(Plan& plan) {
+  for (const RankPlan& rank : plan.ranks) {
+    if (absl::StrContains(rank.device, '/')) return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const Topology topology, DetectTopology());
+  return DescribeDevices(topology, plan);
+}
+
 absl::Status CheckOnlyPlan(const ModelOptions& options) {
-  const ModelOptions none;
-  const std::pair<bool, absl::string_view> given[] = {
-      {!options.devices.empty(), "--devices"},
-      {!options.topology.empty(), "--topology"},
-      {options.context != none.context, "--context"},
-      {options.batch != none.batch, "--batch"},
-      {options.kv_type != none.kv_type, "--kv_type"},
-      {!options.shares.empty(), "--shares"},
-      {options.split != none.split, "--split"},
-      {options.objective != none.objective, "--objective"}};
-  for (const auto& [is_given, name] : given) {
-    if (!is_given) continue;
-    return absl::InvalidArgumentError(absl::StrCat("the plan of --plan already says what ", name,
+  for (const CLI::Option* option : options.plan_options) {
+    if (option->count() == 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat("the plan of --plan already says what ",
+                                                   option->get_name(),
                                                    " would: leave one of them out"));
   }
   return absl::OkStatus();
@@ -116,6 +118,7 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
     ASSIGN_OR_RETURN(const std::string json, ReadFile(options.plan));
     absl::StatusOr<PreparedModel> model = PrepareForPlan(options, json);
     if (!model.ok()) return Annotate(model.status(), options.plan);
+    RETURN_IF_ERROR(Annotate(LookAgain(model->plan), options.plan));
     return model;
   }
   ASSIGN_OR_RETURN(PreparedModel model, OpenModel(options));
@@ -132,6 +135,13 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
   ASSIGN_OR_RETURN(request.shares, ParseShares(options.shares));
   ASSIGN_OR_RETURN(model.plan, MakeProportionalPlanner()->MakePlan(request));
   return model;
+}
+
+absl::Status CheckOneSequence(const Plan& plan) {
+  if (plan.options.batch == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("one sequence is generated at a time, but the batch is ", plan.options.batch,
+                   ": --batch is for plan"));
 }
 
 absl::Status CheckFits(const Plan& plan) {

@@ -40,4 +40,7 @@ std::vector<std::string> AllDevices(const Topology& topology);
 // bytes and the first remedy.
 absl::Status CheckFits(const Plan& plan);
 
+// InvalidArgument unless the plan is for one sequence at a time, which is what is generated.
+absl::Status CheckOneSequence(const Plan& plan);
+
 }  // namespace tprun

@@ -4,7 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
+#include <system_error>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -20,16 +25,38 @@ std::string LocalName(const std::string& device) {
   return device.substr(device.find('/') + 1);  // npos + 1 == 0
 }
 
-// The host's hardware threads go evenly to its ranks. Where mpirun has bound each rank to cores of
-// its own, those are the rank's already.
-int ThreadsPerRank(const ModelOptions& options, int local_size) {
-  if (options.threads > 0) return options.threads;
+// Tells hosts and the cores that they let a process use apart.
+uint64_t CoresDigest() {
+  char host[256] = {};
+  gethostname(host, sizeof(host) - 1);
   cpu_set_t cpus;
-  const int bound = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? CPU_COUNT(&cpus) : 0;
-  if (local_size > 1 && bound > 0 && bound < sysconf(_SC_NPROCESSORS_ONLN)) return bound;
+  CPU_ZERO(&cpus);
+  sched_getaffinity(0, sizeof(cpus), &cpus);
+  const absl::string_view mask(reinterpret_cast<const char*>(&cpus), sizeof(cpus));
+  uint64_t digest = 0xcbf29ce484222325;  // FNV-1a: the same in every process
+  for (char c : absl::StrCat(host, "/", mask)) {
+    digest = (digest ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  }
+  return digest;
+}
+
+int UsableThreads() {
   const absl::StatusOr<Topology> topology = DetectTopology();
-  const int usable = topology.ok() ? topology->devices[0].threads : bound;
-  return std::max(1, usable / std::max(1, local_size));
+  if (topology.ok() && !topology->devices.empty()) return topology->devices[0].threads;
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+// The threads that a rank may use go evenly to the ranks that may use the same ones: those of a
+// host, or of a part of it where mpirun or a container has bound them.
+absl::StatusOr<int> ThreadsPerRank(const ModelOptions& options, Communicator& world) {
+  if (options.threads > 0) return options.threads;
+  const uint64_t own = CoresDigest();
+  std::vector<uint64_t> digests(world.size());
+  // As pairs of 32-bit elements, which every back end moves unchanged.
+  const std::vector<int64_t> counts(world.size(), 2);
+  RETURN_IF_ERROR(world.AllGather(&own, digests.data(), counts, DType::kF32));
+  const auto sharing = static_cast<int>(std::count(digests.begin(), digests.end(), own));
+  return std::max(1, UsableThreads() / sharing);
 }
 
 absl::Status CheckWorld(const Plan& plan, int world_size) {
@@ -43,26 +70,27 @@ absl::Status CheckWorld(const Plan& plan, int world_size) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RankSession>> RankSession::Start(
-    const ModelOptions& options, const RankPlace& place,
-    absl::StatusOr<PreparedModel> model_of_rank_0) {
-  auto session = std::unique_ptr<RankSession>(new RankSession());
-  session->place_ = place;
-  RETURN_IF_ERROR(session->SharePlan(options, std::move(model_of_rank_0)));
-  RETURN_IF_ERROR(AgreeOnStatus(*place.world, session->OpenRankDevice()));
-  RETURN_IF_ERROR(session->MakeEngine(options));
-  RETURN_IF_ERROR(AgreeOnStatus(*place.world, session->Load()));
+    const ModelOptions& options, Communicator& world, absl::StatusOr<PreparedModel> model_of_rank_0,
+    bool* agreed) {
+  bool ignored;
+  if (agreed == nullptr) agreed = &ignored;
+  auto session = std::unique_ptr<RankSession>(new RankSession(world));
+  RETURN_IF_ERROR(session->SharePlan(options, std::move(model_of_rank_0), agreed));
+  RETURN_IF_ERROR(AgreeOnStatus(world, session->OpenRankDevice(), agreed));
+  RETURN_IF_ERROR(AgreeOnStatus(world, session->MakeEngine(options), agreed));
+  RETURN_IF_ERROR(AgreeOnStatus(world, session->Load(), agreed));
   return session;
 }
 
 absl::Status RankSession::SharePlan(const ModelOptions& options,
-                                    absl::StatusOr<PreparedModel> model) {
-  Communicator& world = *place_.world;
+                                    absl::StatusOr<PreparedModel> model, bool* agreed) {
+  *agreed = false;
   absl::Status status;
   std::string json;
   if (first_rank()) {
     status = model.status();
     if (status.ok()) status = CheckFits(model->plan);
-    if (status.ok()) status = CheckWorld(model->plan, world.size());
+    if (status.ok()) status = CheckWorld(model->plan, world_.size());
     if (status.ok()) {
       model_ = *std::move(model);
       json = PlanToJson(model_.plan, model_.spec);
@@ -71,32 +99,34 @@ absl::Status RankSession::SharePlan(const ModelOptions& options,
   // Sent apart from AgreeOnStatus, which would name a rank for an error that is nobody's in
   // particular.
   const std::string code = absl::StrCat(static_cast<int>(status.code()));
-  ASSIGN_OR_RETURN(const std::string agreed, BroadcastString(world, code, 0));
+  ASSIGN_OR_RETURN(const std::string shared_code, BroadcastString(world_, code, 0));
   ASSIGN_OR_RETURN(const std::string message,
-                   BroadcastString(world, std::string(status.message()), 0));
-  if (agreed != "0") {
-    return absl::Status(static_cast<absl::StatusCode>(std::stoi(agreed)), message);
+                   BroadcastString(world_, std::string(status.message()), 0));
+  if (shared_code != "0") {
+    *agreed = true;
+    return absl::Status(static_cast<absl::StatusCode>(std::stoi(shared_code)), message);
   }
-  ASSIGN_OR_RETURN(json, BroadcastString(world, std::move(json), 0));
+  ASSIGN_OR_RETURN(json, BroadcastString(world_, std::move(json), 0));
   status = absl::OkStatus();
   if (!first_rank()) {
     absl::StatusOr<PreparedModel> opened = PrepareForPlan(options, json);
     status = opened.status();
     if (status.ok()) model_ = *std::move(opened);
   }
-  return AgreeOnStatus(world, status);
+  return AgreeOnStatus(world_, status, agreed);
 }
 
 absl::Status RankSession::OpenRankDevice() {
-  const RankPlan& rank = model_.plan.ranks[place_.world->rank()];
+  const RankPlan& rank = model_.plan.ranks[world_.rank()];
   ASSIGN_OR_RETURN(device_, OpenDevice(LocalName(rank.device)));
   return absl::OkStatus();
 }
 
 absl::Status RankSession::MakeEngine(const ModelOptions& options) {
-  pool_ = std::make_unique<ThreadPool>(ThreadsPerRank(options, place_.local_size));
+  ASSIGN_OR_RETURN(const int threads, ThreadsPerRank(options, world_));
+  pool_ = std::make_unique<ThreadPool>(threads);
   kernels_ = options.kernels == "reference" ? MakeReferenceKernels() : MakeCpuKernels(pool_.get());
-  const EngineParts parts = {place_.world, device_.get(), kernels_.get(), pool_.get()};
+  const EngineParts parts = {&world_, device_.get(), kernels_.get(), pool_.get()};
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(model_.spec, model_.plan.placements, model_.plan.options, parts));
   return absl::OkStatus();
@@ -104,15 +134,49 @@ absl::Status RankSession::MakeEngine(const ModelOptions& options) {
 
 absl::Status RankSession::Load() {
   const absl::Time start = absl::Now();
-  ProgressBar bar("loading");
-  LoadProgress progress;
-  if (first_rank()) {
-    progress = [&bar](int64_t done, int64_t total) { bar.Update(done, total); };
+  LoadCounters counters;
+  const auto load = [&] {
+    return engine_->LoadWeights(*model_.checkpoint, [&](int64_t done, int64_t total) {
+      counters.done_bytes = done;
+      counters.total_bytes = total;
+    });
+  };
+  std::future<absl::Status> loading;
+  try {
+    loading = std::async(std::launch::async, load);
+  } catch (const std::system_error&) {  // the system gives no thread
+    loading = std::async(std::launch::deferred, load);
+    loading.wait();
   }
-  const absl::Status status = engine_->LoadWeights(*model_.checkpoint, progress);
-  bar.Finish();
+  const absl::Status together = AwaitLoading(loading, counters);
+  absl::Status status = loading.get();
+  status.Update(together);
   load_seconds_ = absl::ToDoubleSeconds(absl::Now() - start);
   return status;
+}
+
+// Ranks load for different times, which are no reason to give a slow one up: they meet again and
+// again, so that only one that has stopped answering is late.
+absl::Status RankSession::AwaitLoading(const std::future<absl::Status>& loading,
+                                       const LoadCounters& counters) {
+  constexpr std::chrono::milliseconds kInterval(200);  // below the shortest --timeout
+  ProgressBar bar("loading");
+  int64_t loaded = 0;
+  while (loaded < world_.size()) {
+    const bool ended = loading.wait_for(kInterval) == std::future_status::ready;
+    const std::array<int64_t, 3> own = {ended ? 1 : 0, counters.done_bytes, counters.total_bytes};
+    std::vector<std::array<int64_t, 3>> all(world_.size());
+    const std::vector<int64_t> counts(world_.size(), sizeof(own) / sizeof(float));
+    RETURN_IF_ERROR(world_.AllGather(own.data(), all.data(), counts, DType::kF32));
+    std::array<int64_t, 3> sum = {};
+    for (const auto& rank : all) {
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] += rank[i];
+    }
+    loaded = sum[0];
+    if (first_rank()) bar.Update(sum[1], sum[2]);
+  }
+  bar.Finish();
+  return absl::OkStatus();
 }
 
 }  // namespace tprun

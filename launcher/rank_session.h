@@ -1,5 +1,8 @@
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+#include <future>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -13,24 +16,24 @@
 
 namespace tprun {
 
-// Where a rank stands among the others.
-struct RankPlace {
-  Communicator* world = nullptr;
-  int local_size = 1;  // ranks of this host, which share its cores
+// How far a rank has come with its weights.
+struct LoadCounters {
+  std::atomic<int64_t> done_bytes{0};
+  std::atomic<int64_t> total_bytes{0};
 };
 
 // One rank with its model loaded, ready to generate.
 class RankSession {
  public:
   // Every rank calls it. Rank 0 brings the model with its plan (or the error that it met), which
-  // the others get from it; then each loads its part. All ranks get the same status.
+  // the others get from it; then each loads its part. All ranks get the same status as long as they
+  // can talk to each other; `agreed` (may be null) tells whether they did.
   static absl::StatusOr<std::unique_ptr<RankSession>> Start(
-      const ModelOptions& options, const RankPlace& place,
-      absl::StatusOr<PreparedModel> model_of_rank_0);
+      const ModelOptions& options, Communicator& world,
+      absl::StatusOr<PreparedModel> model_of_rank_0, bool* agreed);
 
-  Communicator& world() { return *place_.world; }
-  const RankPlace& place() const { return place_; }
-  bool first_rank() const { return place_.world->rank() == 0; }
+  Communicator& world() { return world_; }
+  bool first_rank() const { return world_.rank() == 0; }
   const PreparedModel& model() const { return model_; }
   Engine& engine() { return *engine_; }
   Kernels& kernels() { return *kernels_; }
@@ -38,14 +41,17 @@ class RankSession {
   double load_seconds() const { return load_seconds_; }
 
  private:
-  RankSession() = default;
-  absl::Status SharePlan(const ModelOptions& options, absl::StatusOr<PreparedModel> model);
+  explicit RankSession(Communicator& world) : world_(world) {}
+  // Rank 0's model, or the error that it met, on every rank.
+  absl::Status SharePlan(const ModelOptions& options, absl::StatusOr<PreparedModel> model,
+                         bool* agreed);
   absl::Status OpenRankDevice();
-  // Together with the other ranks, which get the same status.
   absl::Status MakeEngine(const ModelOptions& options);
   absl::Status Load();
+  // Returns once `loading` has ended on all ranks.
+  absl::Status AwaitLoading(const std::future<absl::Status>& loading, const LoadCounters& counters);
 
-  RankPlace place_;
+  Communicator& world_;
   PreparedModel model_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<ThreadPool> pool_;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "comm/communicator_checks.h"
 #include "comm/local_communicator.h"
 #include "comm/mpi_communicator.h"
 #include "launcher/exit_code.h"
@@ -40,10 +41,31 @@ absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
   return model;
 }
 
-absl::Status RunRank(const ModelOptions& options, const RanksCommand& command,
-                     const RankPlace& place, absl::StatusOr<PreparedModel> model) {
-  ASSIGN_OR_RETURN(const auto session, RankSession::Start(options, place, std::move(model)));
+absl::Status RunRank(const ModelOptions& options, const RanksCommand& command, Communicator& world,
+                     absl::StatusOr<PreparedModel> model, bool* agreed = nullptr) {
+  ASSIGN_OR_RETURN(const auto session,
+                   RankSession::Start(options, world, std::move(model), agreed));
+  if (agreed != nullptr) *agreed = false;
   return command.run(*session);
+}
+
+// Tells the error of this rank, unless another rank does, and returns the exit code. `agreed`: all
+// ranks have this error.
+int ConcludeRank(Communicator& world, const absl::Status& status, bool agreed) {
+  const int exit_code = ExitCodeOf(status);
+  if (IsAbortedByRank(status)) {
+    LeaveExitCodeToOthers();  // that rank tells
+    return exit_code;
+  }
+  const bool first = SetRankExitCode(exit_code);
+  if (status.ok()) return exit_code;
+  if (agreed) {
+    if (world.rank() == 0) ReportStatus(status);
+    return exit_code;
+  }
+  if (first) ReportStatus(world.rank() == 0 ? status : NameRank(world.rank(), status));
+  world.Abort(std::string(status.message()));  // the others may be waiting for this rank
+  return exit_code;
 }
 
 // This process is one rank of a job.
@@ -51,22 +73,11 @@ int RunAsMpiRank(const ModelOptions& options, const RanksCommand& command) {
   auto session = MpiSession::Start(absl::Seconds(options.timeout_s));
   if (!session.ok()) return ReportStatus(session.status());
   Communicator& world = (*session)->world();
-  const RankPlace place = {&world, (*session)->local_size()};
   absl::StatusOr<PreparedModel> model = PreparedModel();
   if (world.rank() == 0) model = PrepareChecked(options, command, world.size());
-  const absl::Status status = RunRank(options, command, place, std::move(model));
-  // An error that all ranks share is told once; one of this rank alone is told by it, since the
-  // others learn of it by being ended.
-  const int exit_code = ExitCodeOf(status);
-  SetRankExitCode(exit_code);
-  const bool own = exit_code == kExitFailed || exit_code == kExitRankLost;
-  if (world.rank() == 0) {
-    ReportStatus(status);
-  } else if (own) {
-    ReportStatus(Annotate(status, absl::StrCat("rank ", world.rank())));
-  }
-  if (own) world.Abort(std::string(status.message()));
-  return exit_code;
+  bool agreed = false;
+  const absl::Status status = RunRank(options, command, world, std::move(model), &agreed);
+  return ConcludeRank(world, status, agreed);
 }
 
 int RunAsThreads(const ModelOptions& options, const RanksCommand& command, PreparedModel model) {
@@ -75,9 +86,9 @@ int RunAsThreads(const ModelOptions& options, const RanksCommand& command, Prepa
   absl::Status of_first_rank;  // has the errors that all ranks share, without a rank's name
   const absl::Status status = RunLocalRanks(ranks, timeout, [&](Communicator& world) {
     if (world.rank() > 0) {
-      return RunRank(options, command, {&world, ranks}, PreparedModel());
+      return RunRank(options, command, world, PreparedModel());
     }
-    of_first_rank = RunRank(options, command, {&world, ranks}, std::move(model));
+    of_first_rank = RunRank(options, command, world, std::move(model));
     return of_first_rank;
   });
   const bool shared =

@@ -3,6 +3,7 @@
 #include <iterator>
 #include <memory>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
@@ -13,6 +14,7 @@
 #include "launcher/model_options.h"
 #include "launcher/ranks.h"
 #include "launcher/report.h"
+#include "launcher/spawn.h"
 #include "launcher/terminal.h"
 
 namespace tprun {
@@ -60,10 +62,8 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const RunOptions& options, const Prep
 }
 
 absl::Status CheckRun(const RunOptions& options, const PreparedModel& model) {
+  RETURN_IF_ERROR(CheckOneSequence(model.plan));
   RETURN_IF_ERROR(ValidateSampler(options.sampler));
-  if (options.max_tokens < 0) {
-    return absl::InvalidArgumentError("--max_tokens: wanted at least 0");
-  }
   if (model.checkpoint->kind() == CheckpointKind::kConfigOnly) {
     return absl::InvalidArgumentError(
         absl::StrCat(model.checkpoint->path(),
@@ -156,6 +156,13 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
   return absl::OkStatus();
 }
 
+// CLI11 itself takes -1 for the largest number.
+std::string SeedFault(const std::string& text) {
+  uint64_t seed = 0;
+  if (absl::SimpleAtoi(text, &seed)) return "";
+  return absl::StrCat("wanted a whole number from 0 to 2^64 - 1, found ", text);
+}
+
 void AddSamplerOptions(CLI::App& command, SamplerOptions& sampler) {
   command
       .add_option("--temperature", sampler.temperature,
@@ -176,14 +183,15 @@ void AddSamplerOptions(CLI::App& command, SamplerOptions& sampler) {
                   "Above 1: tokens seen become less likely")
       ->capture_default_str();
   command.add_option("--seed", sampler.seed, "The same seed draws the same text")
+      ->check(CLI::Validator(SeedFault, ""))
       ->capture_default_str();
 }
 
 int RunRunCommand(RunOptions& options, std::vector<std::string> arguments) {
-  if (options.prompt == "-") {
+  if (options.prompt == "-" && !StartedByLauncher()) {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
-    // The ranks have no standard input: they get the text as an argument. The last one counts.
-    arguments.push_back(absl::StrCat("--prompt=", options.prompt));
+    // The ranks have no standard input: they get the text itself. The last one counts.
+    arguments.insert(arguments.end(), {"--prompt", options.prompt});
   }
   RanksCommand command;
   command.arguments = std::move(arguments);
@@ -202,6 +210,7 @@ Command MakeRunCommand(CLI::App& app, const std::vector<std::string>& arguments)
                    "The text to go on with; - reads it from standard input [an empty text]")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   command->add_option("--max_tokens", options->max_tokens, "New tokens at most")
+      ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str();
   AddSamplerOptions(*command, options->sampler);
   command

@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "comm/mpi_communicator.h"
+#include "launcher/arguments.h"
 #include "launcher/exit_code.h"
 #include "launcher/output_relay.h"
 #include "launcher/terminal.h"
@@ -25,6 +26,7 @@
 namespace tprun {
 namespace {
 
+constexpr char kArgumentsVariable[] = "TPRUN_ARGUMENTS_FILE";
 constexpr char kPlanVariable[] = "TPRUN_PLAN_FILE";
 constexpr char kExitCodeVariable[] = "TPRUN_EXIT_CODE_FILE";
 
@@ -91,8 +93,8 @@ std::string FindInPath(absl::string_view program) {
 std::vector<std::string> MpirunArguments(const std::string& mpirun, int ranks) {
   std::vector<std::string> arguments = {mpirun, "-n", absl::StrCat(ranks)};
   if (absl::StrContains(MpiVersion(), "Open MPI")) {
-    // Threads are placed by the ranks themselves; mpirun's own account of a failed rank adds
-    // nothing to ours.
+    // The ranks share the host's cores: mpirun's own binding would give each rank a single one. Its
+    // account of a failed rank adds nothing to ours.
     for (const char* flag : {"--oversubscribe", "--bind-to", "none", "--quiet"}) {
       arguments.push_back(flag);
     }
@@ -139,7 +141,12 @@ int WaitForJob(pid_t job, OutputRelay& output) {
 int JobExitCode(int status, const std::string& exit_code_file) {
   const absl::StatusOr<std::string> left = ReadFile(exit_code_file, 16);
   if (left.ok() && !left->empty()) return std::atoi(left->c_str());
-  if (WIFEXITED(status) && WEXITSTATUS(status) <= 128) return WEXITSTATUS(status);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return kExitOk;
+  if (WIFEXITED(status) && WEXITSTATUS(status) <= 128) {
+    WriteLog(absl::StrCat("tprun: mpirun ended with exit code ", WEXITSTATUS(status),
+                          ", and no rank told why"));
+    return WEXITSTATUS(status);
+  }
   if (WIFEXITED(status)) {
     // A supervisor was killed, so none is left that would tell which rank it was.
     const int signal = WEXITSTATUS(status) - 128;
@@ -153,6 +160,7 @@ int JobExitCode(int status, const std::string& exit_code_file) {
 }
 
 void TellRanks(const JobDirectory& directory) {
+  setenv(kArgumentsVariable, directory.File("arguments").c_str(), 1);
   setenv(kPlanVariable, directory.File("plan.json").c_str(), 1);
   setenv(kExitCodeVariable, directory.File("exit_code").c_str(), 1);
   setenv("TPRUN_STDOUT_TERMINAL", StdoutIsTerminal() ? "1" : "0", 1);
@@ -175,12 +183,12 @@ absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& argume
   const std::string mpirun = FindMpirun();
   if (mpirun.empty()) return absl::NotFoundError("mpirun is not in the PATH");
   ASSIGN_OR_RETURN(const auto directory, JobDirectory::Make());
+  RETURN_IF_ERROR(WriteFile(directory->File("arguments"), PackArguments(arguments)));
   RETURN_IF_ERROR(WriteFile(directory->File("plan.json"), plan_json));
   TellRanks(*directory);
   std::vector<std::string> command = MpirunArguments(mpirun, ranks);
   std::error_code error;
   command.push_back(std::filesystem::read_symlink("/proc/self/exe", error).string());
-  command.insert(command.end(), arguments.begin(), arguments.end());
   const SignalForwarding forwarding;
   int ends[2];
   const pid_t job = pipe2(ends, O_CLOEXEC) == 0 ? fork() : -1;
@@ -204,19 +212,27 @@ absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& argume
   return JobExitCode(status, directory->File("exit_code"));
 }
 
+bool StartedByLauncher() { return std::getenv(kArgumentsVariable) != nullptr && StartedByMpi(); }
+
+absl::StatusOr<std::vector<std::string>> ArgumentsFromLauncher() {
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(std::getenv(kArgumentsVariable)));
+  return UnpackArguments(bytes);
+}
+
 std::string PlanFromLauncher() {
   const char* path = std::getenv(kPlanVariable);
   return path == nullptr ? "" : path;
 }
 
-void LeaveExitCode(int exit_code) {
+bool LeaveExitCode(int exit_code) {
   const char* path = std::getenv(kExitCodeVariable);
-  if (path == nullptr) return;
+  if (path == nullptr) return true;
   const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
-  if (fd < 0) return;  // another rank was first, or the launcher is on another host
+  if (fd < 0) return errno != EEXIST;
   const std::string text = absl::StrCat(exit_code);
   [[maybe_unused]] const ssize_t written = write(fd, text.data(), text.size());
   close(fd);
+  return true;
 }
 
 }  // namespace tprun

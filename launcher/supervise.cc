@@ -21,6 +21,7 @@ namespace tprun {
 namespace {
 
 constexpr int kNotSet = -1;
+constexpr int kLeftToOthers = -2;
 
 // One int shared by supervisor and child; the child's exit code. A process has one rank at most.
 volatile int* shared_exit_code = nullptr;
@@ -62,13 +63,21 @@ int Supervise(const std::function<int()>& rank_main) {
     std::fflush(nullptr);
     _exit(exit_code);
   }
-  const int exit_code = ExitCodeFrom(Wait(child));
+  const int ended = Wait(child);
+  if (*shared_exit_code == kLeftToOthers) return kExitRankLost;
+  const int exit_code = ExitCodeFrom(ended);
   if (exit_code != kExitOk) LeaveExitCode(exit_code);
   return exit_code;
 }
 
-void SetRankExitCode(int exit_code) {
+bool SetRankExitCode(int exit_code) {
   if (shared_exit_code != nullptr) *shared_exit_code = exit_code;
+  // Now, since the end of one rank may end the supervisor of another before it comes to this.
+  return exit_code == kExitOk || LeaveExitCode(exit_code);
+}
+
+void LeaveExitCodeToOthers() {
+  if (shared_exit_code != nullptr) *shared_exit_code = kLeftToOthers;
 }
 
 std::string RankFromEnvironment() {

@@ -12,7 +12,11 @@ namespace tprun {
 int Supervise(const std::function<int()>& rank_main);
 
 // In the child: the exit code to report, even if MPI ends the process with another one afterwards.
-void SetRankExitCode(int exit_code);
+// False when another rank has already failed and tells why.
+bool SetRankExitCode(int exit_code);
+
+// In the child: another rank failed, and tells it and sets the exit code.
+void LeaveExitCodeToOthers();
 
 // "rank 2" from the environment of mpirun or srun; "a rank" where it does not say.
 std::string RankFromEnvironment();

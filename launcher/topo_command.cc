@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
+#include "launcher/model_options.h"
 #include "launcher/terminal.h"
 #include "topology/format_topology.h"
 #include "topology/topology.h"
@@ -56,9 +57,11 @@ Command MakeTopoCommand(CLI::App& app) {
   command->add_option("--format", options->format, "text, json, svg, yaml (a cluster file)")
       ->check(CLI::IsMember({"text", "json", "svg", "yaml"}))
       ->capture_default_str();
-  command->add_option("--from", options->from,
-                      "Read a cluster file (see clusters/README.md) or a capture instead");
-  command->add_option("--output", options->output, "Write to this file");
+  command
+      ->add_option("--from", options->from,
+                   "Read a cluster file (see clusters/README.md) or a capture instead")
+      ->check(NotEmpty());
+  command->add_option("--output", options->output, "Write to this file")->check(NotEmpty());
   command->add_flag("--measure", options->measure, "Measure the memory bandwidth (a second)");
   return {command, [options] { return ReportStatus(RunTopo(*options)); }};
 }

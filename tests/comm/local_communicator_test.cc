@@ -52,7 +52,7 @@ TEST(LocalCommunicatorTest, ALateRankIsNotWaitedForForEver) {
   EXPECT_EQ(RunLocalRanks(3, absl::Milliseconds(300), DeadlineCheck().run), absl::OkStatus());
 }
 
-TEST(LocalCommunicatorTest, TheDeadlineErrorNamesOperationRankAndGroup) {
+TEST(LocalCommunicatorTest, TheDeadlineErrorNamesOperationAndRanks) {
   const absl::Status status =
       RunLocalRanks(3, absl::Milliseconds(100), [](Communicator& comm) -> absl::Status {
         if (comm.rank() == 1) return absl::OkStatus();
@@ -61,8 +61,29 @@ TEST(LocalCommunicatorTest, TheDeadlineErrorNamesOperationRankAndGroup) {
         return group->Barrier();
       });
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_TRUE(
+      absl::StartsWith(status.message(), "rank 2: Barrier on rank 2 waited 100ms for rank 0: "))
+      << status;
+}
+
+TEST(LocalCommunicatorTest, TheDeadlineErrorOfAMessageNamesItsPeer) {
+  const absl::Status status =
+      RunLocalRanks(3, absl::Milliseconds(100), [](Communicator& comm) -> absl::Status {
+        char byte;
+        return comm.rank() == 2 ? comm.Receive(&byte, 1, 1) : absl::OkStatus();
+      });
+  EXPECT_TRUE(
+      absl::StartsWith(status.message(), "rank 2: Receive on rank 2 waited 100ms for rank 1: "))
+      << status;
+}
+
+TEST(LocalCommunicatorTest, TheDeadlineErrorOfAGroupNamesTheGroup) {
+  const absl::Status status =
+      RunLocalRanks(3, absl::Milliseconds(100), [](Communicator& comm) -> absl::Status {
+        return comm.rank() == 2 ? comm.Barrier() : absl::OkStatus();
+      });
   EXPECT_TRUE(absl::StartsWith(status.message(),
-                               "rank 2: Barrier on rank 2 of the group [2, 0] waited 100ms"))
+                               "rank 2: Barrier on rank 2 of the group [0, 1, 2] waited 100ms"))
       << status;
 }
 

@@ -2,7 +2,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/launcher/tprun_process.h"
@@ -12,6 +17,7 @@ namespace tprun {
 namespace {
 
 using ::testing::ContainsRegex;
+using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 constexpr double kSoonSeconds = 10;  // a loaded machine included; on a quiet one it is under one
@@ -91,8 +97,60 @@ TEST_F(CliFailures, RankThatStandsStillEndsTheJobAfterTheTimeout) {
   const ProcessResult result = job.Wait();
   EXPECT_LT(Now() - start, 2 + kSoonSeconds);
   EXPECT_EQ(result.exit_code, 4) << result.err;
-  EXPECT_THAT(result.err, ContainsRegex("tprun: .*waited 2s for the other ranks"));
+  EXPECT_THAT(result.err, ContainsRegex("tprun: [^\n]* on rank 0 waited 2s for rank 1: "));
   EXPECT_THAT(job.ProcessesLeft(), IsEmpty());
+}
+
+// A model whose weights are all NaN.
+class NanModel {
+ public:
+  NanModel() : path_(absl::StrCat(::testing::TempDir(), "/nan_model_", getpid())) {
+    std::filesystem::copy(SourcePath("models/stories"), path_);
+    const std::string file = path_ + "/model.safetensors";
+    std::string bytes = ReadFile(file).value_or("");
+    uint64_t header = 0;
+    if (bytes.size() > sizeof(header)) std::memcpy(&header, bytes.data(), sizeof(header));
+    if (header + sizeof(header) < bytes.size()) {
+      std::fill(bytes.begin() + static_cast<int64_t>(header + sizeof(header)), bytes.end(), '\xff');
+    }
+    EXPECT_TRUE(WriteFile(file, bytes).ok());
+  }
+  ~NanModel() { std::filesystem::remove_all(path_); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// Found by one rank, when the others already wait for it.
+TEST(CliFailuresOfOneRank, AreToldOnce) {
+  const NanModel model;
+  for (const std::string backend : {"local", "mpi"}) {
+    if (backend == "mpi" && !HaveMpirun()) continue;
+    SCOPED_TRACE(backend);
+    const ProcessResult result =
+        RunTprun({"run", model.path(), "--devices=cpu,cpu,cpu", "--backend=" + backend, "--quiet",
+                  "--threads=1", "--timeout=10"});
+    EXPECT_EQ(result.exit_code, 1);
+    // mpirun may add warnings of its own event loop.
+    EXPECT_THAT(TprunLines(result.err),
+                ElementsAre("tprun: the model gave no finite logit: its weights may be damaged"));
+  }
+}
+
+// Rank 0 makes 40 times as many weights as rank 1, which takes it longer than the timeout.
+TEST(CliLoading, MayTakeLongerThanTheTimeout) {
+  const std::string path = absl::StrCat(::testing::TempDir(), "/slow_config_", getpid(), ".json");
+  ASSERT_TRUE(WriteFile(path, R"({"model_type": "llama", "hidden_size": 2048,
+      "num_hidden_layers": 32, "intermediate_size": 8192, "vocab_size": 32000,
+      "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 64,
+      "tie_word_embeddings": true})")
+                  .ok());
+  const ProcessResult result = RunTprun(
+      {"bench", path, "--weights=q4_0", "--devices=cpu,cpu", "--shares=40:1", "--timeout=1",
+       "--threads=1", "--prompt_tokens=1", "--tokens=1", "--repeats=1", "--format=json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  std::filesystem::remove(path);
 }
 
 void ExpectSignalEndsAll(const std::string& backend, int signal) {
@@ -154,7 +212,8 @@ TEST_P(CliClosedOutput, FullDiskIsTold) {
       {}, "/bin/sh");
   const ProcessResult result = job.Wait();
   EXPECT_EQ(result.exit_code, 1);
-  EXPECT_EQ(result.err, "tprun: cannot write to standard output: No space left on device\n");
+  EXPECT_THAT(TprunLines(result.err),
+              ElementsAre("tprun: cannot write to standard output: No space left on device"));
 }
 
 TEST(CliClosedOutputPlan, EndsQuietly) {

@@ -106,6 +106,14 @@ TEST(CliPlan, JsonGoesToStandardOutputOrAFile) {
   std::filesystem::remove(path);
 }
 
+TEST(CliPlan, AFullDiskIsAFailureAndNotBadInput) {
+  const ProcessResult result =
+      RunTprun({"plan", SourcePath("models/stories"), "--devices=cpu", "--output=/dev/full"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, HasSubstr("/dev/full"));
+}
+
 TEST(CliPlan, DeviceMapOfALayerSplitNamesEveryLayer) {
   TPRUN_NEEDS_TEST_DATA();
   const std::string machine = "--topology=" + SourcePath("clusters/rtx3090-rtx3060.yaml");

@@ -161,12 +161,20 @@ TEST_F(CliRunPlan, UnsoundPlansEndWithExitCode2) {
 
 TEST_F(CliRunPlan, OptionsThatThePlanAlreadyDecidesAreRefused) {
   ASSERT_TRUE(WriteFile(path_, plan_.dump()).ok());
-  for (const std::string option : {"--context=64", "--devices=cpu", "--shares=1:2", "--batch=2",
-                                   "--split=layer", "--kv_type=f32"}) {
+  // Default values among them.
+  for (const std::string option :
+       {"--context=64", "--devices=cpu", "--topology=x.yaml", "--shares=1:2", "--batch=1",
+        "--split=tensor", "--kv_type=f16", "--objective=latency", "--prefill_chunk=512"}) {
     const ProcessResult result = Text({"--plan=" + path_, option});
     EXPECT_EQ(result.exit_code, 2) << option;
     EXPECT_THAT(result.err, HasSubstr(option.substr(0, option.find('='))));
   }
+}
+
+TEST_F(CliRunPlan, ABatchIsRefused) {
+  const ProcessResult result = RunEdited([](Json& plan) { plan["batch"] = 2; });
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("--batch is for plan"));
 }
 
 TEST_F(CliRunPlan, NeedsAsManyRanksAsThePlanHas) {

@@ -1,7 +1,9 @@
 // Text from checkpoints, by every way of starting the ranks.
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -154,6 +156,67 @@ TEST_F(CliRunText, PromptComesFromStandardInput) {
   EXPECT_EQ(Run({"--prompt=-"}, options).out, argument);
   if (HaveMpirun()) {
     EXPECT_EQ(Run({"--prompt=-", kTwo, "--backend=mpi"}, options).out, argument);
+  }
+}
+
+// The prompt as the model sees it must not depend on how it gets to the ranks.
+TEST_F(CliRunText, AnyPromptReachesTheRanksOfMpirun) {
+  TPRUN_NEEDS_MPI();
+  max_tokens_ = 4;
+  for (const std::string& prompt :
+       {std::string(":"), std::string("-"), std::string("--quiet"), std::string("Once\0upon", 9),
+        std::string("a \xff\xfe b"), std::string("Once\n\n upon")}) {
+    ProcessOptions options;
+    options.input = prompt;
+    auto run = [&](const std::string& backend) {
+      return ParseJson(Run({"--prompt=-", "--format=json", "--quiet", kTwo, "--backend=" + backend},
+                           options)
+                           .out)
+          .value_or(Json::object());
+    };
+    const Json local = run("local");
+    const Json mpi = run("mpi");
+    EXPECT_GT(local["prompt_ids"].size(), 1);
+    EXPECT_EQ(local["prompt_ids"], mpi["prompt_ids"]) << prompt;
+    EXPECT_EQ(local["text"], mpi["text"]) << prompt;
+  }
+  EXPECT_EQ(Run({"--prompt=:", "--quiet", kTwo, "--backend=mpi"}).out,
+            Run({"--prompt=:", "--quiet", kTwo, "--backend=local"}).out);
+}
+
+// A single argument of a program ends at 128 KiB. The model is too slow for such a prompt: an
+// mpirun that keeps what the ranks would read stands for them.
+TEST_F(CliRunText, ALongPromptReachesTheRanksOfMpirun) {
+  const std::string directory = ::testing::TempDir() + "/cli_run_long_prompt";
+  std::filesystem::remove_all(directory);
+  std::filesystem::copy(SourcePath("models/stories"), directory);
+  Json config = ReadJsonFile(directory + "/config.json").value_or(Json::object());
+  config["max_position_embeddings"] = 262144;
+  ASSERT_TRUE(WriteFile(directory + "/config.json", config.dump()).ok());
+  const std::string mpirun = directory + "/mpirun";
+  ASSERT_TRUE(WriteFile(mpirun, "#!/bin/sh\ncp \"$TPRUN_ARGUMENTS_FILE\" '" + directory +
+                                    "/arguments'\necho \"$@\"\n")
+                  .ok());
+  std::filesystem::permissions(mpirun, std::filesystem::perms::owner_all);
+  ProcessOptions options;
+  options.environment = {{"TPRUN_MPIRUN", mpirun}};
+  options.input = "Once" + std::string(150'000, ' ');
+  const ProcessResult result = RunTprun(
+      {"run", directory, "--prompt=-", "--context=200000", kTwo, "--backend=mpi"}, options);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out.find("Once"), std::string::npos);
+  const std::string arguments = ReadFile(directory + "/arguments").value_or("");
+  const std::string expected = "8\n--prompt150004\n" + options.input;
+  EXPECT_TRUE(arguments.size() > expected.size() &&
+              arguments.substr(arguments.size() - expected.size()) == expected);
+  std::filesystem::remove_all(directory);
+}
+
+TEST_F(CliRunText, AnEmptyPromptIsNotTheNextArgument) {
+  const std::string text = Run({}).out;
+  EXPECT_EQ(Run({"--prompt=", "--quiet"}).out, text);
+  if (HaveMpirun()) {
+    EXPECT_EQ(Run({"--prompt=", "--quiet", "--backend=mpi"}).out, text);
   }
 }
 
