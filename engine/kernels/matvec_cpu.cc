@@ -21,13 +21,7 @@ template <int kTokens>
 inline constexpr int kRowsAtOnce = (kLanes == 16 || kTokens == 1) ? 4 : 2;
 
 // Into L2, not L1: the line is needed only when the next group of rows is reached.
-HWY_INLINE void PrefetchL2(const uint8_t* p) {
-#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
-  __builtin_prefetch(p, 0, 2);
-#else
-  hwy::Prefetch(p);
-#endif
-}
+HWY_INLINE void PrefetchL2(const uint8_t* p) { __builtin_prefetch(p, 0, 2); }
 
 // Dots of kRows rows with kTokens tokens, for matrices of plain elements.
 template <class Element>

@@ -22,8 +22,8 @@ struct Ended {
 };
 
 Ended RunRanks(int ranks, const std::string& name) {
-  const std::string command = absl::StrCat("timeout 60 ", TPRUN_MPI_LAUNCHER, " -n ", ranks, " ",
-                                           TPRUN_MPI_CONFORMANCE, " ", name, " 2>&1 </dev/null");
+  const std::string command = absl::StrCat("timeout 60 ", TPRUN_MPI_LAUNCHER, " -n ", ranks, " '",
+                                           TPRUN_MPI_CONFORMANCE, "' ", name, " 2>&1 </dev/null");
   Ended run;
   const absl::Time start = absl::Now();
   FILE* const pipe = popen(command.c_str(), "r");
