@@ -25,8 +25,7 @@ absl::Status WaitInVain(Communicator& comm, const Operation& operation) {
     return absl::InternalError(
         absl::StrCat("wanted ", wanted.ToString(), ", found ", status.ToString()));
   }
-  // Well before the deadline; copying takes most of a second where memory is instrumented.
-  if (took > absl::Seconds(5)) {
+  if (took > absl::Seconds(1.5)) {
     return absl::InternalError(absl::StrCat("heard of it after ", absl::FormatDuration(took)));
   }
   // Nothing works any more, and all says why.
