@@ -7,12 +7,18 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/status_macros.h"
 
 namespace tprun {
 namespace {
 
-constexpr std::array<std::pair<LinkKind, absl::string_view>, 4> kLinkKinds = {{
+constexpr std::array<std::pair<LinkKind, absl::string_view>, 9> kLinkKinds = {{
     {LinkKind::kNvlink, "nvlink"},
+    {LinkKind::kC2c, "c2c"},
+    {LinkKind::kPix, "pix"},
+    {LinkKind::kPxb, "pxb"},
+    {LinkKind::kPhb, "phb"},
+    {LinkKind::kNode, "node"},
     {LinkKind::kPcie, "pcie"},
     {LinkKind::kSystem, "system"},
     {LinkKind::kNetwork, "network"},
@@ -73,6 +79,20 @@ absl::StatusOr<int> FindDevice(const Topology& topology, absl::string_view id) {
                                           "; there are: ", DeviceIds(topology)));
 }
 
+absl::StatusOr<DeviceRef> LocateDevice(const Topology& topology, absl::string_view id) {
+  ASSIGN_OR_RETURN(const int device, FindDevice(topology, id));
+  return DeviceRef{.device = device};
+}
+
+std::string DeviceId(const Topology& topology, DeviceRef ref) {
+  return QualifiedDeviceId(topology, ref.device);
+}
+
+double MemoryBandwidth(const DeviceInfo& device) {
+  const double measured = device.measured.memory_bandwidth_bytes_per_s;
+  return measured > 0 ? measured : device.memory_bandwidth_bytes_per_s;
+}
+
 absl::string_view LinkKindName(LinkKind kind) {
   for (const auto& [value, name] : kLinkKinds) {
     if (value == kind) return name;
@@ -85,7 +105,8 @@ absl::StatusOr<LinkKind> ParseLinkKind(absl::string_view name) {
     if (known == name) return value;
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "wanted a kind of link (nvlink, pcie, system or network), found \"", name, "\""));
+      "wanted a kind of link (nvlink, c2c, pix, pxb, phb, node, pcie, system or network), found \"",
+      name, "\""));
 }
 
 Link LinkBetween(const Topology& topology, int a, int b) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,12 @@
 namespace tprun {
 
 // What a machine, or several, consist of: plain values, whatever source they come from (live
-// detection, a cluster file). Unknown numbers are 0 unless said otherwise.
+// detection, a dump, a cluster file). Unknown numbers are 0 (ids: -1) unless said otherwise:
+// unknown is never "none". Bandwidths are per direction.
+
+// Where a fact comes from, by the name of its member in TopologyJson: {"memory_bytes": "nvml",
+// "memory_bandwidth_bytes_per_s": "gpus.yaml"}. A member that is not in it was not stated.
+using FactSources = std::map<std::string, std::string>;
 
 enum class DeviceKind { kCpu, kGpu };
 
@@ -21,6 +27,22 @@ struct NumaNode {
   std::string cpus;  // "0-15,32-47"
 };
 
+// What somebody measured on this very device; the nominal figures stay beside it.
+struct DeviceMeasurements {
+  double memory_bandwidth_bytes_per_s = 0;  // read
+  double host_to_device_bytes_per_s = 0;    // pinned memory
+  double device_to_host_bytes_per_s = 0;
+  std::map<std::string, double> matmul_ops_per_s;  // by dtype: {"bf16": 7.9e14}
+  std::string date;                                // "2026-11-20"
+};
+
+// A process that holds memory of a GPU.
+struct DeviceProcess {
+  int64_t pid = 0;
+  std::string name;  // "" when it may not be seen
+  int64_t memory_bytes = 0;
+};
+
 // A CPU package set (one per host, id "cpu") or a GPU (id "cuda:N").
 struct DeviceInfo {
   std::string id;
@@ -28,25 +50,60 @@ struct DeviceInfo {
   std::string name;             // "NVIDIA GeForce RTX 3090", "Intel(R) Xeon(R) ..."
   int host = 0;                 // index into Topology::hosts
   int numa_node = -1;           // -1: unknown or spread over several
+  std::string cpus;             // the CPUs near it: "0-15,32-47"
   int64_t memory_bytes = 0;     // total
   int64_t available_bytes = 0;  // free now
   double memory_bandwidth_bytes_per_s = 0;
-  bool bandwidth_measured = false;  // false: nominal or estimated
+  bool bandwidth_measured = false;               // false: nominal or estimated
+  std::map<std::string, double> peak_ops_per_s;  // dense, by dtype, nominal: {"bf16": 9.9e14}
+  DeviceMeasurements measured;
+  FactSources sources;
   // CPU only.
   int cores = 0;                 // physical
   int threads = 0;               // hardware threads this process may use
   std::vector<std::string> isa;  // "avx2", "avx512f", ...
   // GPU only.
-  std::string pci_bus_id;          // "0000:65:00.0"
-  std::string compute_capability;  // "8.6"
+  std::string pci_bus_id;                // "0000:65:00.0"
+  std::string pci_id;                    // vendor and device: "10de:2204"
+  std::vector<std::string> pci_bridges;  // bus ids, from the host bridge down to the card
+  std::string compute_capability;        // "8.6"
   // What the link runs at when busy: an idle GPU drops its generation to save power.
   int pcie_generation = 0;
-  int pcie_width = 0;      // lanes
-  int pcie_max_width = 0;  // lanes of the card; more than pcie_width in a narrow slot
-  std::string uuid;        // "GPU-8932f937-..."
+  int pcie_max_generation = 0;  // of card and slot together
+  int pcie_width = 0;           // lanes
+  int pcie_max_width = 0;       // lanes of the card; more than pcie_width in a narrow slot
+  int nvlink_count = 0;         // active links of the card
+  std::string uuid;             // "GPU-8932f937-..."
+  std::string mig;              // "": unknown, "off", "on", or a profile such as "2g.20gb"
+  std::vector<DeviceProcess> processes;
 };
 
-enum class LinkKind { kNvlink, kPcie, kSystem, kNetwork };
+// A network card of a host.
+struct Nic {
+  std::string name;  // "mlx5_0"
+  int host = 0;
+  int numa_node = -1;
+  std::string pci_bus_id;
+  std::string pci_id;
+  std::vector<std::string> pci_bridges;
+  double bandwidth_bytes_per_s = 0;
+  FactSources sources;
+};
+
+// What joins two devices, in the terms of `nvidia-smi topo -m`.
+enum class LinkKind {
+  kNvlink,
+  kC2c,     // NVLink-C2C between a CPU and its GPU
+  kPix,     // at most one PCIe bridge
+  kPxb,     // several PCIe bridges, no host bridge
+  kPhb,     // through a PCIe host bridge
+  kNode,    // between host bridges of one NUMA node
+  kPcie,    // PCIe, how far is not known
+  kSystem,  // SYS: between NUMA nodes or sockets
+  kNetwork,
+};
+
+enum class PeerAccess { kUnknown, kYes, kNo };
 
 // A link between two devices (indices into Topology::devices), per direction.
 struct Link {
@@ -55,13 +112,34 @@ struct Link {
   LinkKind kind = LinkKind::kSystem;
   double bandwidth_bytes_per_s = 0;
   double latency_s = 0;
+  int count = 0;            // kNvlink: bonded links
+  bool via_switch = false;  // kNvlink through NVSwitch: the links are shared by all peers
+  PeerAccess peer_access = PeerAccess::kUnknown;
+  std::string peer_access_reason;     // why not
+  bool peer_access_verified = false;  // written by one side and read by the other
+  double measured_bandwidth_bytes_per_s = 0;
+  double measured_latency_s = 0;
+  std::string source;
 };
 
+// A host, or `count` equal ones that are not listed one by one: the devices, links and NICs of the
+// topology are then those of each of them. They are called name0, name1, ...
 struct Host {
   std::string name;
+  int count = 1;
   int64_t memory_bytes = 0;
   int64_t available_bytes = 0;
   std::vector<NumaNode> numa_nodes;
+  std::map<std::string, std::string> software;  // {"driver": "535.154.05", "cuda": "12.2"}
+};
+
+// A network that joins hosts.
+struct Fabric {
+  std::string name;                  // "ib"
+  std::vector<int> hosts;            // indices into Topology::hosts
+  double bandwidth_bytes_per_s = 0;  // of one host, all its NICs in this fabric together
+  double latency_s = 0;
+  double oversubscription = 1;  // 2: all hosts together get half of their bandwidth
 };
 
 struct Topology {
@@ -69,8 +147,27 @@ struct Topology {
   std::vector<Host> hosts;
   std::vector<DeviceInfo> devices;  // CPUs of all hosts, then GPUs, in host order
   std::vector<Link> links;
-  std::vector<std::string> notes;  // what could not be seen, and why
+  std::vector<Nic> nics;
+  std::vector<Fabric> fabrics;
+  std::vector<std::string> notes;  // what could not be seen, and why; what is wrong
 };
+
+// One device of one of a host's equal copies.
+struct DeviceRef {
+  int device = 0;    // index into Topology::devices
+  int instance = 0;  // which of Host::count
+  bool operator==(const DeviceRef&) const = default;
+};
+
+// The device called `id` ("cpu", "cuda:1"; "node17/cuda:0" when there are several hosts). NotFound
+// lists the ids there are.
+absl::StatusOr<DeviceRef> LocateDevice(const Topology& topology, absl::string_view id);
+
+// The id that LocateDevice takes back.
+std::string DeviceId(const Topology& topology, DeviceRef ref);
+
+// Measured where somebody did, else nominal.
+double MemoryBandwidth(const DeviceInfo& device);
 
 // The index of device `id` ("cpu", "cuda:1"; "node1/cuda:0" on host "node1" when there are several
 // hosts). NotFound lists the ids there are.
