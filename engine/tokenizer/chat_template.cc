@@ -1,0 +1,134 @@
+#include "engine/tokenizer/chat_template.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/status_macros.h"
+#include "engine/tokenizer/side_files.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace tprun {
+namespace {
+
+std::string FamilyNames() {
+  std::vector<absl::string_view> names;
+  for (const ChatFamily& family : ChatFamilies()) names.push_back(family.name);
+  return absl::StrJoin(names, ", ");
+}
+
+absl::Status CheckRoles(absl::Span<const ChatMessage> messages) {
+  const size_t first = !messages.empty() && messages[0].role == "system" ? 1 : 0;
+  for (size_t i = first; i < messages.size(); ++i) {
+    const absl::string_view wanted = (i - first) % 2 == 0 ? "user" : "assistant";
+    if (messages[i].role == wanted) continue;
+    return absl::InvalidArgumentError(absl::StrCat("message ", i + 1, ": wanted the role \"",
+                                                   wanted, "\", found \"", messages[i].role, "\""));
+  }
+  if (messages.size() > first && messages.back().role == "user") return absl::OkStatus();
+  return absl::InvalidArgumentError("a conversation ends with a user's message");
+}
+
+// "chat_template" is a text, or a list of named ones, of which "default" counts.
+absl::StatusOr<std::string> TemplateOf(const Json& config, const std::string& path) {
+  const Json* member = FindMember(config, "chat_template");
+  if (member == nullptr) return std::string();
+  if (member->is_string()) return member->get<std::string>();
+  if (member->is_array()) {
+    for (const Json& entry : *member) {
+      ASSIGN_OR_RETURN(const std::string name, GetStringOr(entry, "name", ""));
+      if (name == "default") return GetString(entry, "template");
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      path, ": \"chat_template\": wanted a text or a list with one named \"default\""));
+}
+
+// A special token of tokenizer_config.json: a text or an object with "content".
+std::string TokenText(const Json& config, absl::string_view key) {
+  const Json* token = FindMember(config, key);
+  if (token != nullptr && token->is_object()) token = FindMember(*token, "content");
+  return token != nullptr && token->is_string() ? token->get<std::string>() : "";
+}
+
+std::string GgufTokenText(const Json& metadata, absl::string_view key) {
+  const Json* tokens = FindMember(metadata, "tokenizer.ggml.tokens");
+  const Json* id = FindMember(metadata, absl::StrCat("tokenizer.ggml.", key, "_token_id"));
+  if (tokens == nullptr || id == nullptr || !tokens->is_array() || !id->is_number_integer()) {
+    return "";
+  }
+  const int64_t index = id->get<int64_t>();
+  if (index < 0 || index >= static_cast<int64_t>(tokens->size())) return "";
+  const Json& text = (*tokens)[index];
+  return text.is_string() ? text.get<std::string>() : "";
+}
+
+absl::StatusOr<ChatStyle> GgufStyle(const Checkpoint& checkpoint) {
+  ChatStyle style;
+  ASSIGN_OR_RETURN(style.source, GetStringOr(checkpoint.metadata(), "tokenizer.chat_template", ""));
+  style.bos = GgufTokenText(checkpoint.metadata(), "bos");
+  style.eos = GgufTokenText(checkpoint.metadata(), "eos");
+  return style;
+}
+
+// chat_template.jinja or chat_template.json; "" when there is neither.
+absl::StatusOr<std::string> TemplateFile(const std::string& directory) {
+  const std::string jinja = JoinPath(directory, "chat_template.jinja");
+  if (FileExists(jinja)) return ReadFile(jinja);
+  const std::string json = JoinPath(directory, "chat_template.json");
+  if (!FileExists(json)) return std::string();
+  ASSIGN_OR_RETURN(const Json config, ReadJsonFile(json));
+  return TemplateOf(config, json);
+}
+
+absl::StatusOr<ChatStyle> FolderStyle(const Checkpoint& checkpoint) {
+  const std::string directory = checkpoint.directory();
+  ASSIGN_OR_RETURN(const SideFiles side, ReadSideFiles(directory, checkpoint.config()));
+  ChatStyle style;
+  ASSIGN_OR_RETURN(style.source,
+                   TemplateOf(side.tokenizer_config, JoinPath(directory, "tokenizer_config.json")));
+  if (style.source.empty()) {
+    ASSIGN_OR_RETURN(style.source, TemplateFile(directory));
+  }
+  style.bos = TokenText(side.tokenizer_config, "bos_token");
+  style.eos = TokenText(side.tokenizer_config, "eos_token");
+  return style;
+}
+
+}  // namespace
+
+absl::StatusOr<ChatTemplate> ChatTemplate::Recognise(ChatStyle style) {
+  for (const ChatFamily& family : ChatFamilies()) {
+    if (family.matches(style.source)) return ChatTemplate(std::move(style), &family);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("this model's chat template is none that is known (", FamilyNames(),
+                   "): write the prompt as its card says and give it with --prompt"));
+}
+
+absl::StatusOr<std::string> ChatTemplate::Render(absl::Span<const ChatMessage> messages) const {
+  RETURN_IF_ERROR(CheckRoles(messages));
+  return family_->render(style_, messages);
+}
+
+absl::StatusOr<ChatTemplate> LoadChatTemplate(const Checkpoint& checkpoint) {
+  const bool gguf = checkpoint.kind() == CheckpointKind::kGguf;
+  ASSIGN_OR_RETURN(ChatStyle style, gguf ? GgufStyle(checkpoint) : FolderStyle(checkpoint));
+  if (style.source.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat(checkpoint.path(),
+                     ": no chat template: this may be a base model, made to go "
+                     "on with a text rather than to converse"));
+  }
+  style.date = absl::FormatTime("%d %b %Y", absl::Now(), absl::LocalTimeZone());
+  const absl::StatusOr<ChatTemplate> result = ChatTemplate::Recognise(std::move(style));
+  if (!result.ok()) return Annotate(result.status(), checkpoint.path());
+  return *result;
+}
+
+}  // namespace tprun
