@@ -1,15 +1,19 @@
-#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/format/planned_formats.h"
 #include "engine/format/weight_format.h"
 
 namespace tprun {
 namespace {
 
 constexpr const WeightFormat* kFormats[] = {
-    &kF32Format, &kF16Format, &kBF16Format, &kQ8_0Format, &kQ4_0Format,
+    &kF32Format,  &kF16Format,   &kBF16Format,  &kQ8_0Format,  &kQ4_0Format, &kQ4_1Format,
+    &kQ5_0Format, &kQ5_1Format,  &kQ2_KFormat,  &kQ3_KFormat,  &kQ4_KFormat, &kQ5_KFormat,
+    &kQ6_KFormat, &kIq4NlFormat, &kIq4XsFormat, &kMxfp4Format,
 };
 
 }  // namespace
@@ -18,7 +22,10 @@ absl::Span<const WeightFormat* const> AllWeightFormats() { return kFormats; }
 
 const WeightFormat* FindWeightFormat(absl::string_view name) {
   for (const WeightFormat* format : kFormats) {
-    if (format->name == name) return format;
+    if (absl::EqualsIgnoreCase(format->name, name)) return format;
+  }
+  for (const WeightFormat& format : PlannedFormats()) {
+    if (absl::EqualsIgnoreCase(format.name, name)) return &format;
   }
   return nullptr;
 }
@@ -39,11 +46,13 @@ const WeightFormat* FindSafetensorsType(absl::string_view dtype) {
 
 absl::StatusOr<const WeightFormat*> ParseWeightFormat(absl::string_view name) {
   if (const WeightFormat* format = FindWeightFormat(name)) return format;
-  const std::string names = absl::StrJoin(
-      kFormats, ", ",
-      [](std::string* out, const WeightFormat* format) { absl::StrAppend(out, format->name); });
+  std::vector<absl::string_view> names;
+  for (const WeightFormat* format : kFormats) names.push_back(format->name);
+  std::vector<absl::string_view> planned;
+  for (const WeightFormat& format : PlannedFormats()) planned.push_back(format.name);
   return absl::InvalidArgumentError(
-      absl::StrCat("wanted a weight format (", names, "), found \"", name, "\""));
+      absl::StrCat("wanted a weight format (", absl::StrJoin(names, ", "), "; to plan also ",
+                   absl::StrJoin(planned, ", "), "), found \"", name, "\""));
 }
 
 }  // namespace tprun

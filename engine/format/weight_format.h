@@ -21,21 +21,27 @@ struct WeightFormat {
   int64_t block_elements;
   int64_t block_bytes;
   // Decodes count / block_elements blocks; count is a multiple of block_elements.
+  // nullptr: there is no decoder, only the sizes are known (see planned_formats.h).
   void (*dequantize)(const void* blocks, float* out, int64_t count);
-  // Encodes, rounding to nearest; for tests, random weights and conversion.
+  // Encodes, rounding to nearest; for tests, random weights and conversion. nullptr as above.
   void (*quantize)(const float* in, void* blocks, int64_t count);
+
+  bool decodable() const { return dequantize != nullptr; }
 
   // Bytes of `elements` elements, a multiple of block_elements.
   int64_t Bytes(int64_t elements) const { return elements / block_elements * block_bytes; }
 };
 
-// Every format, in a stable order.
+// Every format that can be decoded, in a stable order.
 absl::Span<const WeightFormat* const> AllWeightFormats();
 
-// nullptr when there is none of that name / type.
-const WeightFormat* FindWeightFormat(absl::string_view name);
+// nullptr when there is none of that type that can be decoded.
 const WeightFormat* FindGgmlType(int ggml_type);
 const WeightFormat* FindSafetensorsType(absl::string_view dtype);
+
+// By name in any case ("q4_K"), decodable or not; nullptr when there is none. GGUF's types have
+// ggml's names in lower case.
+const WeightFormat* FindWeightFormat(absl::string_view name);
 
 // As FindWeightFormat; InvalidArgument lists the names there are.
 absl::StatusOr<const WeightFormat*> ParseWeightFormat(absl::string_view name);
@@ -45,5 +51,16 @@ extern const WeightFormat kF16Format;
 extern const WeightFormat kBF16Format;
 extern const WeightFormat kQ8_0Format;
 extern const WeightFormat kQ4_0Format;
+extern const WeightFormat kQ4_1Format;
+extern const WeightFormat kQ5_0Format;
+extern const WeightFormat kQ5_1Format;
+extern const WeightFormat kQ2_KFormat;
+extern const WeightFormat kQ3_KFormat;
+extern const WeightFormat kQ4_KFormat;
+extern const WeightFormat kQ5_KFormat;
+extern const WeightFormat kQ6_KFormat;
+extern const WeightFormat kIq4NlFormat;
+extern const WeightFormat kIq4XsFormat;
+extern const WeightFormat kMxfp4Format;
 
 }  // namespace tprun

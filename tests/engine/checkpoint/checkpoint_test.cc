@@ -137,14 +137,14 @@ TEST(CheckpointTest, QuantisedGgufIsCloseToF32) {
   }
 }
 
-TEST(CheckpointTest, TypesThatCannotBeDecodedKeepTheirSize) {
+TEST(CheckpointTest, BlocksOf256HaveTheirFormatAndSize) {
   TPRUN_NEEDS_TEST_DATA();
   const auto checkpoint = OpenOrDie(TinyModel("random-llama-256/gguf/random-llama-256-q4_k.gguf"));
   int found = 0;
   for (const auto& [name, tensor] : checkpoint->tensors()) {
     if (tensor.type_name != "Q4_K") continue;
     ++found;
-    EXPECT_EQ(tensor.format, nullptr) << name;
+    EXPECT_EQ(tensor.format, &kQ4_KFormat) << name;
     EXPECT_EQ(tensor.bytes, tensor.shape[0] * tensor.shape[1] / 256 * 144) << name;
   }
   EXPECT_GT(found, 5);

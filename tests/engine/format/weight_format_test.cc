@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -55,7 +56,38 @@ TEST_P(QuantVectorTest, DecodesBitForBit) {
   EXPECT_EQ(std::memcmp(decoded.data(), expected.data(), expected.size()), 0);
 }
 
-TEST_P(QuantVectorTest, EncodesAsGgmlDoes) {
+// sqrt(sum((decoded - source)^2) / sum(source^2)).
+double RelativeError(const std::vector<float>& decoded, const std::vector<float>& source) {
+  double error = 0;
+  double squares = 0;
+  for (size_t i = 0; i < source.size(); ++i) {
+    error += (decoded[i] - source[i]) * (decoded[i] - source[i]);
+    squares += source[i] * source[i];
+  }
+  return std::sqrt(error / squares);
+}
+
+// Our search for scales is not ggml's; it must not be worse by more than a hundredth.
+TEST_P(QuantVectorTest, EncodesAsWellAsGgmlDoes) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string name = absl::AsciiStrToUpper(GetParam()->name);
+  const std::vector<float> source = Floats(ReadVector(name + ".source.f32"));
+  const std::vector<float> ours = Decode(*GetParam(), Encode(*GetParam(), source));
+  const std::vector<float> ggml = Decode(*GetParam(), ReadVector(name + ".blocks.bin"));
+  ASSERT_GT(source.size(), 10000);
+  EXPECT_LE(RelativeError(ours, source), 1.01 * RelativeError(ggml, source));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, QuantVectorTest,
+                         ::testing::Values(&kQ8_0Format, &kQ4_0Format, &kQ4_1Format, &kQ5_0Format,
+                                           &kQ5_1Format, &kQ2_KFormat, &kQ3_KFormat, &kQ4_KFormat,
+                                           &kQ5_KFormat, &kQ6_KFormat, &kIq4NlFormat, &kIq4XsFormat,
+                                           &kMxfp4Format),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+class PlainQuantVectorTest : public ::testing::TestWithParam<const WeightFormat*> {};
+
+TEST_P(PlainQuantVectorTest, EncodesAsGgmlDoes) {
   TPRUN_NEEDS_TEST_DATA();
   const std::string name = absl::AsciiStrToUpper(GetParam()->name);
   const std::string encoded = Encode(*GetParam(), Floats(ReadVector(name + ".source.f32")));
@@ -63,8 +95,23 @@ TEST_P(QuantVectorTest, EncodesAsGgmlDoes) {
   EXPECT_EQ(encoded, ReadVector(name + ".blocks.bin").substr(0, encoded.size()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, QuantVectorTest, ::testing::Values(&kQ8_0Format, &kQ4_0Format),
+INSTANTIATE_TEST_SUITE_P(Formats, PlainQuantVectorTest,
+                         ::testing::Values(&kQ8_0Format, &kQ4_0Format, &kQ4_1Format, &kQ5_0Format,
+                                           &kQ5_1Format),
                          [](const auto& info) { return std::string(info.param->name); });
+
+// What a value in [-1, 1] may lose: half a step of the format, with room for coarse scales.
+float StepOf(const WeightFormat& format) {
+  const std::map<const WeightFormat*, float> steps = {
+      {&kQ8_0Format, 0.0045f}, {&kQ4_0Format, 0.13f},  {&kQ4_1Format, 0.07f},
+      {&kQ5_0Format, 0.07f},   {&kQ5_1Format, 0.035f}, {&kQ2_KFormat, 0.4f},
+      {&kQ3_KFormat, 0.3f},    {&kQ4_KFormat, 0.09f},  {&kQ5_KFormat, 0.05f},
+      {&kQ6_KFormat, 0.035f},  {&kIq4NlFormat, 0.14f}, {&kIq4XsFormat, 0.14f},
+      {&kMxfp4Format, 0.26f},
+  };
+  const auto found = steps.find(&format);
+  return found == steps.end() ? 0.002f : found->second;
+}
 
 class AnyFormatTest : public ::testing::TestWithParam<const WeightFormat*> {};
 
@@ -74,10 +121,7 @@ TEST_P(AnyFormatTest, DecodesWhatItEncoded) {
   for (size_t i = 0; i < in.size(); ++i) in[i] = std::sin(static_cast<float>(i) + 0.5f);
   const std::vector<float> out = Decode(format, Encode(format, in));
   ASSERT_EQ(out.size(), in.size());
-  // Half a step: 1/8 of the largest value with 4 bits, 1/127 with 8, 2^-9 relative for bf16.
-  const float tolerance = &format == &kQ4_0Format   ? 0.13f
-                          : &format == &kQ8_0Format ? 0.0045f
-                                                    : 0.002f;
+  const float tolerance = StepOf(format);
   for (size_t i = 0; i < in.size(); ++i) EXPECT_NEAR(out[i], in[i], tolerance) << i;
 }
 
@@ -105,7 +149,7 @@ TEST_P(AnyFormatTest, NanAndInfinityAreNotUndefined) {
 TEST_P(AnyFormatTest, IsFoundByEveryName) {
   const WeightFormat* format = GetParam();
   EXPECT_EQ(FindWeightFormat(format->name), format);
-  EXPECT_EQ(*ParseWeightFormat(format->name), format);
+  EXPECT_EQ(*ParseWeightFormat(absl::AsciiStrToUpper(format->name)), format);
   EXPECT_EQ(FindGgmlType(format->ggml_type), format);
   if (!format->safetensors.empty()) {
     EXPECT_EQ(FindSafetensorsType(format->safetensors), format);
