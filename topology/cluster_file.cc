@@ -15,15 +15,15 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "topology/cluster_host.h"
-#include "topology/derive_links.h"
+#include "topology/cluster_links.h"
+#include "topology/source.h"
 #include "topology/yaml_map.h"
 
 namespace tprun {
 namespace {
 
-constexpr size_t kMaxHosts = 1024;
-constexpr size_t kMaxDevices = 4096;
-constexpr size_t kMaxLinks = 1000000;
+constexpr size_t kMaxHosts = 10000;     // listed
+constexpr size_t kMaxDevices = 200000;  // of listed hosts
 
 // Reads one file into a Topology: hosts first, then the devices in the order Topology wants, then
 // the links, which name devices.
@@ -33,58 +33,92 @@ class ClusterReader {
       : path_(std::move(path)), catalogue_(catalogue) {}
 
   absl::StatusOr<Topology> Read(const YAML::Node& root) {
-    ASSIGN_OR_RETURN(const YamlMap map, YamlMap::Open(path_, root, "cluster",
-                                                      {"description", "hosts", "network", "links",
-                                                       "derive_links", "notes"}));
+    ASSIGN_OR_RETURN(const YamlMap map,
+                     YamlMap::Open(path_, root, "cluster",
+                                   {"description", "hosts", "network", "fabrics", "links", "source",
+                                    "derive_links", "notes"}));
     ASSIGN_OR_RETURN(const std::string description, map.StringOr("description", ""));
     topology_.source = BaseName(path_);
     if (!description.empty()) absl::StrAppend(&topology_.source, " (", description, ")");
-    RETURN_IF_ERROR(ReadNotes(map));
+    ASSIGN_OR_RETURN(topology_.source, map.StringOr("source", topology_.source));
+    ASSIGN_OR_RETURN(topology_.notes, map.Texts("notes", 1000));
     RETURN_IF_ERROR(ReadHosts(map));
     AddDevices();
-    RETURN_IF_ERROR(AddNvlinks());
-    RETURN_IF_ERROR(ReadLinks(map));
-    RETURN_IF_ERROR(DeriveLinks(map));
+    RETURN_IF_ERROR(ReadClusterLinks(map, topology_));
+    RETURN_IF_ERROR(ReadClusterFabrics(map, topology_));
+    ASSIGN_OR_RETURN(const bool derive, map.BoolOr("derive_links", true));
+    if (derive) RETURN_IF_ERROR(Derive(map));
     return std::move(topology_);
   }
 
  private:
-  absl::Status ReadNotes(const YamlMap& map) {
-    if (!map.Has("notes")) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const auto notes, YamlList(path_, map.Get("notes"), "notes", 1000));
-    for (const YAML::Node& note : notes) {
-      if (!note.IsScalar()) return YamlError(path_, note, "notes: wanted texts");
-      topology_.notes.push_back(note.Scalar());
-    }
-    return absl::OkStatus();
-  }
-
   absl::Status ReadHosts(const YamlMap& map) {
     if (!map.Has("hosts")) return map.Error("hosts", "wanted a list of hosts, found nothing");
     ASSIGN_OR_RETURN(const auto nodes, YamlList(path_, map.Get("hosts"), "hosts", kMaxHosts));
     if (nodes.empty()) return map.Error("hosts", "wanted at least one host");
-    std::set<std::string> names;
-    size_t devices = 0;
+    const std::set<std::string> single = HostsOfLinks(map);
     for (const YAML::Node& node : nodes) {
-      ASSIGN_OR_RETURN(const ClusterHost host,
-                       ReadClusterHost(path_, node, catalogue_, topology_.notes));
-      devices += host.count * (1 + host.gpus.size());
-      if (hosts_.size() + host.count > kMaxHosts || devices > kMaxDevices) {
-        return YamlError(path_, node,
-                         absl::StrCat("hosts: wanted at most ", kMaxHosts, " hosts and ",
-                                      kMaxDevices, " devices"));
-      }
-      for (int i = 0; i < host.count; ++i) {
-        ClusterHost copy = host;
-        if (copy.host.name.empty())
-          copy.host.name = nodes.size() * host.count > 1 ? "node" : "host";
-        const bool numbered = host.count > 1 || (host.host.name.empty() && nodes.size() > 1);
-        if (numbered) absl::StrAppend(&copy.host.name, host.count > 1 ? i : hosts_.size());
-        if (!names.insert(copy.host.name).second) {
-          return YamlError(path_, node,
-                           absl::StrCat("hosts: the name \"", copy.host.name, "\" is there twice"));
+      ASSIGN_OR_RETURN(ClusterHost host, ReadClusterHost(path_, node, catalogue_, topology_.notes));
+      if (host.host.name.empty()) {
+        host.host.name = nodes.size() == 1 && host.host.count == 1 ? "host" : "node";
+        if (host.host.count == 1 && nodes.size() > 1) {
+          absl::StrAppend(&host.host.name, hosts_.size());
         }
-        hosts_.push_back(std::move(copy));
+      }
+      RETURN_IF_ERROR(AddHost(node, std::move(host), single));
+    }
+    return CheckNumberedNames(map);
+  }
+
+  // Equal hosts stay one entry, unless a link names a single one of them.
+  absl::Status AddHost(const YAML::Node& node, ClusterHost host,
+                       const std::set<std::string>& single) {
+    const int count = host.host.count;
+    bool apart = false;
+    for (auto it = single.lower_bound(host.host.name); count > 1 && it != single.end(); ++it) {
+      if (it->compare(0, host.host.name.size(), host.host.name) != 0) break;
+      apart = apart || NumberAfter(*it, host.host.name, count);
+    }
+    const size_t entries = apart ? count : 1;
+    devices_ += entries * (1 + host.gpus.size());
+    if (hosts_.size() + entries > kMaxHosts || devices_ > kMaxDevices) {
+      return YamlError(path_, node,
+                       absl::StrCat("hosts: wanted at most ", kMaxHosts, " listed hosts and ",
+                                    kMaxDevices, " devices"));
+    }
+    for (size_t i = 0; i < entries; ++i) {
+      ClusterHost copy = host;
+      if (apart) {
+        absl::StrAppend(&copy.host.name, i);
+        copy.host.count = 1;
+      }
+      if (!names_.emplace(copy.host.name, copy.host.count).second) {
+        return YamlError(path_, node,
+                         absl::StrCat("hosts: the name \"", copy.host.name, "\" is there twice"));
+      }
+      hosts_.push_back(std::move(copy));
+    }
+    return absl::OkStatus();
+  }
+
+  // Whether `name` is that of one of `count` hosts that begin with `prefix`.
+  static bool NumberAfter(absl::string_view name, absl::string_view prefix, int count) {
+    int number = 0;
+    const absl::string_view digits = name.substr(prefix.size());
+    return absl::SimpleAtoi(digits, &number) && number >= 0 && number < count &&
+           digits == absl::StrCat(number);
+  }
+
+  // "node1" beside three hosts called "node" would be there twice.
+  absl::Status CheckNumberedNames(const YamlMap& map) {
+    for (const auto& [name, count] : names_) {
+      for (size_t split = name.size(); split > 0 && absl::ascii_isdigit(name[split - 1]); --split) {
+        const auto type = names_.find(name.substr(0, split - 1));
+        if (type == names_.end() || type->second == 1) continue;
+        if (!NumberAfter(name, type->first, type->second)) continue;
+        return map.Error(
+            "hosts", absl::StrCat("the name \"", name, "\" is there twice: one of ", type->second,
+                                  " hosts \"", type->first, "\" is called so"));
       }
     }
     return absl::OkStatus();
@@ -93,60 +127,29 @@ class ClusterReader {
   void AddDevices() {
     for (size_t i = 0; i < hosts_.size(); ++i) {
       topology_.hosts.push_back(hosts_[i].host);
+      if (hosts_[i].cpu.id.empty()) continue;
       hosts_[i].cpu.host = static_cast<int>(i);
-      topology_.devices.push_back(hosts_[i].cpu);
+      topology_.devices.push_back(std::move(hosts_[i].cpu));
     }
     for (size_t i = 0; i < hosts_.size(); ++i) {
-      first_gpu_.push_back(static_cast<int>(topology_.devices.size()));
+      const int first = static_cast<int>(topology_.devices.size());
       for (DeviceInfo& gpu : hosts_[i].gpus) {
         gpu.host = static_cast<int>(i);
-        topology_.devices.push_back(gpu);
+        topology_.devices.push_back(std::move(gpu));
+      }
+      for (Link& link : hosts_[i].nvlinks) {
+        link.a += first;
+        link.b += first;
+        topology_.links.push_back(std::move(link));
+      }
+      for (Nic& nic : hosts_[i].nics) {
+        nic.host = static_cast<int>(i);
+        std::map<int, LinkKind> paths;
+        for (const auto& [gpu, kind] : nic.gpu_paths) paths[gpu + first] = kind;
+        nic.gpu_paths = std::move(paths);
+        topology_.nics.push_back(std::move(nic));
       }
     }
-  }
-
-  absl::Status AddNvlinks() {
-    for (size_t i = 0; i < hosts_.size(); ++i) {
-      for (Link link : hosts_[i].nvlinks) {
-        link.a += first_gpu_[i];
-        link.b += first_gpu_[i];
-        topology_.links.push_back(link);
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  // FindDevice looks at every device; a file may have very many links.
-  absl::StatusOr<int> DeviceOf(const YamlMap& link, absl::string_view key) {
-    ASSIGN_OR_RETURN(const std::string id, link.String(key));
-    const auto known = ids_.find(id);
-    if (known != ids_.end()) return known->second;
-    const absl::StatusOr<int> device = FindDevice(topology_, id);
-    if (!device.ok()) return link.Error(key, device.status().message());
-    ids_[id] = *device;
-    return *device;
-  }
-
-  absl::Status ReadLinks(const YamlMap& map) {
-    if (!map.Has("links")) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const auto nodes, YamlList(path_, map.Get("links"), "links", kMaxLinks));
-    for (const YAML::Node& node : nodes) {
-      ASSIGN_OR_RETURN(
-          const YamlMap map,
-          YamlMap::Open(path_, node, "link", {"a", "b", "kind", "bandwidth", "latency"}));
-      Link link;
-      ASSIGN_OR_RETURN(link.a, DeviceOf(map, "a"));
-      ASSIGN_OR_RETURN(link.b, DeviceOf(map, "b"));
-      if (link.a == link.b) return map.Error("b", "wanted another device than \"a\"");
-      ASSIGN_OR_RETURN(const std::string kind, map.String("kind"));
-      const absl::StatusOr<LinkKind> parsed = ParseLinkKind(kind);
-      if (!parsed.ok()) return map.Error("kind", parsed.status().message());
-      link.kind = *parsed;
-      ASSIGN_OR_RETURN(link.bandwidth_bytes_per_s, map.Bandwidth("bandwidth"));
-      ASSIGN_OR_RETURN(link.latency_s, map.LatencyOr("latency", 0));
-      topology_.links.push_back(link);
-    }
-    return absl::OkStatus();
   }
 
   bool HasNetworkLink() const {
@@ -154,30 +157,21 @@ class ClusterReader {
                        [](const Link& link) { return link.kind == LinkKind::kNetwork; });
   }
 
-  absl::Status DeriveLinks(const YamlMap& map) {
-    ASSIGN_OR_RETURN(const bool derive, map.BoolOr("derive_links", true));
-    if (derive) AddHostLinks(topology_);
-    if (!map.Has("network")) {
-      if (derive && hosts_.size() > 1 && !HasNetworkLink()) {
-        return map.Error("network", absl::StrCat("there are ", hosts_.size(),
-                                                 " hosts; wanted what joins them, such as "
-                                                 "{bandwidth: 100Gbit/s, latency: 5us}"));
-      }
-      return absl::OkStatus();
+  absl::Status Derive(const YamlMap& map) {
+    CompleteTopology(catalogue_, topology_);
+    if (CountHosts(topology_) > 1 && topology_.fabrics.empty() && !HasNetworkLink()) {
+      return map.Error("network", absl::StrCat("there are ", CountHosts(topology_),
+                                               " hosts; wanted what joins them, such as "
+                                               "{bandwidth: 100Gbit/s, latency: 5us}"));
     }
-    ASSIGN_OR_RETURN(const YamlMap network,
-                     YamlMap::Open(path_, map.Get("network"), "network", {"bandwidth", "latency"}));
-    ASSIGN_OR_RETURN(const double bandwidth, network.Bandwidth("bandwidth"));
-    ASSIGN_OR_RETURN(const double latency, network.LatencyOr("latency", 0));
-    AddNetworkLinks(topology_, bandwidth, latency);
     return absl::OkStatus();
   }
 
   std::string path_;
   const GpuCatalogue& catalogue_;
   std::vector<ClusterHost> hosts_;
-  std::vector<int> first_gpu_;  // of each host, in topology_.devices
-  std::map<std::string, int> ids_;
+  std::map<std::string, int> names_;  // with their counts
+  size_t devices_ = 0;
   Topology topology_;
 };
 

@@ -10,20 +10,13 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "topology/cluster_gpu.h"
 #include "topology/detect_host.h"
-#include "topology/pcie.h"
 
 namespace tprun {
 namespace {
 
-constexpr int kMaxGpus = 64;  // per host
-
-absl::Status CheckAvailable(const YamlMap& map, const DeviceInfo& device) {
-  if (device.available_bytes <= device.memory_bytes) return absl::OkStatus();
-  return map.Error("available",
-                   absl::StrCat("wanted at most the memory of ", FormatBytes(device.memory_bytes),
-                                ", found ", FormatBytes(device.available_bytes)));
-}
+constexpr int kMaxEqualHosts = 10000;
 
 absl::Status ReadNuma(const YamlMap& host, ClusterHost& out) {
   if (!host.Has("numa")) return absl::OkStatus();
@@ -42,13 +35,22 @@ absl::Status ReadNuma(const YamlMap& host, ClusterHost& out) {
   return absl::OkStatus();
 }
 
-absl::Status ReadIsa(const YamlMap& map, DeviceInfo& cpu) {
-  if (!map.Has("isa")) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const auto nodes, YamlList(map.path(), map.Get("isa"), "isa", 100));
-  for (const YAML::Node& node : nodes) {
-    if (!node.IsScalar()) return YamlError(map.path(), node, "isa: wanted names such as avx2");
-    cpu.isa.push_back(node.Scalar());
-  }
+// A number, or "unknown".
+absl::StatusOr<int> CountOrUnknown(const YamlMap& map, absl::string_view key) {
+  ASSIGN_OR_RETURN(const std::string text, map.StringOr(key, ""));
+  if (text == "unknown") return 0;
+  ASSIGN_OR_RETURN(const int64_t count, map.Int(key, 1, 65536));
+  return static_cast<int>(count);
+}
+
+absl::Status ReadCpuBandwidth(const YamlMap& map, const std::string& host_name, DeviceInfo& cpu,
+                              std::vector<std::string>& notes) {
+  ASSIGN_OR_RETURN(cpu.memory_bandwidth_bytes_per_s, map.BandwidthOr("bandwidth", -1));
+  if (cpu.memory_bandwidth_bytes_per_s >= 0) return absl::OkStatus();
+  cpu.memory_bandwidth_bytes_per_s = EstimateCpuBandwidth(cpu.name, cpu.cores, 1);
+  notes.push_back(absl::StrCat(host_name.empty() ? "cpu" : host_name + "/cpu",
+                               ": no bandwidth given, ",
+                               FormatBandwidth(cpu.memory_bandwidth_bytes_per_s), " estimated"));
   return absl::OkStatus();
 }
 
@@ -56,157 +58,32 @@ absl::Status ReadCpu(const YamlMap& host, ClusterHost& out, std::vector<std::str
   if (!host.Has("cpu")) {
     return host.Error("cpu", "wanted a mapping such as {cores: 16, memory: 64GiB}, found nothing");
   }
+  if (host.Get("cpu").IsScalar() && host.Get("cpu").Scalar() == "unknown") return absl::OkStatus();
   ASSIGN_OR_RETURN(const YamlMap map,
                    YamlMap::Open(host.path(), host.Get("cpu"), "cpu",
                                  {"name", "cores", "threads", "memory", "available", "bandwidth",
-                                  "measured", "isa", "numa_node"}));
+                                  "measured", "isa", "numa_node", "cpus", "peak", "sources"}));
   DeviceInfo& cpu = out.cpu;
   cpu.id = "cpu";
   ASSIGN_OR_RETURN(cpu.name, map.StringOr("name", "CPU"));
-  ASSIGN_OR_RETURN(const int64_t cores, map.Int("cores", 1, 65536));
-  ASSIGN_OR_RETURN(const int64_t threads, map.IntOr("threads", 1, 65536, cores));
-  ASSIGN_OR_RETURN(const int64_t numa_node, map.IntOr("numa_node", -1, 65535, -1));
+  ASSIGN_OR_RETURN(cpu.cores, CountOrUnknown(map, "cores"));
+  cpu.threads = cpu.cores;
+  if (map.Has("threads")) {
+    ASSIGN_OR_RETURN(cpu.threads, CountOrUnknown(map, "threads"));
+  }
+  ASSIGN_OR_RETURN(cpu.numa_node, map.IntOr("numa_node", -1, 65535, -1));
   ASSIGN_OR_RETURN(cpu.memory_bytes, map.Bytes("memory"));
   ASSIGN_OR_RETURN(cpu.available_bytes, map.BytesOr("available", cpu.memory_bytes));
-  ASSIGN_OR_RETURN(cpu.bandwidth_measured, map.BoolOr("measured", false));
   RETURN_IF_ERROR(CheckAvailable(map, cpu));
-  RETURN_IF_ERROR(ReadIsa(map, cpu));
-  cpu.cores = static_cast<int>(cores);
-  cpu.threads = static_cast<int>(threads);
-  cpu.numa_node = static_cast<int>(numa_node);
-  ASSIGN_OR_RETURN(cpu.memory_bandwidth_bytes_per_s, map.BandwidthOr("bandwidth", -1));
-  if (cpu.memory_bandwidth_bytes_per_s < 0) {
-    cpu.memory_bandwidth_bytes_per_s = EstimateCpuBandwidth(cpu.name, cpu.cores, 1);
-    notes.push_back(absl::StrCat(out.host.name.empty() ? "cpu" : out.host.name + "/cpu",
-                                 ": no bandwidth given, ",
-                                 FormatBandwidth(cpu.memory_bandwidth_bytes_per_s), " estimated"));
-  }
+  ASSIGN_OR_RETURN(cpu.isa, map.Texts("isa", 100));
+  RETURN_IF_ERROR(ReadCpuBandwidth(map, out.host.name, cpu, notes));
+  RETURN_IF_ERROR(ReadMeasured(map, cpu));
+  ASSIGN_OR_RETURN(cpu.cpus, map.StringOr("cpus", ""));
+  ASSIGN_OR_RETURN(cpu.peak_ops_per_s, map.OpsByType("peak"));
+  ASSIGN_OR_RETURN(cpu.sources, map.TextMap("sources"));
   out.host.memory_bytes = cpu.memory_bytes;
   out.host.available_bytes = cpu.available_bytes;
   return absl::OkStatus();
-}
-
-// What the file must say itself when the catalogue does not know the card.
-absl::Status NeedsNumbers(const YamlMap& map, absl::string_view key, const std::string& name) {
-  return map.Error(key, absl::StrCat("the GPU \"", name,
-                                     "\" is not in the catalogue (gpus.yaml); "
-                                     "wanted its memory and bandwidth here, such as ",
-                                     "{memory: 24GiB, bandwidth: 936GB/s}"));
-}
-
-absl::Status ReadPcie(const YamlMap& map, const GpuFacts* facts, DeviceInfo& gpu,
-                      std::vector<std::string>& notes) {
-  if (facts != nullptr) {
-    gpu.pcie_generation = facts->pcie_generation;
-    gpu.pcie_width = facts->pcie_width;
-  }
-  ASSIGN_OR_RETURN(const std::string text, map.StringOr("pcie", ""));
-  if (text == "unknown") {
-    gpu.pcie_generation = gpu.pcie_width = 0;
-  } else if (!text.empty()) {
-    const absl::StatusOr<PcieLink> link = ParsePcie(text);
-    if (!link.ok()) return map.Error("pcie", link.status().message());
-    gpu.pcie_generation = link->generation;
-    gpu.pcie_width = link->width;
-  } else if (facts == nullptr) {
-    gpu.pcie_generation = 3;
-    gpu.pcie_width = 16;
-    notes.push_back(absl::StrCat(gpu.name, ": no pcie given, 3x16 assumed"));
-  }
-  const int card_width = facts != nullptr ? facts->pcie_width : gpu.pcie_width;
-  ASSIGN_OR_RETURN(const int64_t max_width,
-                   map.IntOr("pcie_max_width", 0, 32, std::max(card_width, gpu.pcie_width)));
-  gpu.pcie_max_width = static_cast<int>(max_width);
-  return absl::OkStatus();
-}
-
-absl::Status ReadMemory(const YamlMap& map, const GpuFacts* facts, DeviceInfo& gpu) {
-  if (map.Has("vram") && map.Has("memory")) {
-    return map.Error("vram", "is the same as memory; give one of them");
-  }
-  const char* key = map.Has("vram") ? "vram" : "memory";
-  if (facts == nullptr && !map.Has(key)) return NeedsNumbers(map, key, gpu.name);
-  if (facts == nullptr && !map.Has("bandwidth")) return NeedsNumbers(map, "bandwidth", gpu.name);
-  const GpuFacts known = facts != nullptr ? *facts : GpuFacts();
-  ASSIGN_OR_RETURN(gpu.memory_bytes, map.BytesOr(key, known.memory_bytes));
-  ASSIGN_OR_RETURN(gpu.available_bytes, map.BytesOr("available", gpu.memory_bytes));
-  ASSIGN_OR_RETURN(gpu.memory_bandwidth_bytes_per_s,
-                   map.BandwidthOr("bandwidth", known.memory_bandwidth_bytes_per_s));
-  ASSIGN_OR_RETURN(gpu.compute_capability,
-                   map.StringOr("compute_capability", known.compute_capability));
-  return CheckAvailable(map, gpu);
-}
-
-// The memory a file gives, to tell cards of one name apart; 0 if none or wrong (told later).
-int64_t MemoryHint(const YamlMap& map) {
-  for (const char* key : {"memory", "vram"}) {
-    if (map.Has(key)) return map.Bytes(key).value_or(0);
-  }
-  return 0;
-}
-
-absl::Status AppendGpus(const YamlMap& map, const std::string& name, const GpuCatalogue& catalogue,
-                        ClusterHost& out, std::vector<std::string>& notes) {
-  DeviceInfo gpu;
-  gpu.kind = DeviceKind::kGpu;
-  gpu.name = name;
-  const GpuFacts* facts = catalogue.Find(name, MemoryHint(map));
-  RETURN_IF_ERROR(ReadMemory(map, facts, gpu));
-  RETURN_IF_ERROR(ReadPcie(map, facts, gpu, notes));
-  ASSIGN_OR_RETURN(gpu.bandwidth_measured, map.BoolOr("measured", false));
-  ASSIGN_OR_RETURN(const int64_t numa_node, map.IntOr("numa_node", -1, 65535, -1));
-  ASSIGN_OR_RETURN(gpu.pci_bus_id, map.StringOr("pci_bus_id", ""));
-  ASSIGN_OR_RETURN(gpu.uuid, map.StringOr("uuid", ""));
-  gpu.numa_node = static_cast<int>(numa_node);
-  ASSIGN_OR_RETURN(const int64_t count, map.IntOr("count", 1, kMaxGpus, 1));
-  if (out.gpus.size() + count > kMaxGpus) {
-    return map.Error("count", absl::StrCat("wanted at most ", kMaxGpus, " GPUs in a host"));
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    gpu.id = absl::StrCat("cuda:", out.gpus.size());
-    out.gpus.push_back(gpu);
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<YamlMap> OpenGpu(const std::string& path, const YAML::Node& node) {
-  return YamlMap::Open(
-      path, node, "gpu",
-      {"name", "count", "memory", "vram", "available", "bandwidth", "measured", "pcie",
-       "pcie_max_width", "compute_capability", "numa_node", "pci_bus_id", "uuid"});
-}
-
-// A name alone: all numbers are the catalogue's.
-absl::Status ReadNamedGpu(const std::string& path, const YAML::Node& node,
-                          const GpuCatalogue& catalogue, ClusterHost& out,
-                          std::vector<std::string>& notes) {
-  const std::string name = node.Scalar();
-  if (catalogue.Find(name) == nullptr) {
-    return YamlError(
-        path, node,
-        absl::StrCat("gpus: the GPU \"", name,
-                     "\" is not in the catalogue (gpus.yaml); wanted its numbers, as in "
-                     "{name: ",
-                     name, ", memory: 24GiB, bandwidth: 936GB/s}"));
-  }
-  ASSIGN_OR_RETURN(const YamlMap map, OpenGpu(path, YAML::Node(YAML::NodeType::Map)));
-  return AppendGpus(map, name, catalogue, out, notes);
-}
-
-// An element of "gpus" is {name: N, ...}, N: {...}, or N alone.
-absl::Status ReadGpu(const std::string& path, const YAML::Node& node, const GpuCatalogue& catalogue,
-                     ClusterHost& out, std::vector<std::string>& notes) {
-  if (node.IsScalar()) return ReadNamedGpu(path, node, catalogue, out, notes);
-  if (node.IsMap() && node.size() == 1 && node.begin()->second.IsMap() &&
-      node.begin()->first.IsScalar()) {
-    const std::string name = node.begin()->first.Scalar();
-    ASSIGN_OR_RETURN(const YamlMap map, OpenGpu(path, node.begin()->second));
-    if (map.Has("name")) return map.Error("name", "the GPU has a name already, before the colon");
-    return AppendGpus(map, name, catalogue, out, notes);
-  }
-  ASSIGN_OR_RETURN(const YamlMap map, OpenGpu(path, node));
-  ASSIGN_OR_RETURN(const std::string name, map.String("name"));
-  return AppendGpus(map, name, catalogue, out, notes);
 }
 
 // "gpus" of an NVLink group: numbers within the host, or "all".
@@ -235,29 +112,37 @@ absl::StatusOr<std::vector<int>> ReadMembers(const YamlMap& group, const Cluster
   return members;
 }
 
-// Between two cards of a group: what the file says, else the lesser of the catalogue's figures.
-absl::StatusOr<double> NvlinkBandwidth(const YamlMap& group, const GpuCatalogue& catalogue,
-                                       const DeviceInfo& a, const DeviceInfo& b) {
+// Between two cards of a group: what the file says, else the lesser of the catalogue's figures, for
+// all links of the card or as many as the file says.
+absl::StatusOr<double> NvlinkBandwidth(const YamlMap& group, const ClusterHost& host, int a, int b,
+                                       int links) {
   if (group.Has("bandwidth")) return group.Bandwidth("bandwidth");
   double least = 0;
-  for (const DeviceInfo* gpu : {&a, &b}) {
-    const GpuFacts* facts = catalogue.Find(gpu->name, gpu->memory_bytes);
+  for (int gpu : {a, b}) {
+    const GpuFacts* facts = host.facts[gpu];
     if (facts == nullptr || facts->nvlink_links == 0) {
-      return group.Error("bandwidth", absl::StrCat("the catalogue knows no NVLink of \"", gpu->name,
-                                                   "\"; wanted the bandwidth between two GPUs per "
-                                                   "direction, such as 56.25GB/s"));
+      return group.Error("bandwidth",
+                         absl::StrCat("the catalogue knows no NVLink of \"", host.gpus[gpu].name,
+                                      "\"; wanted the bandwidth between two GPUs per "
+                                      "direction, such as 56.25GB/s"));
     }
-    const double rate = facts->nvlink_bandwidth_bytes_per_s;
+    double rate = facts->nvlink_bandwidth_bytes_per_s;
+    if (links > 0) rate = rate / facts->nvlink_links * links;
     least = least == 0 ? rate : std::min(least, rate);
   }
   return least;
 }
 
+// How many links a pair has when the file does not say: all of the card.
+int LinksOf(const GpuFacts* facts) { return facts == nullptr ? 0 : facts->nvlink_links; }
+
 absl::Status ReadNvlinkGroup(const std::string& path, const YAML::Node& node,
-                             const GpuCatalogue& catalogue, std::set<std::pair<int, int>>& linked,
-                             ClusterHost& out) {
-  ASSIGN_OR_RETURN(const YamlMap group, YamlMap::Open(path, node, "nvlink", {"gpus", "bandwidth"}));
+                             std::set<std::pair<int, int>>& linked, ClusterHost& out) {
+  ASSIGN_OR_RETURN(const YamlMap group,
+                   YamlMap::Open(path, node, "nvlink", {"gpus", "bandwidth", "links", "switch"}));
   ASSIGN_OR_RETURN(const std::vector<int> members, ReadMembers(group, out));
+  ASSIGN_OR_RETURN(const int64_t links, group.IntOr("links", 1, 64, 0));
+  ASSIGN_OR_RETURN(const bool via_switch, group.BoolOr("switch", false));
   for (size_t i = 0; i < members.size(); ++i) {
     for (size_t j = i + 1; j < members.size(); ++j) {
       const auto pair = std::minmax(members[i], members[j]);
@@ -267,8 +152,54 @@ absl::Status ReadNvlinkGroup(const std::string& path, const YAML::Node& node,
       }
       Link link = {.a = pair.first, .b = pair.second, .kind = LinkKind::kNvlink};
       ASSIGN_OR_RETURN(link.bandwidth_bytes_per_s,
-                       NvlinkBandwidth(group, catalogue, out.gpus[link.a], out.gpus[link.b]));
+                       NvlinkBandwidth(group, out, link.a, link.b, static_cast<int>(links)));
+      link.count = links > 0 ? static_cast<int>(links)
+                             : std::min(LinksOf(out.facts[link.a]), LinksOf(out.facts[link.b]));
+      link.via_switch = via_switch;
       out.nvlinks.push_back(link);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// "gpu_paths": {cuda:0: pix, ...}.
+absl::Status ReadNicPaths(const YamlMap& map, const ClusterHost& host, Nic& nic) {
+  ASSIGN_OR_RETURN(const auto paths, map.TextMap("gpu_paths"));
+  for (const auto& [id, text] : paths) {
+    const absl::StatusOr<LinkKind> kind = ParseLinkKind(text);
+    if (!kind.ok()) return map.Error("gpu_paths", kind.status().message());
+    const auto gpu = std::find_if(host.gpus.begin(), host.gpus.end(),
+                                  [&id = id](const DeviceInfo& other) { return other.id == id; });
+    if (gpu == host.gpus.end()) {
+      return map.Error("gpu_paths", absl::StrCat("the host has no GPU \"", id, "\""));
+    }
+    nic.gpu_paths[static_cast<int>(gpu - host.gpus.begin())] = *kind;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadNics(const YamlMap& host, ClusterHost& out) {
+  constexpr size_t kMaxNics = 1024;
+  ASSIGN_OR_RETURN(const auto maps,
+                   YamlMaps(host, "nics", kMaxNics,
+                            {"name", "count", "bandwidth", "numa_node", "pci_bus_id", "pci_id",
+                             "pci_bridges", "interfaces", "gpu_paths", "sources"}));
+  for (const YamlMap& map : maps) {
+    Nic nic;
+    ASSIGN_OR_RETURN(nic.name, map.StringOr("name", ""));
+    ASSIGN_OR_RETURN(nic.bandwidth_bytes_per_s, map.BandwidthOr("bandwidth", 0));
+    ASSIGN_OR_RETURN(nic.numa_node, map.IntOr("numa_node", -1, 65535, -1));
+    ASSIGN_OR_RETURN(nic.pci_bus_id, map.StringOr("pci_bus_id", ""));
+    ASSIGN_OR_RETURN(nic.pci_id, map.StringOr("pci_id", ""));
+    ASSIGN_OR_RETURN(nic.pci_bridges, map.Texts("pci_bridges", 64));
+    ASSIGN_OR_RETURN(nic.interfaces, map.Texts("interfaces", 1024));
+    RETURN_IF_ERROR(ReadNicPaths(map, out, nic));
+    ASSIGN_OR_RETURN(nic.sources, map.TextMap("sources"));
+    ASSIGN_OR_RETURN(const int64_t count, map.IntOr("count", 1, kMaxNics, 1));
+    const std::string name = nic.name;
+    for (int64_t i = 0; i < count && out.nics.size() < kMaxNics; ++i) {
+      if (count > 1) nic.name = absl::StrCat(name, i);
+      out.nics.push_back(nic);
     }
   }
   return absl::OkStatus();
@@ -289,27 +220,32 @@ absl::Status CheckHostName(const YamlMap& map, const std::string& name) {
 absl::StatusOr<ClusterHost> ReadClusterHost(const std::string& path, const YAML::Node& node,
                                             const GpuCatalogue& catalogue,
                                             std::vector<std::string>& notes) {
-  ASSIGN_OR_RETURN(
-      const YamlMap map,
-      YamlMap::Open(path, node, "host", {"name", "count", "cpu", "numa", "gpus", "nvlink"}));
+  ASSIGN_OR_RETURN(const YamlMap map,
+                   YamlMap::Open(path, node, "host",
+                                 {"name", "count", "memory", "available", "software", "cpu", "numa",
+                                  "gpus", "nvlink", "nics"}));
   ClusterHost out;
   ASSIGN_OR_RETURN(out.host.name, map.StringOr("name", ""));
   RETURN_IF_ERROR(CheckHostName(map, out.host.name));
-  ASSIGN_OR_RETURN(const int64_t count, map.IntOr("count", 1, 1024, 1));
-  out.count = static_cast<int>(count);
+  ASSIGN_OR_RETURN(out.host.count, map.IntOr("count", 1, kMaxEqualHosts, 1));
   RETURN_IF_ERROR(ReadCpu(map, out, notes));
+  ASSIGN_OR_RETURN(out.host.memory_bytes, map.BytesOr("memory", out.host.memory_bytes));
+  ASSIGN_OR_RETURN(out.host.available_bytes, map.BytesOr("available", out.host.available_bytes));
+  ASSIGN_OR_RETURN(out.host.software, map.TextMap("software"));
   RETURN_IF_ERROR(ReadNuma(map, out));
   if (map.Has("gpus")) {
-    ASSIGN_OR_RETURN(const auto gpus, YamlList(path, map.Get("gpus"), "gpus", kMaxGpus));
-    for (const YAML::Node& gpu : gpus) RETURN_IF_ERROR(ReadGpu(path, gpu, catalogue, out, notes));
+    ASSIGN_OR_RETURN(const auto gpus, YamlList(path, map.Get("gpus"), "gpus", kMaxGpusOfHost));
+    for (const YAML::Node& gpu : gpus)
+      RETURN_IF_ERROR(ReadClusterGpu(path, gpu, catalogue, out, notes));
   }
   if (map.Has("nvlink")) {
     ASSIGN_OR_RETURN(const auto groups, YamlList(path, map.Get("nvlink"), "nvlink", 4096));
     std::set<std::pair<int, int>> linked;
     for (const YAML::Node& group : groups) {
-      RETURN_IF_ERROR(ReadNvlinkGroup(path, group, catalogue, linked, out));
+      RETURN_IF_ERROR(ReadNvlinkGroup(path, group, linked, out));
     }
   }
+  RETURN_IF_ERROR(ReadNics(map, out));
   return out;
 }
 

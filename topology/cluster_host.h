@@ -12,11 +12,12 @@ namespace tprun {
 
 // One element of "hosts" of a cluster file.
 struct ClusterHost {
-  int count = 1;  // equal hosts
-  Host host;      // its name is "" when the file gives none
-  DeviceInfo cpu;
+  Host host;       // its name is "" when the file gives none
+  DeviceInfo cpu;  // its id is "" when the file says that it is not known
   std::vector<DeviceInfo> gpus;
-  std::vector<Link> nvlinks;  // a and b count within `gpus`
+  std::vector<const GpuFacts*> facts;  // of each GPU in the catalogue; nullptr: not there
+  std::vector<Link> nvlinks;           // a and b count within `gpus`
+  std::vector<Nic> nics;               // their gpu_paths count within `gpus`
 };
 
 // Adds to `notes` what was assumed because the file does not say it.

@@ -208,6 +208,7 @@ absl::StatusOr<DetectedHost> DetectHost(const std::string& root) {
   cpu.name = CpuName(topology.get(), cpuinfo);
   cpu.isa = InstructionSets(cpuinfo);
   cpu.threads = std::max(1, hwloc_bitmap_weight(allowed.get()));
+  cpu.cpus = CpuList(allowed.get());
   // Some virtual machines show no cores.
   cpu.cores = CountAllowed(topology.get(), HWLOC_OBJ_CORE, allowed.get());
   if (cpu.cores == 0) cpu.cores = cpu.threads;
@@ -217,9 +218,11 @@ absl::StatusOr<DetectedHost> DetectHost(const std::string& root) {
   cpu.available_bytes = detected.host.available_bytes;
   cpu.memory_bandwidth_bytes_per_s = EstimateCpuBandwidth(
       cpu.name, cpu.cores, CountAllowed(topology.get(), HWLOC_OBJ_PACKAGE, allowed.get()));
-  detected.notes.push_back(absl::StrCat("the memory bandwidth of the CPU, ",
-                                        FormatBandwidth(cpu.memory_bandwidth_bytes_per_s),
-                                        ", is an estimate from its cores, not measured"));
+  for (const char* fact : {"cores", "threads", "numa_node", "cpus"}) cpu.sources[fact] = "hwloc";
+  for (const char* fact : {"name", "memory_bytes", "available_bytes", "isa"}) {
+    cpu.sources[fact] = "/proc";
+  }
+  cpu.sources["memory_bandwidth_bytes_per_s"] = "estimate from the cores";
   return detected;
 }
 

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <exception>
+#include <iterator>
+#include <set>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -16,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/units.h"
 #include "topology/pcie.h"
 #include "topology/yaml_map.h"
 
@@ -34,37 +38,99 @@ std::string Normalise(absl::string_view name) {
 
 absl::Status ReadNvlink(const YamlMap& gpu, GpuFacts& facts) {
   if (!gpu.Has("nvlink")) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const YamlMap nvlink,
-                   YamlMap::Open(gpu.path(), gpu.Get("nvlink"), "nvlink", {"links", "bandwidth"}));
+  ASSIGN_OR_RETURN(const YamlMap nvlink, YamlMap::Open(gpu.path(), gpu.Get("nvlink"), "nvlink",
+                                                       {"generation", "links", "bandwidth"}));
+  ASSIGN_OR_RETURN(facts.nvlink_generation, nvlink.IntOr("generation", 1, 9, 0));
   ASSIGN_OR_RETURN(facts.nvlink_links, nvlink.Int("links", 1, 64));
   ASSIGN_OR_RETURN(facts.nvlink_bandwidth_bytes_per_s, nvlink.Bandwidth("bandwidth"));
+  return absl::OkStatus();
+}
+
+absl::Status ReadPcie(const YamlMap& gpu, GpuFacts& facts) {
+  ASSIGN_OR_RETURN(const std::string pcie, gpu.String("pcie"));
+  const absl::StatusOr<PcieLink> link = ParsePcie(pcie);
+  if (!link.ok()) return gpu.Error("pcie", link.status().message());
+  facts.pcie_generation = link->generation;
+  facts.pcie_width = link->width;
+  if (gpu.Has("pcie_p2p")) {
+    ASSIGN_OR_RETURN(facts.pcie_peer_access, gpu.BoolOr("pcie_p2p", false));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadChip(const YamlMap& gpu, GpuFacts& facts) {
+  ASSIGN_OR_RETURN(facts.device_class, gpu.StringOr("class", ""));
+  ASSIGN_OR_RETURN(facts.architecture, gpu.StringOr("architecture", ""));
+  ASSIGN_OR_RETURN(facts.compute_capability, gpu.String("compute_capability"));
+  ASSIGN_OR_RETURN(facts.peak_ops_per_s, gpu.OpsByType("peak"));
+  ASSIGN_OR_RETURN(facts.l2_bytes, gpu.BytesOr("l2", 0));
+  ASSIGN_OR_RETURN(facts.multiprocessors, gpu.IntOr("sms", 1, 10000, 0));
+  ASSIGN_OR_RETURN(facts.tdp_w, gpu.IntOr("tdp_w", 1, 100000, 0));
   return absl::OkStatus();
 }
 
 absl::StatusOr<GpuFacts> ReadFacts(const std::string& path, const YAML::Node& node) {
   ASSIGN_OR_RETURN(const YamlMap gpu,
                    YamlMap::Open(path, node, "gpu",
-                                 {"name", "aliases", "memory", "bandwidth", "compute_capability",
-                                  "pcie", "nvlink", "doubt", "source"}));
+                                 {"name", "aliases", "class", "architecture", "pci_ids", "memory",
+                                  "unified", "bandwidth", "compute_capability", "pcie", "pcie_p2p",
+                                  "nvlink", "peak", "l2", "sms", "tdp_w", "doubt", "source"}));
   GpuFacts facts;
   ASSIGN_OR_RETURN(facts.name, gpu.String("name"));
-  if (gpu.Has("aliases")) {
-    ASSIGN_OR_RETURN(const auto aliases, YamlList(path, gpu.Get("aliases"), "aliases", 16));
-    for (const YAML::Node& alias : aliases) {
-      if (!alias.IsScalar()) return YamlError(path, alias, "aliases: wanted texts");
-      facts.aliases.push_back(alias.Scalar());
+  ASSIGN_OR_RETURN(facts.aliases, gpu.Texts("aliases", 16));
+  ASSIGN_OR_RETURN(facts.pci_ids, gpu.Texts("pci_ids", 16));
+  ASSIGN_OR_RETURN(facts.memory_bytes, gpu.Bytes("memory"));
+  ASSIGN_OR_RETURN(facts.unified_memory, gpu.BoolOr("unified", false));
+  ASSIGN_OR_RETURN(facts.memory_bandwidth_bytes_per_s, gpu.Bandwidth("bandwidth"));
+  RETURN_IF_ERROR(ReadPcie(gpu, facts));
+  RETURN_IF_ERROR(ReadNvlink(gpu, facts));
+  RETURN_IF_ERROR(ReadChip(gpu, facts));
+  ASSIGN_OR_RETURN(facts.doubt, gpu.StringOr("doubt", ""));
+  ASSIGN_OR_RETURN(facts.source, gpu.StringOr("source", ""));
+  return facts;
+}
+
+absl::StatusOr<GpuOverheads> ReadOverheads(const std::string& path, const YAML::Node& node) {
+  ASSIGN_OR_RETURN(const YamlMap map, YamlMap::Open(path, node, "overheads",
+                                                    {"compute_capability", "context", "cublas",
+                                                     "nccl", "doubt", "source"}));
+  GpuOverheads overheads;
+  ASSIGN_OR_RETURN(overheads.compute_capability, map.StringOr("compute_capability", ""));
+  ASSIGN_OR_RETURN(overheads.context_bytes, map.Bytes("context"));
+  ASSIGN_OR_RETURN(overheads.cublas_bytes, map.Bytes("cublas"));
+  for (const auto& ranks : map.Get("nccl")) {
+    int count = 0;
+    const std::string bytes = ranks.second.IsScalar() ? ranks.second.Scalar() : "";
+    const absl::StatusOr<int64_t> parsed = ParseBytes(bytes);
+    if (!absl::SimpleAtoi(ranks.first.IsScalar() ? ranks.first.Scalar() : "", &count) ||
+        !parsed.ok()) {
+      return map.Error("nccl", "wanted sizes by number of ranks, such as {2: 342MiB}");
+    }
+    overheads.nccl_bytes[count] = *parsed;
+  }
+  ASSIGN_OR_RETURN(overheads.doubt, map.StringOr("doubt", ""));
+  ASSIGN_OR_RETURN(overheads.source, map.StringOr("source", ""));
+  return overheads;
+}
+
+absl::StatusOr<GpuCatalogue> ReadCatalogue(const std::string& path, const YAML::Node& root) {
+  ASSIGN_OR_RETURN(const YamlMap map,
+                   YamlMap::Open(path, root, "GPU catalogue", {"gpus", "overheads"}));
+  ASSIGN_OR_RETURN(const auto nodes, YamlList(path, map.Get("gpus"), "gpus", 1000));
+  std::vector<GpuFacts> gpus;
+  for (const YAML::Node& node : nodes) {
+    ASSIGN_OR_RETURN(GpuFacts facts, ReadFacts(path, node));
+    gpus.push_back(std::move(facts));
+  }
+  std::vector<GpuOverheads> overheads;
+  if (map.Has("overheads")) {
+    ASSIGN_OR_RETURN(const auto list, YamlList(path, map.Get("overheads"), "overheads", 100));
+    for (const YAML::Node& node : list) {
+      ASSIGN_OR_RETURN(GpuOverheads entry, ReadOverheads(path, node));
+      overheads.push_back(std::move(entry));
     }
   }
-  ASSIGN_OR_RETURN(facts.memory_bytes, gpu.Bytes("memory"));
-  ASSIGN_OR_RETURN(facts.memory_bandwidth_bytes_per_s, gpu.Bandwidth("bandwidth"));
-  ASSIGN_OR_RETURN(facts.compute_capability, gpu.String("compute_capability"));
-  ASSIGN_OR_RETURN(const std::string pcie, gpu.String("pcie"));
-  const absl::StatusOr<PcieLink> link = ParsePcie(pcie);
-  if (!link.ok()) return gpu.Error("pcie", link.status().message());
-  facts.pcie_generation = link->generation;
-  facts.pcie_width = link->width;
-  RETURN_IF_ERROR(ReadNvlink(gpu, facts));
-  return facts;
+  return GpuCatalogue(std::move(gpus), std::move(overheads));
 }
 
 std::string InstalledDirectory() {
@@ -93,16 +159,30 @@ absl::StatusOr<std::string> ClustersDirectory() {
                    "; set TPRUN_CLUSTERS to the folder \"clusters\""));
 }
 
+int64_t GpuOverheads::NcclBytes(int ranks) const {
+  if (ranks < 2 || nccl_bytes.empty()) return 0;
+  const auto above = nccl_bytes.upper_bound(ranks);
+  return above == nccl_bytes.begin() ? above->second : std::prev(above)->second;
+}
+
+GpuCatalogue::GpuCatalogue(std::vector<GpuFacts> gpus, std::vector<GpuOverheads> overheads)
+    : gpus_(std::move(gpus)), overheads_(std::move(overheads)) {
+  for (size_t i = 0; i < gpus_.size(); ++i) {
+    const int place = static_cast<int>(i);
+    std::set<std::string> names = {Normalise(gpus_[i].name)};
+    for (const std::string& alias : gpus_[i].aliases) names.insert(Normalise(alias));
+    for (const std::string& name : names) by_name_[name].push_back(place);
+    for (const std::string& id : gpus_[i].pci_ids) by_pci_id_[id].push_back(place);
+  }
+}
+
 absl::StatusOr<GpuCatalogue> GpuCatalogue::Read(const std::string& path) {
   ASSIGN_OR_RETURN(const YAML::Node root, LoadYaml(path));
-  ASSIGN_OR_RETURN(const YamlMap map, YamlMap::Open(path, root, "GPU catalogue", {"gpus"}));
-  ASSIGN_OR_RETURN(const auto nodes, YamlList(path, map.Get("gpus"), "gpus", 1000));
-  std::vector<GpuFacts> gpus;
-  for (const YAML::Node& node : nodes) {
-    ASSIGN_OR_RETURN(GpuFacts facts, ReadFacts(path, node));
-    gpus.push_back(std::move(facts));
+  try {
+    return ReadCatalogue(path, root);
+  } catch (const std::exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.what()));
   }
-  return GpuCatalogue(std::move(gpus));
 }
 
 absl::StatusOr<GpuCatalogue> GpuCatalogue::ReadDefault() {
@@ -110,19 +190,46 @@ absl::StatusOr<GpuCatalogue> GpuCatalogue::ReadDefault() {
   return Read(JoinPath(folder, "gpus.yaml"));
 }
 
-const GpuFacts* GpuCatalogue::Find(absl::string_view name, int64_t memory_bytes) const {
-  const std::string wanted = Normalise(name);
+const GpuFacts* GpuCatalogue::Closest(const std::vector<int>& places, int64_t memory_bytes) const {
   const GpuFacts* best = nullptr;
-  for (const GpuFacts& gpu : gpus_) {
-    bool matches = Normalise(gpu.name) == wanted;
-    for (const std::string& alias : gpu.aliases) matches = matches || Normalise(alias) == wanted;
-    if (!matches) continue;
+  for (int place : places) {
+    const GpuFacts& gpu = gpus_[place];
     const bool closer =
         best != nullptr && memory_bytes > 0 &&
         std::abs(gpu.memory_bytes - memory_bytes) < std::abs(best->memory_bytes - memory_bytes);
     if (best == nullptr || closer) best = &gpu;
   }
   return best;
+}
+
+const GpuFacts* GpuCatalogue::Find(absl::string_view name, int64_t memory_bytes) const {
+  const auto found = by_name_.find(Normalise(name));
+  return found == by_name_.end() ? nullptr : Closest(found->second, memory_bytes);
+}
+
+const GpuFacts* GpuCatalogue::FindPciId(absl::string_view pci_id, int64_t memory_bytes) const {
+  const auto found = by_pci_id_.find(absl::AsciiStrToLower(pci_id));
+  return found == by_pci_id_.end() ? nullptr : Closest(found->second, memory_bytes);
+}
+
+const GpuFacts* GpuCatalogue::Nearest(absl::string_view compute_capability,
+                                      int64_t memory_bytes) const {
+  std::vector<int> alike;
+  std::vector<int> all;
+  for (size_t i = 0; i < gpus_.size(); ++i) {
+    all.push_back(static_cast<int>(i));
+    if (gpus_[i].compute_capability == compute_capability) alike.push_back(all.back());
+  }
+  return Closest(alike.empty() ? all : alike, memory_bytes);
+}
+
+GpuOverheads GpuCatalogue::Overheads(absl::string_view compute_capability) const {
+  for (const GpuOverheads& entry : overheads_) {
+    if (entry.compute_capability.empty() || entry.compute_capability == compute_capability) {
+      return entry;
+    }
+  }
+  return GpuOverheads();
 }
 
 }  // namespace tprun

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,24 +11,50 @@
 
 namespace tprun {
 
-// Published facts about a GPU, as far as we need them. See clusters/gpus.yaml for their sources.
+// Published facts about a GPU. See clusters/gpus.yaml for their sources. 0 and "": not known.
 struct GpuFacts {
   std::string name;  // as NVML names it: "NVIDIA GeForce RTX 3090"
   std::vector<std::string> aliases;
-  int64_t memory_bytes = 0;  // as NVML shows it, a little under the printed size
+  std::string device_class;  // "datacenter", "workstation", "geforce", "mobile", "jetson", ...
+  std::string architecture;  // "Ampere"
+  std::vector<std::string> pci_ids;  // "10de:2204"
+  int64_t memory_bytes = 0;          // as NVML shows it, a little under the printed size
+  bool unified_memory = false;       // the memory is the CPU's too
   double memory_bandwidth_bytes_per_s = 0;
   std::string compute_capability;
   int pcie_generation = 0;
   int pcie_width = 0;
-  int nvlink_links = 0;                     // 0: no NVLink
-  double nvlink_bandwidth_bytes_per_s = 0;  // of all links together, per direction
+  std::optional<bool> pcie_peer_access;  // false: the driver offers none over PCIe
+  int nvlink_generation = 0;
+  int nvlink_links = 0;                          // 0: no NVLink
+  double nvlink_bandwidth_bytes_per_s = 0;       // of all links together, per direction
+  std::map<std::string, double> peak_ops_per_s;  // dense, by dtype; fp16_fp16acc sums in fp16
+  int64_t l2_bytes = 0;
+  int multiprocessors = 0;
+  double tdp_w = 0;
+  std::string doubt;  // what sources disagree on
+  std::string source;
 };
 
-// The GPUs we know by name.
+// Device memory that the CUDA libraries take for themselves, where nobody measured it on this
+// machine.
+struct GpuOverheads {
+  std::string compute_capability;     // "": any
+  int64_t context_bytes = 0;          // CUDA context and kernels
+  int64_t cublas_bytes = 0;           // workspace
+  std::map<int, int64_t> nccl_bytes;  // one communicator, by number of ranks
+  std::string doubt;
+  std::string source;
+
+  // Of one communicator of `ranks`: the entry at or below; 0 for a single rank.
+  int64_t NcclBytes(int ranks) const;
+};
+
+// The GPUs we know by name or PCI id.
 class GpuCatalogue {
  public:
   GpuCatalogue() = default;  // knows none
-  explicit GpuCatalogue(std::vector<GpuFacts> gpus) : gpus_(std::move(gpus)) {}
+  explicit GpuCatalogue(std::vector<GpuFacts> gpus, std::vector<GpuOverheads> overheads = {});
 
   static absl::StatusOr<GpuCatalogue> Read(const std::string& path);
   // gpus.yaml of ClustersDirectory().
@@ -37,10 +65,25 @@ class GpuCatalogue {
   // nullptr if unknown; valid as long as the catalogue.
   const GpuFacts* Find(absl::string_view name, int64_t memory_bytes = 0) const;
 
+  // By PCI id ("10de:2204"); nullptr if unknown. `memory_bytes` as above.
+  const GpuFacts* FindPciId(absl::string_view pci_id, int64_t memory_bytes = 0) const;
+
+  // A card that is not in the catalogue: the one of the same compute capability (where given, else
+  // any) whose memory is closest. nullptr for an empty catalogue.
+  const GpuFacts* Nearest(absl::string_view compute_capability, int64_t memory_bytes) const;
+
+  // Of cards of this compute capability; all zero for an empty catalogue.
+  GpuOverheads Overheads(absl::string_view compute_capability) const;
+
   const std::vector<GpuFacts>& gpus() const { return gpus_; }
 
  private:
+  const GpuFacts* Closest(const std::vector<int>& places, int64_t memory_bytes) const;
+
   std::vector<GpuFacts> gpus_;
+  std::vector<GpuOverheads> overheads_;
+  std::map<std::string, std::vector<int>> by_name_;  // normalised names and aliases
+  std::map<std::string, std::vector<int>> by_pci_id_;
 };
 
 // The folder with machine descriptions and gpus.yaml: $TPRUN_CLUSTERS, or ../share/tprun/clusters

@@ -2,6 +2,9 @@
 
 #include <dlfcn.h>
 
+#include <array>
+#include <initializer_list>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -31,18 +34,59 @@ const char* LoadNeeded(void* library, NvmlApi& api) {
   return nullptr;
 }
 
-void LoadOptional(void* library, NvmlApi& api) {
-  Load(library, "nvmlErrorString", api.ErrorString);
+// The first of several names that is there.
+template <typename Function>
+bool LoadFirst(void* library, std::initializer_list<const char*> names, Function& function) {
+  for (const char* name : names) {
+    if (Load(library, name, function)) return true;
+  }
+  return false;
+}
+
+// What every driver of the last years has. What is missing is told.
+void LoadUsual(void* library, NvmlApi& api) {
+  const auto load = [&](std::initializer_list<const char*> names, auto& function) {
+    if (!LoadFirst(library, names, function)) api.missing.push_back(*names.begin());
+  };
+  load({"nvmlErrorString"}, api.ErrorString);
+  load({"nvmlDeviceGetCurrPcieLinkGeneration"}, api.CurrentPcieGeneration);
+  load({"nvmlDeviceGetMaxPcieLinkGeneration"}, api.MaxPcieGeneration);
+  load({"nvmlDeviceGetCurrPcieLinkWidth"}, api.CurrentPcieWidth);
+  load({"nvmlDeviceGetMaxPcieLinkWidth"}, api.MaxPcieWidth);
+  load({"nvmlDeviceGetNvLinkState"}, api.NvLinkState);
+  load({"nvmlDeviceGetNvLinkVersion"}, api.NvLinkVersion);
+  load({"nvmlDeviceGetNvLinkRemotePciInfo_v2"}, api.NvLinkRemotePci);
+  load({"nvmlDeviceGetTopologyCommonAncestor"}, api.CommonAncestor);
+  load({"nvmlDeviceGetP2PStatus"}, api.P2pStatus);
+  load({"nvmlDeviceGetCpuAffinity"}, api.CpuAffinity);
+  load({"nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2"},
+       api.ComputeProcesses);
+  load({"nvmlDeviceGetGraphicsRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v2"},
+       api.GraphicsProcesses);
+  load({"nvmlSystemGetProcessName"}, api.ProcessName);
+  load({"nvmlSystemGetDriverVersion"}, api.DriverVersion);
+  load({"nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"}, api.CudaVersion);
+  load({"nvmlSystemGetNVMLVersion"}, api.NvmlVersion);
+}
+
+// What came with newer cards: an older driver does without, and loses nothing.
+void LoadNewer(void* library, NvmlApi& api) {
   Load(library, "nvmlDeviceGetMemoryInfo_v2", api.MemoryInfoV2);
-  Load(library, "nvmlDeviceGetCurrPcieLinkGeneration", api.CurrentPcieGeneration);
-  Load(library, "nvmlDeviceGetMaxPcieLinkGeneration", api.MaxPcieGeneration);
-  Load(library, "nvmlDeviceGetCurrPcieLinkWidth", api.CurrentPcieWidth);
-  Load(library, "nvmlDeviceGetMaxPcieLinkWidth", api.MaxPcieWidth);
-  Load(library, "nvmlDeviceGetMigMode", api.MigMode);
-  Load(library, "nvmlDeviceGetNvLinkState", api.NvLinkState);
-  Load(library, "nvmlDeviceGetNvLinkVersion", api.NvLinkVersion);
-  Load(library, "nvmlDeviceGetNvLinkRemotePciInfo_v2", api.NvLinkRemotePci);
   Load(library, "nvmlDeviceGetNvLinkRemoteDeviceType", api.NvLinkRemoteType);
+  Load(library, "nvmlDeviceGetMigMode", api.MigMode);
+  Load(library, "nvmlDeviceGetMaxMigDeviceCount", api.MaxMigDevices);
+  Load(library, "nvmlDeviceGetMigDeviceHandleByIndex", api.MigDevice);
+  Load(library, "nvmlDeviceGetC2cModeInfoV", api.C2cModeInfo);
+  Load(library, "nvmlDeviceGetGpuMaxPcieLinkGeneration", api.CardMaxPcieGeneration);
+  Load(library, "nvmlDeviceGetPerformanceState", api.PerformanceState);
+  Load(library, "nvmlDeviceGetTotalEccErrors", api.EccErrors);
+  Load(library, "nvmlDeviceGetRemappedRows", api.RemappedRows);
+  Load(library, "nvmlDeviceGetRetiredPagesPendingStatus", api.RetiredPagesPending);
+  LoadFirst(library,
+            {"nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"},
+            api.ThrottleReasons);
+  Load(library, "nvmlDeviceGetGpuFabricInfo", api.Fabric);
+  Load(library, "nvmlDeviceGetPersistenceMode", api.PersistenceMode);
 }
 
 }  // namespace
@@ -50,6 +94,12 @@ void LoadOptional(void* library, NvmlApi& api) {
 std::string NvmlApi::Describe(nvml::Return code) const {
   const char* text = ErrorString != nullptr ? ErrorString(code) : nullptr;
   return text != nullptr ? text : absl::StrCat("NVML error ", code);
+}
+
+std::string NvmlApi::Text(nvml::Return (*function)(char*, unsigned)) const {
+  std::array<char, 96> text = {};
+  if (function == nullptr || function(text.data(), text.size() - 1) != nvml::kSuccess) return "";
+  return text.data();
 }
 
 absl::StatusOr<NvmlApi> LoadNvml(const std::string& library_path) {
@@ -64,7 +114,8 @@ absl::StatusOr<NvmlApi> LoadNvml(const std::string& library_path) {
     return absl::FailedPreconditionError(
         absl::StrCat(library_path, " has no ", missing, "; update the NVIDIA driver"));
   }
-  LoadOptional(library, api);
+  LoadUsual(library, api);
+  LoadNewer(library, api);
   const nvml::Return code = api.Init();
   if (code != nvml::kSuccess) {
     return absl::FailedPreconditionError(

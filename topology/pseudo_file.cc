@@ -1,10 +1,14 @@
 #include "topology/pseudo_file.h"
 
+#include <dirent.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <limits>
 #include <memory>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -22,6 +26,23 @@ std::string ReadPseudoFile(const std::string& path) {
     text.append(chunk, count);
   }
   return text;
+}
+
+std::string ReadPseudoLine(const std::string& path) {
+  const std::string text = ReadPseudoFile(path);
+  return std::string(absl::StripAsciiWhitespace(text));
+}
+
+std::vector<std::string> ListFolder(const std::string& path) {
+  std::vector<std::string> names;
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir(path.c_str()), &closedir);
+  if (folder == nullptr) return names;
+  while (const dirent* entry = readdir(folder.get())) {
+    const absl::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 int64_t PseudoFileField(absl::string_view text, absl::string_view key) {

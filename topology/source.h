@@ -28,6 +28,7 @@ std::unique_ptr<TopologyFormat> MakeNvidiaSmiQueryFormat();   // -q
 std::unique_ptr<TopologyFormat> MakeNvidiaSmiCsvFormat();     // --query-gpu=... --format=csv
 std::unique_ptr<TopologyFormat> MakeNvidiaSmiTableFormat();   // the plain table
 std::unique_ptr<TopologyFormat> MakeNvidiaSmiListFormat();    // -L, with MIG
+std::unique_ptr<TopologyFormat> MakeNvidiaSmiMigFormat();     // mig -lgi
 std::unique_ptr<TopologyFormat> MakeNvidiaSmiNvlinkFormat();  // nvlink -s
 std::unique_ptr<TopologyFormat> MakeNvidiaSmiP2pFormat();     // topo -p2p
 std::unique_ptr<TopologyFormat> MakeNcclXmlFormat();

@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/status_macros.h"
 
 namespace tprun {
@@ -24,68 +26,116 @@ constexpr std::array<std::pair<LinkKind, absl::string_view>, 9> kLinkKinds = {{
     {LinkKind::kNetwork, "network"},
 }};
 
-// All ids, shortened where there are very many.
+// Some ids, where there are very many.
 std::string DeviceIds(const Topology& topology) {
-  constexpr int kShown = 24;
+  constexpr size_t kShown = 24;
   std::vector<std::string> ids;
-  const int count = static_cast<int>(topology.devices.size());
-  for (int i = 0; i < std::min(count, kShown); ++i) ids.push_back(QualifiedDeviceId(topology, i));
-  if (count > kShown) ids.push_back(absl::StrCat("... (", count, " in all)"));
+  for (const DeviceRef& ref : AllDeviceRefs(topology, kShown)) {
+    ids.push_back(DeviceId(topology, ref));
+  }
+  int64_t count = 0;
+  for (const DeviceInfo& device : topology.devices) count += topology.hosts[device.host].count;
+  if (count > static_cast<int64_t>(kShown)) {
+    ids.push_back(absl::StrCat("... (", count, " in all)"));
+  }
   return ids.empty() ? "none" : absl::StrJoin(ids, ", ");
 }
 
-// The CPU device of a host, -1 if it has none.
-int CpuOf(const Topology& topology, int host) {
-  for (size_t i = 0; i < topology.devices.size(); ++i) {
-    const DeviceInfo& device = topology.devices[i];
-    if (device.kind == DeviceKind::kCpu && device.host == host) return static_cast<int>(i);
+// The host called `name` and which of its copies, {-1, 0} if there is none.
+std::pair<int, int> FindHost(const Topology& topology, absl::string_view name) {
+  for (size_t i = 0; i < topology.hosts.size(); ++i) {
+    const Host& host = topology.hosts[i];
+    if (host.count == 1 && name == host.name) return {static_cast<int>(i), 0};
+    absl::string_view number = name;
+    int instance = 0;
+    if (host.count > 1 && absl::ConsumePrefix(&number, host.name) &&
+        absl::SimpleAtoi(number, &instance) && instance >= 0 && instance < host.count &&
+        number == absl::StrCat(instance)) {
+      return {static_cast<int>(i), instance};
+    }
   }
-  return -1;
+  return {-1, 0};
 }
 
-const Link* DirectLink(const Topology& topology, int a, int b) {
-  const Link* best = nullptr;
-  for (const Link& link : topology.links) {
-    const bool joins = (link.a == a && link.b == b) || (link.a == b && link.b == a);
-    if (!joins) continue;
-    if (best == nullptr || link.bandwidth_bytes_per_s > best->bandwidth_bytes_per_s) best = &link;
+void AppendRefs(const Topology& topology, DeviceKind kind, size_t max,
+                std::vector<DeviceRef>& refs) {
+  std::vector<std::vector<int>> by_host(topology.hosts.size());
+  for (size_t i = 0; i < topology.devices.size(); ++i) {
+    const DeviceInfo& device = topology.devices[i];
+    if (device.kind == kind) by_host[device.host].push_back(static_cast<int>(i));
   }
-  return best;
+  for (size_t host = 0; host < by_host.size(); ++host) {
+    for (int instance = 0; instance < topology.hosts[host].count; ++instance) {
+      for (int device : by_host[host]) {
+        if (refs.size() >= max) return;
+        refs.push_back({.device = device, .instance = instance});
+      }
+      if (by_host[host].empty()) break;
+    }
+  }
 }
 
 }  // namespace
 
-std::string QualifiedDeviceId(const Topology& topology, int index) {
-  const DeviceInfo& device = topology.devices[index];
-  if (topology.hosts.size() < 2) return device.id;
-  return absl::StrCat(topology.hosts[device.host].name, "/", device.id);
+std::string HostName(const Host& host, int instance) {
+  return host.count == 1 ? host.name : absl::StrCat(host.name, instance);
 }
 
-absl::StatusOr<int> FindDevice(const Topology& topology, absl::string_view id) {
-  std::vector<int> matches;
+int64_t CountHosts(const Topology& topology) {
+  int64_t count = 0;
+  for (const Host& host : topology.hosts) count += host.count;
+  return count;
+}
+
+std::vector<DeviceRef> AllDeviceRefs(const Topology& topology, size_t max) {
+  std::vector<DeviceRef> refs;
+  AppendRefs(topology, DeviceKind::kCpu, max, refs);
+  AppendRefs(topology, DeviceKind::kGpu, max, refs);
+  return refs;
+}
+
+std::string DeviceId(const Topology& topology, DeviceRef ref) {
+  const DeviceInfo& device = topology.devices[ref.device];
+  const bool one_host = topology.hosts.size() == 1 && topology.hosts[0].count == 1;
+  if (one_host) return device.id;
+  return absl::StrCat(HostName(topology.hosts[device.host], ref.instance), "/", device.id);
+}
+
+absl::StatusOr<DeviceRef> LocateDevice(const Topology& topology, absl::string_view id) {
+  const size_t slash = id.rfind('/');
+  const absl::string_view name = slash == absl::string_view::npos ? id : id.substr(slash + 1);
+  std::pair<int, int> host = {-1, 0};
+  if (slash != absl::string_view::npos) host = FindHost(topology, id.substr(0, slash));
+  int64_t matches = 0;
+  DeviceRef first;
   for (size_t i = 0; i < topology.devices.size(); ++i) {
     const DeviceInfo& device = topology.devices[i];
-    const std::string full = absl::StrCat(topology.hosts[device.host].name, "/", device.id);
-    if (id == full) return static_cast<int>(i);
-    if (id == device.id) matches.push_back(static_cast<int>(i));
+    if (device.id != name) continue;
+    const DeviceRef ref = {.device = static_cast<int>(i), .instance = host.second};
+    if (slash != absl::string_view::npos) {
+      if (device.host == host.first) return ref;
+      continue;
+    }
+    if (matches == 0) first = ref;
+    matches += topology.hosts[device.host].count;
   }
-  if (matches.size() == 1) return matches[0];
-  if (!matches.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("device \"", id, "\" is on ", matches.size(),
+  if (matches == 1) return first;
+  if (matches > 1) {
+    return absl::InvalidArgumentError(absl::StrCat("device \"", id, "\" is on ", matches,
                                                    " hosts; name one, as in \"",
-                                                   QualifiedDeviceId(topology, matches[0]), "\""));
+                                                   DeviceId(topology, first), "\""));
   }
   return absl::NotFoundError(absl::StrCat("no device \"", id, "\" in ", topology.source,
                                           "; there are: ", DeviceIds(topology)));
 }
 
-absl::StatusOr<DeviceRef> LocateDevice(const Topology& topology, absl::string_view id) {
-  ASSIGN_OR_RETURN(const int device, FindDevice(topology, id));
-  return DeviceRef{.device = device};
+absl::StatusOr<int> FindDevice(const Topology& topology, absl::string_view id) {
+  ASSIGN_OR_RETURN(const DeviceRef ref, LocateDevice(topology, id));
+  return ref.device;
 }
 
-std::string DeviceId(const Topology& topology, DeviceRef ref) {
-  return QualifiedDeviceId(topology, ref.device);
+std::string QualifiedDeviceId(const Topology& topology, int index) {
+  return DeviceId(topology, {.device = index});
 }
 
 double MemoryBandwidth(const DeviceInfo& device) {
@@ -107,34 +157,6 @@ absl::StatusOr<LinkKind> ParseLinkKind(absl::string_view name) {
   return absl::InvalidArgumentError(absl::StrCat(
       "wanted a kind of link (nvlink, c2c, pix, pxb, phb, node, pcie, system or network), found \"",
       name, "\""));
-}
-
-Link LinkBetween(const Topology& topology, int a, int b) {
-  if (const Link* direct = DirectLink(topology, a, b)) {
-    Link link = *direct;
-    link.a = a;
-    link.b = b;
-    return link;
-  }
-  const Link unknown = {.a = a, .b = b};
-  const int cpu_a = CpuOf(topology, topology.devices[a].host);
-  const int cpu_b = CpuOf(topology, topology.devices[b].host);
-  if (a == b || cpu_a < 0 || cpu_b < 0) return unknown;
-  const std::array<std::pair<int, int>, 3> hops = {{{a, cpu_a}, {cpu_a, cpu_b}, {cpu_b, b}}};
-  Link path = unknown;
-  bool first = true;
-  for (const auto& [from, to] : hops) {
-    if (from == to) continue;
-    const Link* hop = DirectLink(topology, from, to);
-    if (hop == nullptr) return unknown;
-    path.latency_s += hop->latency_s;
-    if (first || hop->bandwidth_bytes_per_s < path.bandwidth_bytes_per_s) {
-      path.bandwidth_bytes_per_s = hop->bandwidth_bytes_per_s;
-      path.kind = hop->kind;
-    }
-    first = false;
-  }
-  return path;
 }
 
 }  // namespace tprun

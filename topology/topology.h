@@ -33,7 +33,11 @@ struct DeviceMeasurements {
   double host_to_device_bytes_per_s = 0;    // pinned memory
   double device_to_host_bytes_per_s = 0;
   std::map<std::string, double> matmul_ops_per_s;  // by dtype: {"bf16": 7.9e14}
-  std::string date;                                // "2026-11-20"
+  // Two ranks on this very device (a CPU), over MPI or as threads: a small all-reduce, and the
+  // bytes of a large one by its time. 0: not measured.
+  double rank_latency_s = 0;
+  double rank_bandwidth_bytes_per_s = 0;
+  std::string date;  // "2026-11-20"
 };
 
 // A process that holds memory of a GPU.
@@ -43,18 +47,24 @@ struct DeviceProcess {
   int64_t memory_bytes = 0;
 };
 
+// A slice of a GPU in MIG mode; CUDA sees it as a device of its own.
+struct MigInstance {
+  std::string profile;       // "2g.20gb"
+  std::string uuid;          // "MIG-ec4c3916-..."; "" if unknown
+  int64_t memory_bytes = 0;  // 0: unknown
+};
+
 // A CPU package set (one per host, id "cpu") or a GPU (id "cuda:N").
 struct DeviceInfo {
   std::string id;
   DeviceKind kind = DeviceKind::kCpu;
-  std::string name;             // "NVIDIA GeForce RTX 3090", "Intel(R) Xeon(R) ..."
-  int host = 0;                 // index into Topology::hosts
-  int numa_node = -1;           // -1: unknown or spread over several
-  std::string cpus;             // the CPUs near it: "0-15,32-47"
-  int64_t memory_bytes = 0;     // total
-  int64_t available_bytes = 0;  // free now
-  double memory_bandwidth_bytes_per_s = 0;
-  bool bandwidth_measured = false;               // false: nominal or estimated
+  std::string name;                         // "NVIDIA GeForce RTX 3090", "Intel(R) Xeon(R) ..."
+  int host = 0;                             // index into Topology::hosts
+  int numa_node = -1;                       // -1: unknown or spread over several
+  std::string cpus;                         // the CPUs near it: "0-15,32-47"
+  int64_t memory_bytes = 0;                 // total
+  int64_t available_bytes = 0;              // free now
+  double memory_bandwidth_bytes_per_s = 0;  // nominal or estimated
   std::map<std::string, double> peak_ops_per_s;  // dense, by dtype, nominal: {"bf16": 9.9e14}
   DeviceMeasurements measured;
   FactSources sources;
@@ -73,21 +83,12 @@ struct DeviceInfo {
   int pcie_width = 0;           // lanes
   int pcie_max_width = 0;       // lanes of the card; more than pcie_width in a narrow slot
   int nvlink_count = 0;         // active links of the card
-  std::string uuid;             // "GPU-8932f937-..."
-  std::string mig;              // "": unknown, "off", "on", or a profile such as "2g.20gb"
+  double nvlink_bandwidth_bytes_per_s = 0;  // of one link
+  int memory_numa_node = -1;                // the node that its own memory is (Grace Hopper)
+  std::string uuid;                         // "GPU-8932f937-..."
+  std::string mig;  // "": unknown, "off", "on", or a profile such as "2g.20gb"
+  std::vector<MigInstance> mig_instances;
   std::vector<DeviceProcess> processes;
-};
-
-// A network card of a host.
-struct Nic {
-  std::string name;  // "mlx5_0"
-  int host = 0;
-  int numa_node = -1;
-  std::string pci_bus_id;
-  std::string pci_id;
-  std::vector<std::string> pci_bridges;
-  double bandwidth_bytes_per_s = 0;
-  FactSources sources;
 };
 
 // What joins two devices, in the terms of `nvidia-smi topo -m`.
@@ -101,6 +102,20 @@ enum class LinkKind {
   kPcie,    // PCIe, how far is not known
   kSystem,  // SYS: between NUMA nodes or sockets
   kNetwork,
+};
+
+// A network card of a host.
+struct Nic {
+  std::string name;  // "mlx5_0"
+  int host = 0;
+  int numa_node = -1;
+  std::string pci_bus_id;
+  std::string pci_id;
+  std::vector<std::string> pci_bridges;
+  double bandwidth_bytes_per_s = 0;     // all ports together
+  std::vector<std::string> interfaces;  // all its names: "mlx5_0", "ib0"
+  std::map<int, LinkKind> gpu_paths;    // the way to each GPU (index into Topology::devices)
+  FactSources sources;
 };
 
 enum class PeerAccess { kUnknown, kYes, kNo };
@@ -135,9 +150,11 @@ struct Host {
 
 // A network that joins hosts.
 struct Fabric {
-  std::string name;                  // "ib"
-  std::vector<int> hosts;            // indices into Topology::hosts
-  double bandwidth_bytes_per_s = 0;  // of one host, all its NICs in this fabric together
+  std::string name;                    // "ib"
+  LinkKind kind = LinkKind::kNetwork;  // kNvlink: NVLink switches between hosts (NVL72)
+  std::vector<int> hosts;              // indices into Topology::hosts
+  double bandwidth_bytes_per_s = 0;    // of one host, all its NICs in this fabric together
+  int nics_per_host = 1;               // one path uses one of them (kNvlink: one per GPU)
   double latency_s = 0;
   double oversubscription = 1;  // 2: all hosts together get half of their bandwidth
 };
@@ -169,21 +186,24 @@ std::string DeviceId(const Topology& topology, DeviceRef ref);
 // Measured where somebody did, else nominal.
 double MemoryBandwidth(const DeviceInfo& device);
 
-// The index of device `id` ("cpu", "cuda:1"; "node1/cuda:0" on host "node1" when there are several
-// hosts). NotFound lists the ids there are.
-absl::StatusOr<int> FindDevice(const Topology& topology, absl::string_view id);
-
 absl::string_view LinkKindName(LinkKind kind);                   // "nvlink", "pcie", ...
 absl::StatusOr<LinkKind> ParseLinkKind(absl::string_view name);  // the inverse; names the choices
 
-// The id of device `index` that FindDevice takes back: "cuda:1", or "node1/cuda:1" when there are
-// several hosts.
-std::string QualifiedDeviceId(const Topology& topology, int index);
+// Every device of every host: all CPUs, then all GPUs, in the order of hosts and their copies; at
+// most `max` of them.
+std::vector<DeviceRef> AllDeviceRefs(const Topology& topology, size_t max = 1 << 20);
 
-// The way between two devices: the direct link of most bandwidth or, where there is none, the path
-// through the CPUs of their hosts (smallest bandwidth, latencies added, the kind of the slowest
-// part). Bandwidth 0: no way is known.
-Link LinkBetween(const Topology& topology, int a, int b);
+// The name of one of a host's equal copies: "box", or "node17" where Host::count is not 1.
+std::string HostName(const Host& host, int instance);
+
+// Hosts, with every one of the equal copies counted.
+int64_t CountHosts(const Topology& topology);
+
+// The device index alone, whichever of the equal hosts is named.
+absl::StatusOr<int> FindDevice(const Topology& topology, absl::string_view id);
+
+// DeviceId of the first of the equal hosts.
+std::string QualifiedDeviceId(const Topology& topology, int index);
 
 // This machine: host CPUs, NUMA nodes and memory through hwloc, GPUs through NVML when the driver
 // is there. A missing driver is a note, no error. Limits of a container (cgroup memory, CPU

@@ -1,9 +1,10 @@
 #include "topology/yaml_map.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <exception>
-#include <set>
+#include <sstream>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -14,11 +15,13 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "yaml-cpp/eventhandler.h"
+#include "yaml-cpp/parser.h"
 
 namespace tprun {
 namespace {
 
-constexpr int64_t kMaxYamlBytes = 4 * kMiB;
+constexpr int64_t kMaxYamlBytes = 16 * kMiB;
 
 // How a node reads in an error: a scalar in quotes, else its kind.
 std::string Describe(const YAML::Node& node) {
@@ -93,18 +96,64 @@ absl::StatusOr<double> ParseLatency(absl::string_view text) {
   return number * factor;
 }
 
+absl::StatusOr<double> ParseOps(absl::string_view text) {
+  static constexpr std::array<std::pair<absl::string_view, double>, 7> kUnits = {{
+      {"OPS", 1},
+      {"GFLOPS", 1e9},
+      {"TFLOPS", 1e12},
+      {"PFLOPS", 1e15},
+      {"GOPS", 1e9},
+      {"TOPS", 1e12},
+      {"POPS", 1e15},
+  }};
+  double number;
+  absl::string_view unit;
+  const bool split = SplitNumber(text, number, unit);
+  const double factor = split ? UnitFactor(kUnits, unit) : 0;
+  if (factor == 0 || number * factor > 1e21) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("wanted a rate such as 990TFLOPS or 284TOPS, found \"", text, "\""));
+  }
+  return number * factor;
+}
+
 absl::Status YamlError(const std::string& path, const YAML::Node& node, absl::string_view message) {
   const YAML::Mark mark = node.Mark();
   if (mark.is_null()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", message));
   return absl::InvalidArgumentError(absl::StrCat(path, ":", mark.line + 1, ": ", message));
 }
 
+namespace {
+
+class IgnoreEvents : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+}  // namespace
+
 absl::StatusOr<YAML::Node> ParseYaml(const std::string& text, const std::string& path) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() == 1) return documents[0];
+    // Not YAML::LoadAll: it never ends on a stray comma ("{a: b},").
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    IgnoreEvents ignore;
+    int documents = 0;
+    while (documents < 2 && parser.HandleNextDocument(ignore)) ++documents;
+    if (documents == 1) return YAML::Load(text);
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ": wanted one YAML document, found ", documents.size()));
+        absl::StrCat(path, ": wanted one YAML document, found ", documents == 0 ? "none" : "more"));
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ":", error.mark.line + 1, ": no valid YAML: ", error.msg));
@@ -133,36 +182,45 @@ absl::StatusOr<std::vector<YAML::Node>> YamlList(const std::string& path, const 
 absl::StatusOr<YamlMap> YamlMap::Open(const std::string& path, const YAML::Node& node,
                                       absl::string_view what,
                                       std::initializer_list<absl::string_view> known) {
-  const std::string keys = absl::StrJoin(known, ", ");
   if (!node.IsMap()) {
-    return YamlError(
-        path, node,
-        absl::StrCat(what, ": wanted a mapping with some of ", keys, ", found ", Describe(node)));
+    return YamlError(path, node,
+                     absl::StrCat(what, ": wanted a mapping with some of ",
+                                  absl::StrJoin(known, ", "), ", found ", Describe(node)));
   }
-  std::set<std::string> seen;
+  YamlMap map(path, node, std::string(what));
   for (const auto& member : node) {
     const std::string key = member.first.IsScalar() ? member.first.Scalar() : "";
-    bool found = false;
-    for (absl::string_view name : known) found = found || name == key;
-    if (!found) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
       return YamlError(path, member.first,
                        absl::StrCat(what, ": unknown key ", Describe(member.first),
-                                    "; the known keys are: ", keys));
+                                    "; the known keys are: ", absl::StrJoin(known, ", ")));
     }
-    if (!seen.insert(key).second) {
+    for (const auto& [earlier, value] : map.members_) {
+      if (earlier != key) continue;
       return YamlError(path, member.first,
                        absl::StrCat(what, ": the key \"", key, "\" is there twice"));
     }
+    map.members_.emplace_back(key, member.second);
   }
-  return YamlMap(path, node, std::string(what));
+  return map;
 }
 
 bool YamlMap::Has(absl::string_view key) const {
-  const YAML::Node member = Get(key);
-  return member.IsDefined() && !member.IsNull();
+  const YAML::Node* member = Find(key);
+  return member != nullptr && !member->IsNull();
 }
 
-YAML::Node YamlMap::Get(absl::string_view key) const { return node_[std::string(key)]; }
+const YAML::Node* YamlMap::Find(absl::string_view key) const {
+  for (const auto& [name, value] : members_) {
+    if (name == key) return &value;
+  }
+  return nullptr;
+}
+
+YAML::Node YamlMap::Get(absl::string_view key) const {
+  const YAML::Node* member = Find(key);
+  return member != nullptr ? *member : YAML::Node(YAML::NodeType::Undefined);
+}
 
 absl::Status YamlMap::Error(absl::string_view key, absl::string_view message) const {
   const YAML::Node member = Get(key);
@@ -180,8 +238,13 @@ absl::StatusOr<std::string> YamlMap::Scalar(absl::string_view key, absl::string_
 }
 
 absl::StatusOr<std::string> YamlMap::String(absl::string_view key) const {
+  // "" in quotes is a text too; nothing behind the colon is none.
+  const YAML::Node member = Get(key);
+  if (member.IsDefined() && member.IsScalar() && member.Scalar().empty() && member.Tag() == "!") {
+    return std::string();
+  }
   ASSIGN_OR_RETURN(std::string text, Scalar(key, "a text"));
-  if (text.size() > 200) return Error(key, "wanted at most 200 characters");
+  if (text.size() > 1000) return Error(key, "wanted at most 1000 characters");
   for (const char c : text) {
     if (absl::ascii_iscntrl(c)) return Error(key, "wanted a text without control characters");
   }
@@ -227,36 +290,85 @@ absl::StatusOr<double> YamlMap::Latency(absl::string_view key) const {
 
 absl::StatusOr<std::string> YamlMap::StringOr(absl::string_view key,
                                               absl::string_view otherwise) const {
-  return Get(key).IsDefined() ? String(key) : std::string(otherwise);
+  return Find(key) != nullptr ? String(key) : std::string(otherwise);
 }
 
 absl::StatusOr<int64_t> YamlMap::IntOr(absl::string_view key, int64_t min, int64_t max,
                                        int64_t otherwise) const {
-  if (!Get(key).IsDefined()) return otherwise;
+  if (Find(key) == nullptr) return otherwise;
   return Int(key, min, max);
 }
 
 absl::StatusOr<int64_t> YamlMap::BytesOr(absl::string_view key, int64_t otherwise) const {
-  if (!Get(key).IsDefined()) return otherwise;
+  if (Find(key) == nullptr) return otherwise;
   return Bytes(key);
 }
 
 absl::StatusOr<double> YamlMap::BandwidthOr(absl::string_view key, double otherwise) const {
-  if (!Get(key).IsDefined()) return otherwise;
+  if (Find(key) == nullptr) return otherwise;
   return Bandwidth(key);
 }
 
 absl::StatusOr<double> YamlMap::LatencyOr(absl::string_view key, double otherwise) const {
-  if (!Get(key).IsDefined()) return otherwise;
+  if (Find(key) == nullptr) return otherwise;
   return Latency(key);
 }
 
 absl::StatusOr<bool> YamlMap::BoolOr(absl::string_view key, bool otherwise) const {
-  if (!Get(key).IsDefined()) return otherwise;
+  if (Find(key) == nullptr) return otherwise;
   ASSIGN_OR_RETURN(const std::string text, Scalar(key, "true or false"));
   if (text == "true") return true;
   if (text == "false") return false;
   return Error(key, absl::StrCat("wanted true or false, found \"", text, "\""));
+}
+
+absl::StatusOr<double> YamlMap::NumberOr(absl::string_view key, double min, double max,
+                                         double otherwise) const {
+  if (Find(key) == nullptr) return otherwise;
+  ASSIGN_OR_RETURN(const std::string text, Scalar(key, "a number"));
+  double value;
+  if (absl::SimpleAtod(text, &value) && value >= min && value <= max) return value;
+  return Error(key,
+               absl::StrCat("wanted a number from ", min, " to ", max, ", found \"", text, "\""));
+}
+
+absl::StatusOr<std::vector<std::string>> YamlMap::Texts(absl::string_view key, size_t max) const {
+  std::vector<std::string> texts;
+  if (!Has(key)) return texts;
+  ASSIGN_OR_RETURN(const auto nodes, YamlList(path_, Get(key), key, max));
+  for (const YAML::Node& node : nodes) {
+    if (!node.IsScalar()) return YamlError(path_, node, absl::StrCat(key, ": wanted texts"));
+    texts.push_back(node.Scalar());
+  }
+  return texts;
+}
+
+absl::StatusOr<std::map<std::string, std::string>> YamlMap::TextMap(absl::string_view key) const {
+  std::map<std::string, std::string> texts;
+  if (!Has(key)) return texts;
+  const YAML::Node node = Get(key);
+  if (!node.IsMap()) return Error(key, "wanted a mapping of texts");
+  for (const auto& member : node) {
+    if (!member.first.IsScalar() || !member.second.IsScalar()) {
+      return YamlError(path_, member.first, absl::StrCat(key, ": wanted a mapping of texts"));
+    }
+    if (!texts.emplace(member.first.Scalar(), member.second.Scalar()).second) {
+      return YamlError(path_, member.first,
+                       absl::StrCat(key, ": \"", member.first.Scalar(), "\" is there twice"));
+    }
+  }
+  return texts;
+}
+
+absl::StatusOr<std::map<std::string, double>> YamlMap::OpsByType(absl::string_view key) const {
+  ASSIGN_OR_RETURN(const auto texts, TextMap(key));
+  std::map<std::string, double> rates;
+  for (const auto& [type, text] : texts) {
+    const absl::StatusOr<double> rate = ParseOps(text);
+    if (!rate.ok()) return Error(key, absl::StrCat(type, ": ", rate.status().message()));
+    rates[type] = *rate;
+  }
+  return rates;
 }
 
 }  // namespace tprun

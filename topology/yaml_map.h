@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -13,7 +15,7 @@
 namespace tprun {
 
 // One YAML document. All errors of yaml-cpp (which throws) come back as InvalidArgument
-// "path:line: ...". At most 4 MiB.
+// "path:line: ...". At most 16 MiB.
 absl::StatusOr<YAML::Node> LoadYaml(const std::string& path);
 absl::StatusOr<YAML::Node> ParseYaml(const std::string& text, const std::string& path);
 
@@ -55,6 +57,14 @@ class YamlMap {
   absl::StatusOr<double> BandwidthOr(absl::string_view key, double otherwise) const;
   absl::StatusOr<double> LatencyOr(absl::string_view key, double otherwise) const;
   absl::StatusOr<bool> BoolOr(absl::string_view key, bool otherwise) const;
+  absl::StatusOr<double> NumberOr(absl::string_view key, double min, double max,
+                                  double otherwise) const;
+  // A list of at most `max` texts; absent is empty.
+  absl::StatusOr<std::vector<std::string>> Texts(absl::string_view key, size_t max) const;
+  // A mapping of texts; absent is empty.
+  absl::StatusOr<std::map<std::string, std::string>> TextMap(absl::string_view key) const;
+  // {bf16: 990TFLOPS, int8: 1980TOPS} in operations per second; absent is empty.
+  absl::StatusOr<std::map<std::string, double>> OpsByType(absl::string_view key) const;
 
   // "path:line: what: message" at the member, or at the map when the member is absent.
   absl::Status Error(absl::string_view key, absl::string_view message) const;
@@ -62,10 +72,12 @@ class YamlMap {
  private:
   YamlMap(std::string path, YAML::Node node, std::string what)
       : path_(std::move(path)), node_(std::move(node)), what_(std::move(what)) {}
+  const YAML::Node* Find(absl::string_view key) const;  // nullptr: absent
   absl::StatusOr<std::string> Scalar(absl::string_view key, absl::string_view wanted) const;
 
   std::string path_;
   YAML::Node node_;
+  std::vector<std::pair<std::string, YAML::Node>> members_;  // yaml-cpp's own look-up is slow
   std::string what_;
 };
 
@@ -75,5 +87,8 @@ absl::StatusOr<double> ParseBandwidth(absl::string_view text);
 
 // "800ns", "5us", "1.5 ms", "0.1s" in seconds.
 absl::StatusOr<double> ParseLatency(absl::string_view text);
+
+// "990TFLOPS", "1.98PFLOPS", "284 TOPS", "12GFLOPS" in operations per second.
+absl::StatusOr<double> ParseOps(absl::string_view text);
 
 }  // namespace tprun

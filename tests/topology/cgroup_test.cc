@@ -1,43 +1,19 @@
 #include "topology/cgroup.h"
 
-#include <sys/stat.h>
-
 #include <string>
 
-#include "absl/strings/str_split.h"
-#include "base/file.h"
 #include "base/units.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/topology/detect_fixture.h"
 #include "topology/detect_host.h"
 #include "topology/pseudo_file.h"
 
 namespace tprun {
 namespace {
 
-// A made-up /proc and /sys.
-class FakeRoot {
- public:
-  explicit FakeRoot(const std::string& name) : root_(testing::TempDir() + "/cgroup_" + name) {
-    mkdir(root_.c_str(), 0755);
-  }
-  void Write(const std::string& path, const std::string& text) {
-    std::string folder = root_;
-    const std::vector<std::string> parts = absl::StrSplit(path, '/', absl::SkipEmpty());
-    for (size_t i = 0; i + 1 < parts.size(); ++i) {
-      folder += "/" + parts[i];
-      mkdir(folder.c_str(), 0755);
-    }
-    ASSERT_TRUE(WriteFile(root_ + path, text).ok());
-  }
-  const std::string& path() const { return root_; }
-
- private:
-  std::string root_;
-};
-
 TEST(CgroupLimits, Version2TakesTheNarrowestAncestor) {
-  FakeRoot root("v2");
+  FakeRoot root;
   root.Write("/proc/self/mountinfo", "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
   root.Write("/proc/self/cgroup", "0::/outer/inner\n");
   root.Write("/sys/fs/cgroup/outer/memory.max", "8589934592\n");
@@ -53,7 +29,7 @@ TEST(CgroupLimits, Version2TakesTheNarrowestAncestor) {
 }
 
 TEST(CgroupLimits, Version1InAContainer) {
-  FakeRoot root("v1");
+  FakeRoot root;
   root.Write(
       "/proc/self/mountinfo",
       "35 31 0:32 /docker/ab /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
@@ -70,7 +46,7 @@ TEST(CgroupLimits, Version1InAContainer) {
 }
 
 TEST(CgroupLimits, NoLimitReadsAsNone) {
-  FakeRoot root("none");
+  FakeRoot root;
   root.Write("/proc/self/mountinfo",
              "35 31 0:32 / /cg rw - cgroup cgroup rw,memory\ngarbage - x\n");
   root.Write("/proc/self/cgroup", "4:memory:/\nnonsense\n");
@@ -80,7 +56,7 @@ TEST(CgroupLimits, NoLimitReadsAsNone) {
 }
 
 TEST(DetectHost, ContainerLimitsCount) {
-  FakeRoot root("host");
+  FakeRoot root;
   root.Write("/proc/self/mountinfo", "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw\n");
   root.Write("/proc/self/cgroup", "0::/\n");
   root.Write("/proc/meminfo", "MemTotal: 33554432 kB\nMemFree: 1 kB\nMemAvailable: 16777216 kB\n");

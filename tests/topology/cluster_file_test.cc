@@ -1,5 +1,6 @@
 #include "topology/cluster_file.h"
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/test_data.h"
+#include "topology/paths.h"
 #include "topology/yaml_map.h"
 
 namespace tprun {
@@ -32,6 +34,10 @@ std::string Message(const std::string& text) {
   return std::string(topology.status().message());
 }
 
+Path Between(const Topology& topology, int a, int b) {
+  return PathBetween(topology, {.device = a}, {.device = b});
+}
+
 constexpr char kCpu[] = "hosts:\n  - cpu: {cores: 4, memory: 16GiB}\n";
 
 TEST(ClusterFile, FillsInTheCatalogue) {
@@ -51,8 +57,8 @@ TEST(ClusterFile, FillsInTheCatalogue) {
   EXPECT_EQ(topology->devices[2].pcie_max_width, 16);
   // CPU with each GPU, and the GPUs at the rate of the narrow slot.
   ASSERT_EQ(topology->links.size(), 3);
-  EXPECT_NEAR(LinkBetween(*topology, 1, 2).bandwidth_bytes_per_s, 3.94e9, 0.01e9);
-  EXPECT_NEAR(LinkBetween(*topology, 0, 1).bandwidth_bytes_per_s, 31.5e9, 0.1e9);
+  EXPECT_NEAR(Between(*topology, 1, 2).bandwidth_bytes_per_s, 3.94e9, 0.01e9);
+  EXPECT_NEAR(Between(*topology, 0, 1).bandwidth_bytes_per_s, 31.5e9, 0.1e9);
 }
 
 TEST(ClusterFile, OwnNumbersGoBeforeTheCatalogue) {
@@ -79,30 +85,98 @@ TEST(ClusterFile, CountsMakeHostsAndDevicesInOrder) {
       "hosts:\n"
       "  - {name: n, count: 2, cpu: {cores: 1, memory: 1GiB}, gpus: [{name: T4, count: 2}]}\n");
   ASSERT_TRUE(topology.ok()) << topology.status();
-  ASSERT_EQ(topology->devices.size(), 6);
-  EXPECT_EQ(QualifiedDeviceId(*topology, 1), "n1/cpu");
-  EXPECT_EQ(QualifiedDeviceId(*topology, 2), "n0/cuda:0");
-  EXPECT_EQ(QualifiedDeviceId(*topology, 5), "n1/cuda:1");
-  EXPECT_EQ(LinkBetween(*topology, 0, 1).bandwidth_bytes_per_s, 10e9);
+  // The hosts are not listed one by one.
+  ASSERT_EQ(topology->devices.size(), 3);
+  const std::vector<DeviceRef> refs = AllDeviceRefs(*topology);
+  ASSERT_EQ(refs.size(), 6);
+  EXPECT_EQ(DeviceId(*topology, refs[1]), "n1/cpu");
+  EXPECT_EQ(DeviceId(*topology, refs[2]), "n0/cuda:0");
+  EXPECT_EQ(DeviceId(*topology, refs[5]), "n1/cuda:1");
+  EXPECT_EQ(PathBetween(*topology, refs[0], refs[1]).bandwidth_bytes_per_s, 10e9);
   // By PCIe, network, PCIe: the network is the narrow part.
-  const Link path = LinkBetween(*topology, 2, 5);
+  const Path path = PathBetween(*topology, refs[2], refs[5]);
   EXPECT_EQ(path.kind, LinkKind::kNetwork);
   EXPECT_EQ(path.bandwidth_bytes_per_s, 10e9);
   EXPECT_NEAR(path.latency_s, 5e-6, 1e-12);
 }
 
+TEST(ClusterFile, LinksNameEqualHostsTogetherOrOne) {
+  const std::string hosts =
+      "network: {bandwidth: 80Gbit/s}\n"
+      "hosts: [{name: n, count: 3, cpu: {cores: 1, memory: 1GiB}, gpus: [T4, T4]}]\n";
+  const auto together =
+      Parse(hosts + "links: [{a: 'n/cuda:0', b: 'n/cuda:1', kind: nvlink, bandwidth: 50GB/s}]\n");
+  ASSERT_TRUE(together.ok()) << together.status();
+  ASSERT_EQ(together->hosts.size(), 1);
+  EXPECT_EQ(PathBetween(*together, {1, 2}, {2, 2}).bandwidth_bytes_per_s, 50e9);
+  EXPECT_EQ(PathBetween(*together, {1, 1}, {2, 2}).kind, LinkKind::kNetwork);
+  const auto apart = Parse(
+      hosts + "links: [{a: 'n0/cuda:0', b: 'n2/cuda:1', kind: network, bandwidth: 50GB/s}]\n");
+  ASSERT_TRUE(apart.ok()) << apart.status();
+  ASSERT_EQ(apart->hosts.size(), 3);
+  const DeviceRef a = *LocateDevice(*apart, "n0/cuda:0");
+  EXPECT_EQ(PathBetween(*apart, a, *LocateDevice(*apart, "n2/cuda:1")).bandwidth_bytes_per_s, 50e9);
+  EXPECT_EQ(PathBetween(*apart, a, *LocateDevice(*apart, "n1/cuda:1")).bandwidth_bytes_per_s, 10e9);
+  const auto wrong =
+      Parse(hosts + "links: [{a: 'n/cuda:0', b: 'n0/cuda:1', kind: network, bandwidth: 5GB/s}]\n");
+  EXPECT_FALSE(wrong.ok());
+}
+
+TEST(ClusterFile, ReadsFabricsNicsAndMeasuredFigures) {
+  const auto topology = Parse(R"(
+hosts:
+  - name: n
+    count: 10000
+    software: {driver: "550.54"}
+    cpu: {cores: 4, memory: 16GiB, bandwidth: 50GB/s, measured: true, peak: {fp32: 1.5TFLOPS}}
+    gpus:
+      - name: H100
+        count: 2
+        measured: {bandwidth: 3.1TB/s, host_to_device: 55GB/s, device_to_host: 54GB/s, matmul: {bf16: 790TFLOPS}, date: 2026-11-20}
+    nvlink: [{gpus: all, links: 4}]
+    nics: [{name: mlx5_, count: 2, bandwidth: 400Gbit/s, gpu_paths: {"cuda:0": pix, "cuda:1": system}}]
+  - {name: login, cpu: {cores: 2, memory: 8GiB, bandwidth: 20GB/s}}
+fabrics:
+  - {name: ib, nics: 2, nic_bandwidth: 400Gbit/s, latency: 3us, oversubscription: 2, hosts: [n]}
+  - {name: eth, bandwidth: 10Gbit/s, hosts: [n, login]}
+)");
+  ASSERT_TRUE(topology.ok()) << topology.status();
+  EXPECT_TRUE(topology->notes.empty());
+  EXPECT_EQ(topology->hosts[0].count, 10000);
+  EXPECT_EQ(topology->hosts[0].software.at("driver"), "550.54");
+  EXPECT_EQ(topology->devices[0].measured.memory_bandwidth_bytes_per_s, 50e9);
+  const DeviceInfo& gpu = topology->devices[2];
+  EXPECT_EQ(gpu.measured.memory_bandwidth_bytes_per_s, 3.1e12);
+  EXPECT_EQ(gpu.measured.matmul_ops_per_s.at("bf16"), 790e12);
+  EXPECT_EQ(gpu.memory_bandwidth_bytes_per_s, 3352e9);
+  EXPECT_EQ(gpu.peak_ops_per_s.at("bf16"), 989.4e12);
+  ASSERT_EQ(topology->nics.size(), 2);
+  EXPECT_EQ(topology->nics[1].name, "mlx5_1");
+  EXPECT_EQ(topology->nics[1].gpu_paths.at(3), LinkKind::kSystem);
+  ASSERT_EQ(topology->fabrics.size(), 2);
+  EXPECT_EQ(topology->fabrics[0].bandwidth_bytes_per_s, 100e9);
+  EXPECT_EQ(topology->fabrics[0].nics_per_host, 2);
+  // Four of the eighteen links of 25 GB/s; one NIC of the two; Ethernet to the login node.
+  EXPECT_EQ(PathBetween(*topology, {2, 7}, {3, 7}).bandwidth_bytes_per_s, 100e9);
+  EXPECT_EQ(PathBetween(*topology, {2, 7}, {3, 9999}).bandwidth_bytes_per_s, 50e9);
+  EXPECT_EQ(PathBetween(*topology, {2, 7}, {1, 0}).bandwidth_bytes_per_s, 1.25e9);
+}
+
 TEST(ClusterFile, NvlinkGroupsTakeTheCatalogueRate) {
   const auto topology = ReadClusterFile(SourcePath("clusters/3xrtx3090-nvlink-pair.yaml"));
   ASSERT_TRUE(topology.ok()) << topology.status();
-  EXPECT_EQ(LinkBetween(*topology, 1, 2).kind, LinkKind::kNvlink);
-  EXPECT_EQ(LinkBetween(*topology, 1, 2).bandwidth_bytes_per_s, 56.25e9);
-  EXPECT_EQ(LinkBetween(*topology, 1, 3).kind, LinkKind::kPcie);
+  EXPECT_EQ(Between(*topology, 1, 2).kind, LinkKind::kNvlink);
+  EXPECT_EQ(Between(*topology, 1, 2).bandwidth_bytes_per_s, 56.25e9);
+  EXPECT_EQ(Between(*topology, 1, 3).kind, LinkKind::kPcie);
 }
 
 TEST(ClusterFile, AllExamplesAreRead) {
-  for (const char* name :
-       {"laptop-cpu", "rtx3090-rtx3060", "3xrtx3090-nvlink-pair", "dgx-h200", "two-desktops"}) {
-    const auto topology = ReadTopologyFile(SourcePath(std::string("clusters/") + name + ".yaml"));
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(SourcePath("clusters"))) {
+    const std::string name = entry.path().filename();
+    if (entry.path().extension() != ".yaml" || name == "gpus.yaml") continue;
+    ++count;
+    const auto topology = ReadTopologyFile(entry.path());
     ASSERT_TRUE(topology.ok()) << topology.status();
     EXPECT_TRUE(topology->notes.empty()) << name << ": " << topology->notes[0];
     for (const Link& link : topology->links) EXPECT_GT(link.bandwidth_bytes_per_s, 0) << name;
@@ -111,6 +185,7 @@ TEST(ClusterFile, AllExamplesAreRead) {
       EXPECT_GT(device.memory_bandwidth_bytes_per_s, 0) << name;
     }
   }
+  EXPECT_GE(count, 20);
   const auto dgx = ReadClusterFile(SourcePath("clusters/dgx-h200.yaml"));
   EXPECT_EQ(dgx->devices.size(), 9);
   EXPECT_EQ(dgx->links.size(), 8 * 7 / 2 + 8);
@@ -161,7 +236,7 @@ const BadFile kBadFiles[] = {
     {"hosts:\n  - cpu: {cores: 4, memory: 8GiB, measured: maybe}", "box.yaml:2:", "true or false"},
     {"hosts:\n  - name: a/b\n    cpu: {cores: 4, memory: 8GiB}", "box.yaml:2:", "without blanks"},
     {"hosts:\n  - count: 1000000000\n    cpu: {cores: 4, memory: 8GiB}",
-     "box.yaml:2:", "from 1 to 1024"},
+     "box.yaml:2:", "from 1 to 10000"},
     {"hosts:\n  - cpu: {cores: 4, memory: 8GiB}\n    gpus: [Voodoo 3]",
      "box.yaml:3:", "not in the catalogue"},
     {"hosts:\n  - cpu: {cores: 4, memory: 8GiB}\n    gpus: [{name: Voodoo 3, memory: 16MiB}]",
@@ -188,6 +263,21 @@ const BadFile kBadFiles[] = {
     {"hosts:\n  - {name: a, cpu: {cores: 4, memory: 8GiB}}\n  - {name: a, cpu: {cores: 4, memory: "
      "8GiB}}",
      "box.yaml:3:", "\"a\" is there twice"},
+    {"network: {bandwidth: 1GB/s}\nhosts:\n  - {name: a, count: 3, cpu: {cores: 4, memory: 8GiB}}\n"
+     "  - {name: a2, cpu: {cores: 4, memory: 8GiB}}",
+     "box.yaml:3:", "\"a2\" is there twice"},
+    {"hosts:\n  - {name: a, count: 3, cpu: {cores: 4, memory: 8GiB}}\nfabrics:\n  - {bandwidth: "
+     "1GB/s, hosts: [b]}",
+     "box.yaml:4:", "there is no host \"b\""},
+    {"hosts:\n  - {name: a, count: 3, cpu: {cores: 4, memory: 8GiB}}\nfabrics:\n  - {bandwidth: "
+     "1GB/s, kind: rope}",
+     "box.yaml:4:", "network or nvlink"},
+    {"hosts:\n  - {name: a, count: 3, cpu: {cores: 4, memory: 8GiB}}\nfabrics:\n  - {bandwidth: "
+     "1GB/s, oversubscription: 0.5}",
+     "box.yaml:4:", "from 1 to 1000"},
+    {"hosts:\n  - cpu: {cores: 4, memory: 8GiB, peak: {bf16: 5}}", "box.yaml:2:", "990TFLOPS"},
+    {"hosts:\n  - cpu: {cores: 4, memory: 8GiB}\n    nics: [{gpu_paths: {'cuda:0': pix}}]",
+     "box.yaml:3:", "no GPU \"cuda:0\""},
     {"hosts:\n  - cpu: {cores: 4, memory: 8GiB}\nlinks:\n  - {a: cpu, b: cuda:0, kind: pcie, "
      "bandwidth: 1GB/s}",
      "box.yaml:4:", "no device \"cuda:0\" in box.yaml; there are: cpu"},
@@ -196,7 +286,7 @@ const BadFile kBadFiles[] = {
      "box.yaml:4:", "another device"},
     {"hosts:\n  - cpu: {cores: 4, memory: 8GiB}\n    gpus: [T4]\nlinks:\n  - {a: cpu, b: 'cuda:0', "
      "kind: wire, bandwidth: 1GB/s}",
-     "box.yaml:5:", "nvlink, pcie, system or network"},
+     "box.yaml:5:", "pcie, system or network"},
     {"hosts: &h\n  - cpu: {cores: 4, memory: 8GiB}\n    gpus: *h", "box.yaml", ""},
 };
 INSTANTIATE_TEST_SUITE_P(Files, ClusterFileError, testing::ValuesIn(kBadFiles));

@@ -1,0 +1,198 @@
+#include "topology/gpu_catalogue.h"
+
+#include <map>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "base/json.h"
+#include "base/units.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/test_data.h"
+#include "topology/source.h"
+
+namespace tprun {
+namespace {
+
+using testing::HasSubstr;
+
+GpuCatalogue Catalogue() {
+  auto catalogue = GpuCatalogue::ReadDefault();
+  EXPECT_TRUE(catalogue.ok()) << catalogue.status();
+  return *std::move(catalogue);
+}
+
+TEST(GpuCatalogue, FindsUnderTheNamesPeopleUse) {
+  const auto catalogue = GpuCatalogue::ReadDefault();
+  ASSERT_TRUE(catalogue.ok()) << catalogue.status();
+  EXPECT_GE(catalogue->gpus().size(), 25);
+  for (const char* name : {"NVIDIA GeForce RTX 3090", "RTX 3090", "rtx3090", "GeForce RTX 3090"}) {
+    const GpuFacts* facts = catalogue->Find(name);
+    ASSERT_NE(facts, nullptr) << name;
+    EXPECT_EQ(facts->compute_capability, "8.6");
+    EXPECT_EQ(facts->memory_bandwidth_bytes_per_s, 936e9);
+  }
+  EXPECT_EQ(catalogue->Find("H200")->nvlink_bandwidth_bytes_per_s, 450e9);
+  EXPECT_EQ(catalogue->Find("RTX 3091"), nullptr);
+  EXPECT_EQ(catalogue->Find(""), nullptr);
+}
+
+TEST(GpuCatalogue, FindsByPciIdAndTellsOneNameApart) {
+  const GpuCatalogue catalogue = Catalogue();
+  EXPECT_EQ(catalogue.FindPciId("10DE:2204")->name, "NVIDIA GeForce RTX 3090");
+  EXPECT_EQ(catalogue.FindPciId("10de:ffff"), nullptr);
+  EXPECT_EQ(catalogue.FindPciId("10de:220a")->memory_bytes, 12 * kGiB);
+  EXPECT_EQ(catalogue.Find("RTX 3080", 12 * kGiB)->memory_bandwidth_bytes_per_s, 912e9);
+  EXPECT_EQ(catalogue.Find("RTX 3080")->memory_bandwidth_bytes_per_s, 760e9);
+}
+
+TEST(GpuCatalogue, NearestIsOfTheSameCapability) {
+  const GpuCatalogue catalogue = Catalogue();
+  EXPECT_EQ(catalogue.Nearest("8.6", 24 * kGiB)->name, "NVIDIA GeForce RTX 3090");
+  EXPECT_EQ(catalogue.Nearest("8.6", 12 * kGiB)->compute_capability, "8.6");
+  EXPECT_NE(catalogue.Nearest("99.9", 8 * kGiB), nullptr);
+  EXPECT_EQ(GpuCatalogue().Nearest("8.6", 0), nullptr);
+}
+
+TEST(GpuCatalogue, OverheadsAreOfTheCapabilityElseGeneral) {
+  const GpuCatalogue catalogue = Catalogue();
+  EXPECT_EQ(catalogue.Overheads("9.0").context_bytes, 481 * kMiB);
+  const GpuOverheads general = catalogue.Overheads("8.6");
+  EXPECT_EQ(general.context_bytes, 300 * kMiB);
+  EXPECT_EQ(general.NcclBytes(1), 0);
+  EXPECT_EQ(general.NcclBytes(2), 342 * kMiB);
+  EXPECT_EQ(general.NcclBytes(3), 342 * kMiB);
+  EXPECT_EQ(general.NcclBytes(64), 392 * kMiB);
+  EXPECT_FALSE(general.source.empty());
+  EXPECT_EQ(GpuCatalogue().Overheads("9.0").context_bytes, 0);
+}
+
+// The facts that the catalogue was made from.
+TEST(GpuCatalogue, HasTheGatheredFacts) {
+  TPRUN_NEEDS_TEST_DATA();
+  const auto facts = ReadJsonFile(TestDataDirectory() + "/measured/gpus.json");
+  ASSERT_TRUE(facts.ok()) << facts.status();
+  const GpuCatalogue catalogue = Catalogue();
+  ASSERT_EQ(catalogue.gpus().size(), (*facts)["gpus"].size());
+  const std::map<std::string, std::string> types = {
+      {"fp32_tflops", "fp32"},        {"fp16_tensor_tflops_fp32acc", "fp16"},
+      {"bf16_tensor_tflops", "bf16"}, {"fp8_tensor_tflops", "fp8"},
+      {"fp4_tensor_tflops", "fp4"},   {"int8_tensor_tops", "int8"}};
+  for (size_t i = 0; i < catalogue.gpus().size(); ++i) {
+    const GpuFacts& gpu = catalogue.gpus()[i];
+    const Json& fact = (*facts)["gpus"][i];
+    const std::string name = fact["name"].get<std::string>();
+    if (!absl::StrContains(name, "(")) {
+      EXPECT_EQ(catalogue.Find(name, gpu.memory_bytes), &gpu) << name;
+    }
+    if (fact.contains("vram_bytes")) {
+      EXPECT_EQ(gpu.memory_bytes, fact["vram_bytes"].get<int64_t>()) << name;
+    }
+    EXPECT_EQ(gpu.memory_bandwidth_bytes_per_s, fact["mem_bw_gb_s"].get<double>() * 1e9) << name;
+    EXPECT_EQ(gpu.compute_capability, fact["compute_capability"].get<std::string>()) << name;
+    EXPECT_EQ(gpu.pcie_generation, fact["pcie_gen"].get<int>()) << name;
+    EXPECT_EQ(gpu.pcie_width, fact["pcie_lanes"].get<int>()) << name;
+    EXPECT_EQ(gpu.nvlink_links, fact.value("nvlink_links", 0)) << name;
+    EXPECT_EQ(gpu.nvlink_generation, fact.value("nvlink_gen", 0)) << name;
+    EXPECT_EQ(gpu.nvlink_bandwidth_bytes_per_s, fact.value("nvlink_gb_s_per_direction", 0.0) * 1e9);
+    EXPECT_EQ(gpu.multiprocessors, fact["sm_count"].get<int>()) << name;
+    EXPECT_EQ(gpu.doubt.empty(), !fact.contains("uncertain")) << name;
+    EXPECT_FALSE(gpu.source.empty()) << name;
+    for (const auto& [member, type] : types) {
+      const auto rate = gpu.peak_ops_per_s.find(type);
+      ASSERT_EQ(rate != gpu.peak_ops_per_s.end(), fact.contains(member)) << name << " " << type;
+      if (fact.contains(member)) {
+        EXPECT_DOUBLE_EQ(rate->second, fact[member].get<double>() * 1e12) << name << " " << type;
+      }
+    }
+  }
+}
+
+Topology OneGpu(const std::string& name, int64_t memory = 0) {
+  Topology topology;
+  topology.hosts.push_back({.name = "h"});
+  DeviceInfo gpu;
+  gpu.id = "cuda:0";
+  gpu.kind = DeviceKind::kGpu;
+  gpu.name = name;
+  gpu.memory_bytes = gpu.available_bytes = memory;
+  topology.devices = {gpu};
+  return topology;
+}
+
+TEST(CompleteTopology, FillsOnlyWhatIsUnknown) {
+  Topology topology = OneGpu("NVIDIA GeForce RTX 3090");
+  topology.devices[0].pcie_width = 4;
+  CompleteTopology(Catalogue(), topology);
+  const DeviceInfo& gpu = topology.devices[0];
+  EXPECT_EQ(gpu.memory_bandwidth_bytes_per_s, 936e9);
+  EXPECT_EQ(gpu.sources.at("memory_bandwidth_bytes_per_s"), "gpus.yaml");
+  EXPECT_EQ(gpu.memory_bytes, 24 * kGiB);
+  EXPECT_EQ(gpu.pcie_width, 4);
+  EXPECT_EQ(gpu.sources.count("pcie_width"), 0);
+  EXPECT_EQ(gpu.pcie_generation, 4);
+  EXPECT_TRUE(topology.notes.empty());
+}
+
+TEST(CompleteTopology, FindsANamelessCardByItsPciId) {
+  Topology topology = OneGpu("");
+  topology.devices[0].pci_id = "10de:2330";
+  CompleteTopology(Catalogue(), topology);
+  EXPECT_EQ(topology.devices[0].name, "NVIDIA H100 80GB HBM3");
+  EXPECT_EQ(topology.devices[0].sources.at("name"), "gpus.yaml by PCI id");
+}
+
+TEST(CompleteTopology, SaysThatAnUnknownCardIsEstimated) {
+  Topology topology = OneGpu("NVIDIA Dream Card", 24 * kGiB);
+  topology.devices[0].compute_capability = "8.6";
+  CompleteTopology(Catalogue(), topology);
+  const DeviceInfo& gpu = topology.devices[0];
+  EXPECT_EQ(gpu.name, "NVIDIA Dream Card");
+  EXPECT_EQ(gpu.memory_bandwidth_bytes_per_s, 936e9);
+  EXPECT_EQ(gpu.sources.at("memory_bandwidth_bytes_per_s"), "estimate: as NVIDIA GeForce RTX 3090");
+  ASSERT_EQ(topology.notes.size(), 1);
+  EXPECT_THAT(topology.notes[0], HasSubstr("Dream Card"));
+}
+
+TEST(CompleteTopology, GivesLinksOfAMatrixTheirRate) {
+  Topology topology = OneGpu("NVIDIA H200");
+  for (int i = 1; i < 4; ++i) {
+    topology.devices.push_back(topology.devices[0]);
+    topology.devices[i].id = "cuda:" + std::to_string(i);
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (int j = i + 1; j < 4; ++j) {
+      topology.links.push_back({.a = i, .b = j, .kind = LinkKind::kNvlink, .count = 18});
+    }
+  }
+  CompleteTopology(Catalogue(), topology);
+  ASSERT_EQ(topology.links.size(), 6);
+  EXPECT_EQ(topology.links[0].bandwidth_bytes_per_s, 450e9);
+  EXPECT_TRUE(topology.links[0].via_switch);  // 54 of 18 links
+}
+
+TEST(CompleteTopology, ADirectMeshIsNoSwitch) {
+  Topology topology = OneGpu("NVIDIA H100 80GB HBM3");
+  for (int i = 1; i < 4; ++i) topology.devices.push_back(topology.devices[0]);
+  for (int i = 0; i < 4; ++i) {
+    for (int j = i + 1; j < 4; ++j) {
+      topology.links.push_back({.a = i, .b = j, .kind = LinkKind::kNvlink, .count = 6});
+    }
+  }
+  CompleteTopology(Catalogue(), topology);
+  EXPECT_EQ(topology.links[0].bandwidth_bytes_per_s, 150e9);
+  EXPECT_FALSE(topology.links[0].via_switch);
+}
+
+TEST(CompleteTopology, KnowsWhichCardsHaveNoPeerAccessOverPcie) {
+  Topology topology = OneGpu("NVIDIA GeForce RTX 4090");
+  topology.devices.push_back(topology.devices[0]);
+  CompleteTopology(Catalogue(), topology);
+  ASSERT_EQ(topology.links.size(), 1);
+  EXPECT_EQ(topology.links[0].peer_access, PeerAccess::kNo);
+  EXPECT_THAT(topology.links[0].peer_access_reason, HasSubstr("RTX 4090"));
+  EXPECT_NEAR(topology.links[0].bandwidth_bytes_per_s, 31.5e9, 0.1e9);
+}
+
+}  // namespace
+}  // namespace tprun

@@ -1,0 +1,212 @@
+#include <algorithm>
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/units.h"
+#include "topology/derive_links.h"
+#include "topology/detect_host.h"
+#include "topology/gpu_catalogue.h"
+#include "topology/path_model.h"
+#include "topology/pcie.h"
+#include "topology/source.h"
+#include "topology/stated_facts.h"
+
+namespace tprun {
+namespace {
+
+// The entry of a card and what to call it as a source; nullptr for an empty catalogue.
+struct Known {
+  const GpuFacts* facts = nullptr;
+  std::string source;
+  bool is_estimate = false;
+};
+
+// Looks cards up, each kind once: clusters have very many that are alike.
+class CardLookup {
+ public:
+  explicit CardLookup(const GpuCatalogue& catalogue) : catalogue_(catalogue) {}
+
+  const Known& Of(const DeviceInfo& gpu) {
+    const auto key =
+        std::make_tuple(gpu.name, gpu.pci_id, gpu.compute_capability, gpu.memory_bytes);
+    const auto found = known_.find(key);
+    if (found != known_.end()) return found->second;
+    return known_.emplace(key, Find(gpu)).first->second;
+  }
+
+  // nullptr where there are only estimates.
+  const GpuFacts* FactsOf(const DeviceInfo& gpu) {
+    const Known& known = Of(gpu);
+    return known.is_estimate ? nullptr : known.facts;
+  }
+
+ private:
+  Known Find(const DeviceInfo& gpu) const {
+    if (const GpuFacts* facts = catalogue_.Find(gpu.name, gpu.memory_bytes)) {
+      return {facts, "gpus.yaml"};
+    }
+    if (const GpuFacts* facts = catalogue_.FindPciId(gpu.pci_id, gpu.memory_bytes)) {
+      return {facts, "gpus.yaml by PCI id"};
+    }
+    // Nothing is known of a card that a dump gives by number alone.
+    if (gpu.compute_capability.empty() && gpu.memory_bytes == 0) return {};
+    const GpuFacts* facts = catalogue_.Nearest(gpu.compute_capability, gpu.memory_bytes);
+    if (facts == nullptr) return {};
+    return {facts, absl::StrCat("estimate: as ", facts->name), true};
+  }
+
+  const GpuCatalogue& catalogue_;
+  std::map<std::tuple<std::string, std::string, std::string, int64_t>, Known> known_;
+};
+
+template <typename T>
+void Fill(T& member, const T& value, absl::string_view name, const std::string& source,
+          FactSources& sources) {
+  if (member == T() && value != T()) State(member, value, name, source, sources);
+}
+
+// A card that tells its width alone cannot have more than the slot gives.
+void FillPcie(const Known& known, DeviceInfo& gpu) {
+  if (gpu.pcie_generation == 0) {
+    Fill(gpu.pcie_generation,
+         gpu.pcie_max_generation > 0 ? gpu.pcie_max_generation : known.facts->pcie_generation,
+         "pcie_generation", known.source, gpu.sources);
+  }
+  Fill(gpu.pcie_max_width, known.facts->pcie_width, "pcie_max_width", known.source, gpu.sources);
+  Fill(gpu.pcie_width, gpu.pcie_max_width, "pcie_width", known.source, gpu.sources);
+}
+
+void CompleteGpu(CardLookup& cards, DeviceInfo& gpu, std::vector<std::string>& notes) {
+  const Known known = cards.Of(gpu);
+  if (known.facts == nullptr) return;
+  const bool needed = gpu.memory_bandwidth_bytes_per_s == 0;
+  FactSources& sources = gpu.sources;
+  if (!known.is_estimate) {
+    Fill(gpu.name, known.facts->name, "name", known.source, sources);
+    Fill(gpu.compute_capability, known.facts->compute_capability, "compute_capability",
+         known.source, sources);
+  }
+  // Memory is never estimated: a plan would promise what is not there.
+  if (!known.is_estimate && gpu.memory_bytes == 0 && known.facts->memory_bytes > 0) {
+    State(gpu.memory_bytes, known.facts->memory_bytes, "memory_bytes", known.source, sources);
+    if (gpu.available_bytes == 0) {
+      State(gpu.available_bytes, gpu.memory_bytes, "available_bytes", "estimate: all free",
+            sources);
+    }
+  }
+  Fill(gpu.memory_bandwidth_bytes_per_s, known.facts->memory_bandwidth_bytes_per_s,
+       "memory_bandwidth_bytes_per_s", known.source, sources);
+  Fill(gpu.peak_ops_per_s, known.facts->peak_ops_per_s, "peak_ops_per_s", known.source, sources);
+  FillPcie(known, gpu);
+  if (known.is_estimate && needed) {
+    notes.push_back(absl::StrCat(gpu.id, ": \"", gpu.name, "\" is not in gpus.yaml; ",
+                                 FormatBandwidth(gpu.memory_bandwidth_bytes_per_s),
+                                 " and its other figures are those of ", known.facts->name));
+  }
+}
+
+void CompleteCpu(DeviceInfo& cpu) {
+  if (cpu.memory_bandwidth_bytes_per_s > 0) return;
+  State(cpu.memory_bandwidth_bytes_per_s, EstimateCpuBandwidth(cpu.name, cpu.cores, 1),
+        "memory_bandwidth_bytes_per_s", "estimate from its cores", cpu.sources);
+}
+
+// Per NVLink of a card and direction: as stated, from the catalogue, or by compute capability.
+double NvlinkRate(CardLookup& cards, const DeviceInfo& gpu) {
+  if (gpu.nvlink_bandwidth_bytes_per_s > 0) return gpu.nvlink_bandwidth_bytes_per_s;
+  const GpuFacts* facts = cards.Of(gpu).facts;
+  if (facts != nullptr && facts->nvlink_links > 0) {
+    return facts->nvlink_bandwidth_bytes_per_s / facts->nvlink_links;
+  }
+  const double rate = NvlinkBandwidthOf(gpu.compute_capability);
+  return rate > 0 ? rate : 25e9;
+}
+
+double PcieRate(const DeviceInfo& device) {
+  const double rate = PcieBandwidth(device.pcie_generation, device.pcie_width);
+  return rate > 0 ? rate : PcieBandwidth(3, 16);
+}
+
+void CompleteLink(CardLookup& cards, const Topology& topology, Link& link) {
+  if (link.bandwidth_bytes_per_s > 0 || link.kind == LinkKind::kNetwork) return;
+  const DeviceInfo& a = topology.devices[link.a];
+  const DeviceInfo& b = topology.devices[link.b];
+  double rate = 0;
+  for (const DeviceInfo* end : {&a, &b}) {
+    if (end->kind == DeviceKind::kCpu) continue;
+    double mine = PcieRate(*end);
+    if (link.kind == LinkKind::kNvlink) {
+      mine = std::max(1, link.count) * NvlinkRate(cards, *end);
+    } else if (link.kind == LinkKind::kC2c) {
+      mine = 450e9;  // NVIDIA Grace Hopper Superchip whitepaper
+    }
+    rate = rate == 0 ? mine : std::min(rate, mine);
+  }
+  link.bandwidth_bytes_per_s = rate;
+  if (!link.source.empty()) absl::StrAppend(&link.source, "; ");
+  absl::StrAppend(&link.source, "bandwidth by kind and gpus.yaml");
+}
+
+// The matrix shows no switch. Where each card has more links to its peers together than it has at
+// all, they are the same links through NVSwitches.
+void FindSwitches(CardLookup& cards, Topology& topology) {
+  std::vector<int> links_of(topology.devices.size());
+  for (const Link& link : topology.links) {
+    if (link.kind != LinkKind::kNvlink) continue;
+    links_of[link.a] += link.count;
+    links_of[link.b] += link.count;
+  }
+  for (Link& link : topology.links) {
+    if (link.kind != LinkKind::kNvlink || link.via_switch) continue;
+    bool more = true;
+    for (int end : {link.a, link.b}) {
+      const GpuFacts* facts = cards.FactsOf(topology.devices[end]);
+      const int most = facts != nullptr && facts->nvlink_links > 0 ? facts->nvlink_links : 18;
+      more = more && links_of[end] > most;
+    }
+    link.via_switch = more;
+  }
+}
+
+// Whether the driver offers peer access over PCIe is a property of the card.
+void StatePeerAccess(CardLookup& cards, const Topology& topology, Link& link) {
+  if (link.peer_access != PeerAccess::kUnknown) return;
+  if (link.kind == LinkKind::kNvlink || link.kind == LinkKind::kC2c) return;
+  for (int end : {link.a, link.b}) {
+    const DeviceInfo& device = topology.devices[end];
+    if (device.kind == DeviceKind::kCpu) return;
+  }
+  for (int end : {link.a, link.b}) {
+    const DeviceInfo& device = topology.devices[end];
+    const GpuFacts* facts = cards.FactsOf(device);
+    if (facts == nullptr || facts->pcie_peer_access.value_or(true)) continue;
+    link.peer_access = PeerAccess::kNo;
+    link.peer_access_reason = absl::StrCat("the driver offers none to the ", device.name);
+    return;
+  }
+}
+
+}  // namespace
+
+void CompleteTopology(const GpuCatalogue& catalogue, Topology& topology) {
+  CardLookup cards(catalogue);
+  for (DeviceInfo& device : topology.devices) {
+    if (device.kind == DeviceKind::kCpu) {
+      CompleteCpu(device);
+    } else {
+      CompleteGpu(cards, device, topology.notes);
+    }
+  }
+  AddHostLinks(topology);
+  FindSwitches(cards, topology);
+  for (Link& link : topology.links) {
+    CompleteLink(cards, topology, link);
+    StatePeerAccess(cards, topology, link);
+  }
+}
+
+}  // namespace tprun
