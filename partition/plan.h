@@ -19,14 +19,31 @@ struct RankPlan {
   int64_t weight_bytes = 0;
   int64_t kv_bytes = 0;
   int64_t workspace_bytes = 0;
-  int64_t overhead_bytes = 0;   // what others allocate: driver context, process
+  int64_t overhead_bytes = 0;   // what others allocate: driver context, communication, process
+  int64_t sidecar_bytes = 0;    // codecs and the like that run on the same device
   int64_t available_bytes = 0;  // what the rank may use of its device when the plan was made
   double bandwidth_bytes_per_s = 0;
 
-  int64_t total_bytes() const { return weight_bytes + kv_bytes + workspace_bytes + overhead_bytes; }
+  int64_t total_bytes() const {
+    return weight_bytes + kv_bytes + workspace_bytes + overhead_bytes + sidecar_bytes;
+  }
   int64_t short_bytes() const {  // positive: it does not fit
     return total_bytes() - available_bytes;
   }
+};
+
+// An expected speed and the range in which a measurement is expected; tokens per second.
+struct SpeedRange {
+  double expected = 0;  // 0: unknown
+  double low = 0;
+  double high = 0;
+};
+
+// A layout that was looked at and not taken.
+struct Alternative {
+  std::string layout;       // "cuda:0 alone"
+  double tokens_per_s = 0;  // at decode; 0: does not fit
+  std::string reason;       // "short by 3.1 GiB on cuda:0", "slower"
 };
 
 // Who holds what: every choice of a run, made once and written down. Ranks carry it out and decide
@@ -40,9 +57,15 @@ struct Plan {
   std::string objective;  // "latency", "throughput", "context"
   std::vector<RankPlan> ranks;
   std::vector<Placement> placements;  // per block of the model
-  double decode_tokens_per_s = 0;     // expected, batch 1, short context; 0: unknown
+  int64_t depth = 0;                  // positions in the cache that the decode speed is for
+  int64_t prompt = 0;                 // tokens of the prompt that the prefill speed is for
+  SpeedRange decode;                  // of all sequences together
+  SpeedRange prefill;                 // of one prompt
+  std::string why;                    // why this layout
+  std::vector<Alternative> rejected;
   std::vector<std::string> notes;     // what a reader should know: repeated KV heads, estimates
   std::vector<std::string> remedies;  // when it does not fit: what would help, cheapest first
+  std::vector<std::string> basis;     // what the figures rest on; not in plan.json
 
   bool fits() const;
   int world_size() const { return static_cast<int>(ranks.size()); }
@@ -62,8 +85,8 @@ void SetRankBytes(const ModelSpec& spec, Plan& plan);
 std::string PlanToJson(const Plan& plan, const ModelSpec& spec);
 absl::StatusOr<Plan> PlanFromJson(absl::string_view text, const ModelSpec& spec);
 
-// For people.
-std::string PlanText(const Plan& plan, const ModelSpec& spec, bool color);
+// For people; with `explain` also which layers each rank has and what the figures rest on.
+std::string PlanText(const Plan& plan, const ModelSpec& spec, bool color, bool explain = false);
 std::string PlanSvg(const Plan& plan, const ModelSpec& spec);
 
 // Hugging Face's device_map, {"model.layers.0": 0, ...}: GPUs by number, "cpu". InvalidArgument

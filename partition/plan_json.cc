@@ -14,7 +14,7 @@
 namespace tprun {
 namespace {
 
-constexpr int kPlanVersion = 1;
+constexpr int kPlanVersion = 2;
 constexpr int kMaxRanks = 65536;
 constexpr int64_t kMaxBytes = int64_t{1} << 60;
 
@@ -25,8 +25,13 @@ Json RankToJson(const RankPlan& rank) {
           {"kv_bytes", rank.kv_bytes},
           {"workspace_bytes", rank.workspace_bytes},
           {"overhead_bytes", rank.overhead_bytes},
+          {"sidecar_bytes", rank.sidecar_bytes},
           {"available_bytes", rank.available_bytes},
           {"bandwidth_bytes_per_s", rank.bandwidth_bytes_per_s}};
+}
+
+Json SpeedToJson(const SpeedRange& range) {
+  return {{"expected", range.expected}, {"low", range.low}, {"high", range.high}};
 }
 
 Json BlockToJson(const ModelSpec& spec, int block, const Placement& placement) {
@@ -105,15 +110,19 @@ absl::StatusOr<int64_t> GetBounded(const Json& json, absl::string_view key, int6
 }
 
 absl::StatusOr<RankPlan> RankFromJson(const Json& json) {
-  RETURN_IF_ERROR(CheckMembers(json,
-                               {"device", "name", "weight_bytes", "kv_bytes", "workspace_bytes",
-                                "overhead_bytes", "available_bytes", "bandwidth_bytes_per_s"},
-                               "ranks"));
+  RETURN_IF_ERROR(
+      CheckMembers(json,
+                   {"device", "name", "weight_bytes", "kv_bytes", "workspace_bytes",
+                    "overhead_bytes", "sidecar_bytes", "available_bytes", "bandwidth_bytes_per_s"},
+                   "ranks"));
   RankPlan rank;
   ASSIGN_OR_RETURN(rank.device, GetString(json, "device"));
   ASSIGN_OR_RETURN(rank.device_name, GetStringOr(json, "name", ""));
   // The bytes of our own follow from the placements; see PredictPlan.
   ASSIGN_OR_RETURN(rank.overhead_bytes, GetBounded(json, "overhead_bytes", 0, kMaxBytes));
+  if (FindMember(json, "sidecar_bytes") != nullptr) {
+    ASSIGN_OR_RETURN(rank.sidecar_bytes, GetBounded(json, "sidecar_bytes", 0, kMaxBytes));
+  }
   ASSIGN_OR_RETURN(rank.available_bytes, GetBounded(json, "available_bytes", 0, kMaxBytes));
   ASSIGN_OR_RETURN(rank.bandwidth_bytes_per_s, GetDoubleOr(json, "bandwidth_bytes_per_s", 0));
   return rank;
@@ -144,9 +153,7 @@ absl::StatusOr<EngineOptions> OptionsFromJson(const Json& json) {
   ASSIGN_OR_RETURN(options.batch, GetBounded(json, "batch", 1, 1 << 16));
   ASSIGN_OR_RETURN(options.prefill_chunk, GetBounded(json, "prefill_chunk", 1, 1 << 20));
   ASSIGN_OR_RETURN(const std::string kv_type, GetString(json, "kv_type"));
-  const absl::StatusOr<DType> type = ParseDType(kv_type);
-  if (!type.ok()) return Annotate(type.status(), "\"kv_type\"");
-  options.kv_type = *type;
+  RETURN_IF_ERROR(Annotate(SetKvType(kv_type, options), "\"kv_type\""));
   return options;
 }
 
@@ -164,13 +171,55 @@ absl::Status ReadBlocks(const Json& json, const ModelSpec& spec, Plan& plan) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<SpeedRange> SpeedFromJson(const Json& json, absl::string_view key) {
+  SpeedRange range;
+  const Json* member = FindMember(json, key);
+  if (member == nullptr) return range;
+  RETURN_IF_ERROR(CheckMembers(*member, {"expected", "low", "high"}, key));
+  ASSIGN_OR_RETURN(range.expected, GetDoubleOr(*member, "expected", 0));
+  ASSIGN_OR_RETURN(range.low, GetDoubleOr(*member, "low", 0));
+  ASSIGN_OR_RETURN(range.high, GetDoubleOr(*member, "high", 0));
+  return range;
+}
+
+absl::Status ReadRejected(const Json& json, Plan& plan) {
+  if (FindMember(json, "rejected") == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Json* rejected, GetArray(json, "rejected"));
+  for (const Json& item : *rejected) {
+    RETURN_IF_ERROR(CheckMembers(item, {"layout", "tokens_per_s", "reason"}, "rejected"));
+    Alternative alternative;
+    ASSIGN_OR_RETURN(alternative.layout, GetString(item, "layout"));
+    ASSIGN_OR_RETURN(alternative.tokens_per_s, GetDoubleOr(item, "tokens_per_s", 0));
+    ASSIGN_OR_RETURN(alternative.reason, GetStringOr(item, "reason", ""));
+    plan.rejected.push_back(std::move(alternative));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Plan> ReadPlan(const Json& json, const ModelSpec& spec) {
-  RETURN_IF_ERROR(
-      CheckMembers(json,
-                   {"tprun_plan", "model", "architecture", "fingerprint", "parameters", "context",
-                    "batch", "kv_type", "prefill_chunk", "objective", "decode_tokens_per_s", "fits",
-                    "ranks", "blocks", "notes", "remedies"},
-                   "plan"));
+  RETURN_IF_ERROR(CheckMembers(json,
+                               {"tprun_plan",
+                                "model",
+                                "architecture",
+                                "fingerprint",
+                                "parameters",
+                                "context",
+                                "batch",
+                                "kv_type",
+                                "prefill_chunk",
+                                "objective",
+                                "depth",
+                                "prompt",
+                                "decode_tokens_per_s",
+                                "prefill_tokens_per_s",
+                                "why",
+                                "fits",
+                                "ranks",
+                                "blocks",
+                                "rejected",
+                                "notes",
+                                "remedies"},
+                               "plan"));
   ASSIGN_OR_RETURN(const int64_t version, GetInt(json, "tprun_plan"));
   if (version != kPlanVersion) {
     return absl::InvalidArgumentError(absl::StrCat("\"tprun_plan\": this program reads version ",
@@ -183,7 +232,12 @@ absl::StatusOr<Plan> ReadPlan(const Json& json, const ModelSpec& spec) {
   ASSIGN_OR_RETURN(plan.parameters, GetIntOr(json, "parameters", 0));
   ASSIGN_OR_RETURN(plan.options, OptionsFromJson(json));
   ASSIGN_OR_RETURN(plan.objective, GetStringOr(json, "objective", "latency"));
-  ASSIGN_OR_RETURN(plan.decode_tokens_per_s, GetDoubleOr(json, "decode_tokens_per_s", 0));
+  ASSIGN_OR_RETURN(plan.depth, GetIntOr(json, "depth", 0));
+  ASSIGN_OR_RETURN(plan.prompt, GetIntOr(json, "prompt", 0));
+  ASSIGN_OR_RETURN(plan.decode, SpeedFromJson(json, "decode_tokens_per_s"));
+  ASSIGN_OR_RETURN(plan.prefill, SpeedFromJson(json, "prefill_tokens_per_s"));
+  ASSIGN_OR_RETURN(plan.why, GetStringOr(json, "why", ""));
+  RETURN_IF_ERROR(ReadRejected(json, plan));
   ASSIGN_OR_RETURN(plan.notes, GetStrings(json, "notes"));
   ASSIGN_OR_RETURN(plan.remedies, GetStrings(json, "remedies"));
   ASSIGN_OR_RETURN(const Json* ranks, GetArray(json, "ranks"));
@@ -205,6 +259,12 @@ absl::StatusOr<Plan> ReadPlan(const Json& json, const ModelSpec& spec) {
 }  // namespace
 
 std::string PlanToJson(const Plan& plan, const ModelSpec& spec) {
+  std::vector<Json> rejected;
+  for (const Alternative& alternative : plan.rejected) {
+    rejected.push_back({{"layout", alternative.layout},
+                        {"tokens_per_s", alternative.tokens_per_s},
+                        {"reason", alternative.reason}});
+  }
   std::vector<Json> ranks;
   for (const RankPlan& rank : plan.ranks) ranks.push_back(RankToJson(rank));
   std::vector<Json> blocks;
@@ -219,13 +279,18 @@ std::string PlanToJson(const Plan& plan, const ModelSpec& spec) {
       {"parameters", absl::StrCat(plan.parameters)},
       {"context", absl::StrCat(plan.options.context)},
       {"batch", absl::StrCat(plan.options.batch)},
-      {"kv_type", Dump(std::string(DTypeName(plan.options.kv_type)))},
+      {"kv_type", Dump(std::string(KvTypeName(plan.options)))},
       {"prefill_chunk", absl::StrCat(plan.options.prefill_chunk)},
       {"objective", Dump(plan.objective)},
-      {"decode_tokens_per_s", Dump(plan.decode_tokens_per_s)},
+      {"depth", absl::StrCat(plan.depth)},
+      {"prompt", absl::StrCat(plan.prompt)},
+      {"decode_tokens_per_s", Dump(SpeedToJson(plan.decode))},
+      {"prefill_tokens_per_s", Dump(SpeedToJson(plan.prefill))},
+      {"why", Dump(plan.why)},
       {"fits", plan.fits() ? "true" : "false"},
       {"ranks", Lines(ranks)},
       {"blocks", Lines(blocks)},
+      {"rejected", rejected.empty() ? "[]" : Lines(rejected)},
       {"notes", Dump(plan.notes)},
       {"remedies", Dump(plan.remedies)}};
   std::vector<std::string> lines;

@@ -89,10 +89,11 @@ std::string MemoryBar(const RankPlan& rank, double y) {
   const double x = kLeft + kChart + 24;
   const double scale = kMemoryWidth / static_cast<double>(std::max<int64_t>(
                                           1, std::max(rank.available_bytes, rank.total_bytes())));
-  const std::vector<std::pair<int64_t, const char*>> parts = {{rank.weight_bytes, "#4a5a6a"},
-                                                              {rank.kv_bytes, "#2f7fc1"},
-                                                              {rank.workspace_bytes, "#e0b72e"},
-                                                              {rank.overhead_bytes, "#a9b4c0"}};
+  const std::vector<std::pair<int64_t, const char*>> parts = {
+      {rank.weight_bytes, "#4a5a6a"},
+      {rank.kv_bytes, "#2f7fc1"},
+      {rank.workspace_bytes, "#e0b72e"},
+      {rank.overhead_bytes + rank.sidecar_bytes, "#a9b4c0"}};
   std::string svg = Box(x, y, rank.available_bytes * scale, 22, "#eceff3",
                         "available " + FormatBytes(rank.available_bytes));
   double at = x;
@@ -137,7 +138,7 @@ std::string PlanSvg(const Plan& plan, const ModelSpec& spec) {
                            plan.world_size() == 1 ? " rank" : " ranks"));
   svg += Text(16, 48, 13, "#555",
               absl::StrCat(FormatCount(plan.parameters), " parameters, context ",
-                           plan.options.context, ", KV cache ", DTypeName(plan.options.kv_type)));
+                           plan.options.context, ", KV cache ", KvTypeName(plan.options)));
   for (int rank = 0; rank < plan.world_size(); ++rank) {
     const double y = kTop + rank * (kRowHeight + kGap);
     svg += Text(16, y + 20, 15, "#111", absl::StrCat("rank ", rank, "  ", plan.ranks[rank].device));

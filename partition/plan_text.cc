@@ -59,6 +59,8 @@ std::string ShareOf(const ModelSpec& spec, const Plan& plan, int rank, BlockKind
   int blocks = 0;
   for (int block = 0; block < static_cast<int>(spec.blocks.size()); ++block) {
     if (spec.blocks[block].kind != kind) continue;
+    const bool layered = kind == BlockKind::kAttention || kind == BlockKind::kMlp;
+    if (layered && !spec.layers[spec.blocks[block].layer].stack.empty()) continue;
     ++blocks;
     const Placement& placement = plan.placements[block];
     const BlockUnits units = UnitsOf(spec, block, placement.kv_replication);
@@ -87,16 +89,27 @@ std::string FormatSummary(const ModelSpec& spec) {
 }
 
 std::string MemoryTable(const Plan& plan, bool color) {
-  Table table(
-      {"rank", "device", "weights", "KV cache", "buffers", "other", "total", "available", "left"});
+  bool sidecars = false;
+  for (const RankPlan& rank : plan.ranks) sidecars = sidecars || rank.sidecar_bytes > 0;
+  std::vector<std::string> header = {"rank",  "device", "weights",   "KV cache", "buffers",
+                                     "other", "total",  "available", "left"};
+  if (sidecars) header.insert(header.begin() + 6, "sidecars");
+  Table table(header);
   for (int i = 0; i < plan.world_size(); ++i) {
     const RankPlan& rank = plan.ranks[i];
     const int64_t left = -rank.short_bytes();
-    table.Add({absl::StrCat(i), rank.device, FormatBytes(rank.weight_bytes),
-               FormatBytes(rank.kv_bytes), FormatBytes(rank.workspace_bytes),
-               FormatBytes(rank.overhead_bytes), FormatBytes(rank.total_bytes()),
-               FormatBytes(rank.available_bytes),
-               left >= 0 ? FormatBytes(left) : absl::StrCat("short ", FormatBytes(-left))});
+    std::vector<std::string> row = {
+        absl::StrCat(i),
+        rank.device,
+        FormatBytes(rank.weight_bytes),
+        FormatBytes(rank.kv_bytes),
+        FormatBytes(rank.workspace_bytes),
+        FormatBytes(rank.overhead_bytes),
+        FormatBytes(rank.total_bytes()),
+        FormatBytes(rank.available_bytes),
+        left >= 0 ? FormatBytes(left) : absl::StrCat("short ", FormatBytes(-left))};
+    if (sidecars) row.insert(row.begin() + 6, FormatBytes(rank.sidecar_bytes));
+    table.Add(std::move(row));
   }
   return table.Text(color);
 }
@@ -111,28 +124,71 @@ std::string ShareTable(const Plan& plan, const ModelSpec& spec, bool color) {
   return table.Text(color);
 }
 
+// Layers in a row whose blocks of `kind` lie alike: "layers 0-15: cuda:0 6/8, cuda:1 2/8".
+std::string Runs(const Plan& plan, const ModelSpec& spec, BlockKind kind) {
+  std::string text;
+  for (int first = 0; first < spec.num_layers();) {
+    const auto block = [&](int layer) {
+      return kind == BlockKind::kAttention ? spec.attention_block(layer) : spec.mlp_block(layer);
+    };
+    const Placement& placement = plan.placements[block(first)];
+    int end = first + 1;
+    while (end < spec.num_layers() && plan.placements[block(end)] == placement) ++end;
+    const int64_t units = UnitsOf(spec, block(first), placement.kv_replication).count;
+    std::vector<std::string> parts;
+    for (size_t i = 0; i < placement.ranks.size(); ++i) {
+      parts.push_back(
+          absl::StrCat("rank ", placement.ranks[i], " ", placement.shares[i], "/", units));
+    }
+    absl::StrAppend(&text, "  layers ", first, "-", end - 1,
+                    kind == BlockKind::kAttention ? " attention: " : " MLP: ",
+                    absl::StrJoin(parts, ", "), "\n");
+    first = end;
+  }
+  return text;
+}
+
+std::string SpeedLines(const Plan& plan) {
+  if (plan.decode.expected <= 0) return "";
+  std::string text = absl::StrFormat(
+      "  decode: %.1f tokens/s expected (%.1f to %.1f) with %d positions in the cache\n",
+      plan.decode.expected, plan.decode.low, plan.decode.high, plan.depth);
+  absl::StrAppendFormat(&text,
+                        "  prefill: %.0f tokens/s expected (%.0f to %.0f) for a prompt of %d\n",
+                        plan.prefill.expected, plan.prefill.low, plan.prefill.high, plan.prompt);
+  return text;
+}
+
+std::string Comparison(const Plan& plan) {
+  std::string text;
+  if (!plan.why.empty()) absl::StrAppend(&text, "  why: ", plan.why, "\n");
+  for (const Alternative& other : plan.rejected) {
+    absl::StrAppend(&text, "  not taken: ", other.layout, ": ");
+    if (other.tokens_per_s > 0) absl::StrAppendFormat(&text, "%.1f tokens/s, ", other.tokens_per_s);
+    absl::StrAppend(&text, other.reason, "\n");
+  }
+  return text;
+}
+
 }  // namespace
 
-std::string PlanText(const Plan& plan, const ModelSpec& spec, bool color) {
+std::string PlanText(const Plan& plan, const ModelSpec& spec, bool color, bool explain) {
   std::string text =
       absl::StrCat(Styled(plan.model_name, kBold, color), "  ", plan.architecture, ", ",
                    FormatCount(plan.parameters), " parameters, ", FormatSummary(spec), "; context ",
                    plan.options.context, ", batch ", plan.options.batch, ", KV cache ",
-                   DTypeName(plan.options.kv_type), "\n\n");
-  absl::StrAppend(&text, ShareTable(plan, spec, color), "\n", MemoryTable(plan, color), "\n");
-  if (plan.decode_tokens_per_s > 0) {
-    absl::StrAppend(&text,
-                    absl::StrFormat("  decode: up to %.1f tokens/s (weights read once per token "
-                                    "at the devices' memory bandwidth)\n",
-                                    plan.decode_tokens_per_s));
-  }
+                   KvTypeName(plan.options), "\n\n");
+  absl::StrAppend(&text, ShareTable(plan, spec, color), "\n", MemoryTable(plan, color), "\n",
+                  SpeedLines(plan), Comparison(plan));
   for (const std::string& note : plan.notes) absl::StrAppend(&text, "  note: ", note, "\n");
-  if (!plan.fits()) {
-    absl::StrAppend(&text, Styled("  It does not fit.", kRed, color), "\n");
-    for (const std::string& remedy : plan.remedies) {
-      absl::StrAppend(&text, "  would help: ", remedy, "\n");
-    }
+  if (!plan.fits()) absl::StrAppend(&text, Styled("  It does not fit.", kRed, color), "\n");
+  for (const std::string& remedy : plan.remedies) {
+    absl::StrAppend(&text, "  would help: ", remedy, "\n");
   }
+  if (!explain) return text;
+  absl::StrAppend(&text, "\n", Runs(plan, spec, BlockKind::kAttention),
+                  Runs(plan, spec, BlockKind::kMlp));
+  for (const std::string& line : plan.basis) absl::StrAppend(&text, "  ", line, "\n");
   return text;
 }
 

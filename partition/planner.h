@@ -5,24 +5,38 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "partition/cost_model.h"
+#include "partition/memory_model.h"
 #include "partition/plan.h"
 #include "topology/topology.h"
 
 namespace tprun {
 
+// latency: the soonest next token of the sequences asked for. throughput: the most tokens per
+// second of all sequences together, with as many of them as are worth it. context: the most
+// positions in the KV cache, and the fastest layout that has them.
 enum class Objective { kLatency, kThroughput, kContext };
 
-// How layers go over ranks: every block over all ranks, or each layer on one rank.
-enum class SplitMode { kTensor, kLayer };
+// How layers go over ranks: as the planner finds best, every block over all ranks, or each layer on
+// one rank.
+enum class SplitMode { kAuto, kTensor, kLayer };
 
 struct PlanRequest {
   const ModelSpec* spec = nullptr;
   const Topology* topology = nullptr;
-  std::vector<std::string> devices;  // one rank each, in order; a device may come several times
+  // One rank each, in order; a device may come several times. Empty: the planner chooses among all.
+  std::vector<std::string> devices;
   EngineOptions options;
   Objective objective = Objective::kLatency;
-  SplitMode split = SplitMode::kTensor;
+  bool choose_batch = false;  // kThroughput: options.batch is not given
+  SplitMode split = SplitMode::kAuto;
   std::vector<double> shares;  // given proportions of the ranks; empty: the planner's choice
+  MemoryLimits limits;
+  Coefficients coefficients = DefaultCoefficients();
+  int64_t depth = -1;           // positions in the cache that speeds are for; -1: 512 at most
+  double min_tokens_per_s = 0;  // of each sequence; 0: the model's own need (speech), if any
+  // Work out what was rejected, remedies, and where nothing fits the layout that is least short.
+  bool advise = true;
 };
 
 // Chooses placements for a model on devices. A plan that does not fit is returned too (see
@@ -34,22 +48,32 @@ class Planner {
   virtual absl::StatusOr<Plan> MakePlan(const PlanRequest& request) const = 0;
 };
 
-// Shares in proportion to memory bandwidth (for kContext: to free memory), moved off devices that
-// would be too full, in whole units.
-std::unique_ptr<Planner> MakeProportionalPlanner();
+// The fastest layout under the cost model that fits under the memory model; see layout_search.h for
+// which layouts there are, docs/planning.md for the models.
+std::unique_ptr<Planner> MakePlanner();
 
 absl::StatusOr<Objective> ParseObjective(absl::string_view name);
 absl::string_view ObjectiveName(Objective objective);
+absl::StatusOr<SplitMode> ParseSplitMode(absl::string_view name);
 
 // Whole numbers that add up to `total`, as near to the proportions as can be (largest remainder;
 // ties to the lower index). Proportions are not negative and not all zero.
 std::vector<int64_t> Apportion(int64_t total, const std::vector<double>& proportions);
 
-// Fills in, by each rank's device in `topology`, its name, the memory that it may use (ranks on one
-// device get equal parts), bandwidth and overhead. NotFound for a device that is not there.
-absl::Status DescribeDevices(const Topology& topology, Plan& plan);
+// Placements in given proportions of the ranks: every block over all ranks, or whole layers.
+std::vector<Placement> TensorPlacements(const ModelSpec& spec,
+                                        const std::vector<double>& proportions);
+std::vector<Placement> LayerPlacements(const ModelSpec& spec,
+                                       const std::vector<double>& proportions);
 
-// Fills in the byte counts of plan.ranks from the layout, and the expected speed.
-void PredictPlan(const ModelSpec& spec, Plan& plan);
+// Fills in, by each rank's device in `topology`, its name, the memory that it may use (ranks on one
+// device get equal parts), bandwidth, and what others allocate for the plan's placements. NotFound
+// for a device that is not there.
+absl::Status DescribeDevices(const Topology& topology, Plan& plan, const MemoryLimits& limits = {});
+
+// Fills in the byte counts of plan.ranks from the layout, and the speeds that the cost model
+// expects. The plan's devices are in `topology`.
+absl::Status PredictPlan(const ModelSpec& spec, const Topology& topology,
+                         const Coefficients& coefficients, Plan& plan);
 
 }  // namespace tprun

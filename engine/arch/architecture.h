@@ -30,4 +30,7 @@ absl::Span<const Architecture* const> AllArchitectures();
 // supported ones.
 absl::StatusOr<const Architecture*> FindArchitecture(const Json& config);
 
+// As Mixtral in Hugging Face's naming; in GGUF it is called a llama.
+absl::StatusOr<ModelSpec> BuildMixtral(const Json& config, Naming naming);
+
 }  // namespace tprun

@@ -20,13 +20,31 @@ struct Part {
 class LayerTensors {
  public:
   LayerTensors(ModelSpec& spec, int layer)
-      : spec_(spec), layer_(layer), dim_(spec.dim), attention_(spec.layers[layer].attention) {}
+      : spec_(spec),
+        layer_(layer),
+        dim_(spec.dim),
+        attention_(spec.layers[layer].attention),
+        mlp_(spec.layers[layer].mlp) {}
 
   void Add(const DecoderNames& names) {
     block_ = spec_.attention_block(layer_);
-    AddAttention(names);
+    AddVector(TensorRole::kNorm, names.attention_norm, dim_);
+    if (attention_.is_latent()) {
+      AddLatentAttention(names);
+    } else {
+      AddAttention(names);
+    }
+    AddAttentionOut(names);
     block_ = spec_.mlp_block(layer_);
-    AddMlp(names);
+    AddVector(TensorRole::kNorm, names.mlp_norm, dim_);
+    if (mlp_.experts.count > 0) {
+      AddExperts(names);
+    } else {
+      AddMlp(names);
+    }
+    if (spec_.layers[layer_].post_norms) {
+      AddVector(TensorRole::kPostNorm, names.mlp_post_norm, dim_);
+    }
   }
 
  private:
@@ -75,7 +93,6 @@ class LayerTensors {
   void AddAttention(const DecoderNames& names) {
     const int64_t query_rows = int64_t{attention_.heads} * attention_.head_dim;
     const int64_t kv_rows = int64_t{attention_.kv_heads} * attention_.head_dim;
-    AddVector(TensorRole::kNorm, names.attention_norm, dim_);
     AddColumnParts({{TensorRole::kQuery, names.query, query_rows},
                     {TensorRole::kKey, names.key, kv_rows},
                     {TensorRole::kValue, names.value, kv_rows}},
@@ -90,10 +107,46 @@ class LayerTensors {
       AddVector(TensorRole::kQueryNorm, names.query_norm, attention_.head_dim);
       AddVector(TensorRole::kKeyNorm, names.key_norm, attention_.head_dim);
     }
-    AddTensor(TensorRole::kAttentionOut, names.attention_out, {dim_, query_rows}, SplitRule::kRow);
+    if (attention_.sinks) {
+      AddTensor(TensorRole::kSinks, names.sinks, {attention_.heads}, SplitRule::kColumn);
+    }
+  }
+
+  void AddLatentAttention(const DecoderNames& names) {
+    const LatentSpec& latent = attention_.latent;
+    const int64_t heads = attention_.heads;
+    const int64_t query_rows = heads * attention_.head_dim;
+    const int64_t plain = attention_.head_dim - latent.rope_dim;  // of a key, without rotation
+    if (latent.query_rank == 0) {
+      AddTensor(TensorRole::kQuery, names.query, {query_rows, dim_}, SplitRule::kColumn);
+    } else {
+      AddTensor(TensorRole::kQueryDown, names.query_down, {latent.query_rank, dim_},
+                SplitRule::kReplicate);
+      AddVector(TensorRole::kLatentNorm, names.query_down_norm, latent.query_rank);
+      AddTensor(TensorRole::kQueryUp, names.query_up, {query_rows, latent.query_rank},
+                SplitRule::kColumn);
+    }
+    AddTensor(TensorRole::kKvDown, names.kv_down, {latent.kv_rank + latent.rope_dim, dim_},
+              SplitRule::kReplicate);
+    AddVector(TensorRole::kLatentNorm, names.kv_down_norm, latent.kv_rank);
+    if (names.key_up.empty()) {
+      AddTensor(TensorRole::kKvUp, names.kv_up,
+                {heads * (plain + attention_.values()), latent.kv_rank}, SplitRule::kColumn);
+      return;
+    }
+    // Transposed per head, to be multiplied into the query.
+    AddTensor(TensorRole::kKvUp, names.key_up, {heads * latent.kv_rank, plain}, SplitRule::kColumn)
+        .experts = attention_.heads;
+    AddTensor(TensorRole::kKvUp, names.value_up, {heads * attention_.values(), latent.kv_rank},
+              SplitRule::kColumn)
+        .experts = attention_.heads;
+  }
+
+  void AddAttentionOut(const DecoderNames& names) {
+    AddTensor(TensorRole::kAttentionOut, names.attention_out,
+              {dim_, int64_t{attention_.heads} * attention_.values()}, SplitRule::kRow);
     if (attention_.out_bias) {
-      AddVector(TensorRole::kAttentionOutBias,
-                absl::StrCat(absl::StripSuffix(names.attention_out, ".weight"), ".bias"), dim_);
+      AddVector(TensorRole::kAttentionOutBias, Bias(names.attention_out), dim_);
     }
     if (spec_.layers[layer_].post_norms) {
       AddVector(TensorRole::kPostNorm, names.attention_post_norm, dim_);
@@ -101,20 +154,51 @@ class LayerTensors {
   }
 
   void AddMlp(const DecoderNames& names) {
-    const int64_t ffn_dim = spec_.layers[layer_].mlp.ffn_dim;
-    AddVector(TensorRole::kNorm, names.mlp_norm, dim_);
+    const int64_t ffn_dim = mlp_.ffn_dim;
     AddColumnParts({{TensorRole::kGate, names.gate, ffn_dim}, {TensorRole::kUp, names.up, ffn_dim}},
                    dim_, ".weight");
     AddTensor(TensorRole::kDown, names.down, {dim_, ffn_dim}, SplitRule::kRow);
-    if (spec_.layers[layer_].post_norms) {
-      AddVector(TensorRole::kPostNorm, names.mlp_post_norm, dim_);
+  }
+
+  void AddExperts(const DecoderNames& names) {
+    const ExpertsSpec& experts = mlp_.experts;
+    AddTensor(TensorRole::kRouter, names.router, {experts.count, dim_}, SplitRule::kReplicate);
+    if (experts.router_bias) AddVector(TensorRole::kRouterBias, Bias(names.router), experts.count);
+    if (experts.choice_bias) AddVector(TensorRole::kRouterBias, names.choice_bias, experts.count);
+    AddStacked(TensorRole::kExpertGate, names.expert_gate, mlp_.ffn_dim, dim_);
+    AddStacked(TensorRole::kExpertUp, names.expert_up, mlp_.ffn_dim, dim_);
+    AddStacked(TensorRole::kExpertDown, names.expert_down, dim_, mlp_.ffn_dim);
+    if (experts.expert_biases) {
+      AddStacked(TensorRole::kExpertGateBias, Bias(names.expert_gate), mlp_.ffn_dim, 0);
+      AddStacked(TensorRole::kExpertUpBias, Bias(names.expert_up), mlp_.ffn_dim, 0);
+      AddStacked(TensorRole::kExpertDownBias, Bias(names.expert_down), dim_, 0);
     }
+    const int64_t shared = experts.shared_ffn_dim;
+    if (shared == 0) return;
+    AddTensor(TensorRole::kSharedGate, names.shared_gate, {shared, dim_}, SplitRule::kColumn);
+    AddTensor(TensorRole::kSharedUp, names.shared_up, {shared, dim_}, SplitRule::kColumn);
+    AddTensor(TensorRole::kSharedDown, names.shared_down, {dim_, shared}, SplitRule::kRow);
+    if (experts.shared_gate) {
+      AddTensor(TensorRole::kSharedRouter, names.shared_router, {1, dim_}, SplitRule::kReplicate);
+    }
+  }
+
+  // One matrix (columns > 0) or vector per expert.
+  void AddStacked(TensorRole role, absl::string_view pattern, int64_t rows, int64_t columns) {
+    std::vector<int64_t> shape = {mlp_.experts.count * rows};
+    if (columns > 0) shape.push_back(columns);
+    AddTensor(role, pattern, std::move(shape), SplitRule::kColumn).experts = mlp_.experts.count;
+  }
+
+  static std::string Bias(absl::string_view weight) {
+    return absl::StrCat(absl::StripSuffix(weight, ".weight"), ".bias");
   }
 
   ModelSpec& spec_;
   int layer_;
   int64_t dim_;
   AttentionSpec attention_;
+  MlpSpec mlp_;
   int block_ = 0;
 };
 
@@ -137,7 +221,23 @@ DecoderNames StandardNames(Naming naming) {
             .mlp_post_norm = "blk.{i}.post_ffw_norm.weight",
             .gate = "blk.{i}.ffn_gate.weight",
             .up = "blk.{i}.ffn_up.weight",
-            .down = "blk.{i}.ffn_down.weight"};
+            .down = "blk.{i}.ffn_down.weight",
+            .query_down = "blk.{i}.attn_q_a.weight",
+            .query_down_norm = "blk.{i}.attn_q_a_norm.weight",
+            .query_up = "blk.{i}.attn_q_b.weight",
+            .kv_down = "blk.{i}.attn_kv_a_mqa.weight",
+            .kv_down_norm = "blk.{i}.attn_kv_a_norm.weight",
+            .kv_up = "blk.{i}.attn_kv_b.weight",
+            .router = "blk.{i}.ffn_gate_inp.weight",
+            .choice_bias = "blk.{i}.exp_probs_b.bias",
+            .expert_gate = "blk.{i}.ffn_gate_exps.weight",
+            .expert_up = "blk.{i}.ffn_up_exps.weight",
+            .expert_down = "blk.{i}.ffn_down_exps.weight",
+            .shared_gate = "blk.{i}.ffn_gate_shexp.weight",
+            .shared_up = "blk.{i}.ffn_up_shexp.weight",
+            .shared_down = "blk.{i}.ffn_down_shexp.weight",
+            .shared_router = "blk.{i}.ffn_gate_inp_shexp.weight",
+            .sinks = "blk.{i}.attn_sinks.weight"};
   }
   return {.embedding = "model.embed_tokens.weight",
           .final_norm = "model.norm.weight",
@@ -154,7 +254,23 @@ DecoderNames StandardNames(Naming naming) {
           .mlp_post_norm = "",
           .gate = "model.layers.{i}.mlp.gate_proj.weight",
           .up = "model.layers.{i}.mlp.up_proj.weight",
-          .down = "model.layers.{i}.mlp.down_proj.weight"};
+          .down = "model.layers.{i}.mlp.down_proj.weight",
+          .query_down = "model.layers.{i}.self_attn.q_a_proj.weight",
+          .query_down_norm = "model.layers.{i}.self_attn.q_a_layernorm.weight",
+          .query_up = "model.layers.{i}.self_attn.q_b_proj.weight",
+          .kv_down = "model.layers.{i}.self_attn.kv_a_proj_with_mqa.weight",
+          .kv_down_norm = "model.layers.{i}.self_attn.kv_a_layernorm.weight",
+          .kv_up = "model.layers.{i}.self_attn.kv_b_proj.weight",
+          .router = "model.layers.{i}.mlp.gate.weight",
+          .choice_bias = "model.layers.{i}.mlp.gate.e_score_correction_bias",
+          .expert_gate = "model.layers.{i}.mlp.experts.{e}.gate_proj.weight",
+          .expert_up = "model.layers.{i}.mlp.experts.{e}.up_proj.weight",
+          .expert_down = "model.layers.{i}.mlp.experts.{e}.down_proj.weight",
+          .shared_gate = "model.layers.{i}.mlp.shared_expert.gate_proj.weight",
+          .shared_up = "model.layers.{i}.mlp.shared_expert.up_proj.weight",
+          .shared_down = "model.layers.{i}.mlp.shared_expert.down_proj.weight",
+          .shared_router = "model.layers.{i}.mlp.shared_expert_gate.weight",
+          .sinks = "model.layers.{i}.self_attn.sinks"};
 }
 
 void AddDecoderTensors(const DecoderNames& names, ModelSpec& spec) {

@@ -16,6 +16,13 @@ struct DecoderNames {
   std::string query_norm, key_norm;
   std::string mlp_norm, mlp_post_norm;
   std::string gate, up, down;
+  // Latent attention; key_up and value_up stand for kv_up where they are not empty.
+  std::string query_down, query_down_norm, query_up, kv_down, kv_down_norm, kv_up;
+  std::string key_up, value_up;
+  // Mixtures of experts; {e} stands for the expert.
+  std::string router, choice_bias, expert_gate, expert_up, expert_down;
+  std::string shared_gate, shared_up, shared_down, shared_router;
+  std::string sinks;
 };
 
 // As Llama and most others call them, in Hugging Face and GGUF checkpoints.

@@ -16,8 +16,9 @@ absl::StatusOr<ModelSpec> BuildLlama(absl::string_view architecture, const Json&
   ASSIGN_OR_RETURN(const bool attention_bias, GetBoolOr(config, "attention_bias", false));
   ASSIGN_OR_RETURN(const bool mlp_bias, GetBoolOr(config, "mlp_bias", false));
   ASSIGN_OR_RETURN(const int64_t experts, GetIntOr(config, "num_local_experts", 0));
+  if (experts > 0 && naming == Naming::kGguf) return BuildMixtral(config, naming);
   if (experts > 0) {
-    return absl::InvalidArgumentError("a mixture of experts (Mixtral) is not supported");
+    return absl::InvalidArgumentError("a mixture of experts of \"model_type\" llama is unknown");
   }
   if (mlp_bias) return absl::InvalidArgumentError("\"mlp_bias\": true is not supported");
   LayerSpec layer;

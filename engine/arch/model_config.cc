@@ -9,23 +9,6 @@
 namespace tprun {
 namespace {
 
-// An integer in [1, limit]. The limits are far above any model's and keep the bytes of all weights
-// within int64.
-absl::StatusOr<int64_t> GetCount(const Json& config, absl::string_view key, int64_t limit) {
-  ASSIGN_OR_RETURN(const int64_t value, GetInt(config, key));
-  if (value < 1 || value > limit) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", key, "\": wanted 1 to ", limit, ", found ", value));
-  }
-  return value;
-}
-
-absl::StatusOr<int64_t> GetCountOr(const Json& config, absl::string_view key, int64_t limit,
-                                   int64_t otherwise) {
-  if (FindMember(config, key) == nullptr) return otherwise;
-  return GetCount(config, key, limit);
-}
-
 absl::Status CheckPositive(absl::string_view what, double value) {
   if (std::isfinite(value) && value > 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -40,9 +23,15 @@ absl::Status ReadRopeScaling(const Json& scaling, RopeSpec& rope) {
     ASSIGN_OR_RETURN(type, GetStringOr(scaling, "type", "default"));
   }
   if (type == "default" || type == "none") return absl::OkStatus();
+  if (type == "yarn" || type == "longrope" || type == "su") {
+    rope.scaling = type == "yarn" ? RopeScaling::kYarn : RopeScaling::kLongRope;
+    ASSIGN_OR_RETURN(rope.factor, GetDoubleOr(scaling, "factor", 1));
+    return CheckPositive("factor", rope.factor);
+  }
   if (type != "linear" && type != "llama3") {
     return absl::InvalidArgumentError(absl::StrCat(
-        "rope scaling \"", type, "\" is not supported; supported: default, linear, llama3"));
+        "rope scaling \"", type,
+        "\" is not supported; supported: default, linear, llama3, and to plan yarn, longrope"));
   }
   rope.scaling = type == "linear" ? RopeScaling::kLinear : RopeScaling::kLlama3;
   ASSIGN_OR_RETURN(rope.factor, GetDouble(scaling, "factor"));
@@ -92,7 +81,75 @@ absl::Status ReadRope(const Json& config, ModelConfig& result) {
   return absl::OkStatus();
 }
 
+// The first of `keys` that the config has and that is not 0.
+absl::StatusOr<int64_t> GetFirstCountOr(const Json& config,
+                                        std::initializer_list<absl::string_view> keys,
+                                        int64_t limit, int64_t otherwise) {
+  for (absl::string_view key : keys) {
+    ASSIGN_OR_RETURN(const int64_t value, GetIntOr(config, key, 0));
+    if (value != 0) return GetCount(config, key, limit);
+  }
+  return otherwise;
+}
+
 }  // namespace
+
+// The limits given here are far above any model's and keep the bytes of all weights
+// within int64.
+absl::StatusOr<int64_t> GetCount(const Json& config, absl::string_view key, int64_t limit) {
+  ASSIGN_OR_RETURN(const int64_t value, GetInt(config, key));
+  if (value < 1 || value > limit) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", key, "\": wanted 1 to ", limit, ", found ", value));
+  }
+  return value;
+}
+
+absl::StatusOr<int64_t> GetCountOr(const Json& config, absl::string_view key, int64_t limit,
+                                   int64_t otherwise) {
+  if (FindMember(config, key) == nullptr) return otherwise;
+  return GetCount(config, key, limit);
+}
+
+absl::StatusOr<ExpertsSpec> ReadExperts(const Json& config, int64_t* expert_ffn_dim) {
+  constexpr int64_t kMostExperts = 1 << 14;
+  ExpertsSpec experts;
+  ASSIGN_OR_RETURN(experts.count,
+                   GetFirstCountOr(config, {"num_local_experts", "num_experts", "n_routed_experts"},
+                                   kMostExperts, 0));
+  if (experts.count == 0) return experts;
+  ASSIGN_OR_RETURN(
+      experts.per_token,
+      GetFirstCountOr(config, {"num_experts_per_tok", "experts_per_token"}, experts.count, 1));
+  ASSIGN_OR_RETURN(
+      const int64_t expert_ffn,
+      GetFirstCountOr(config, {"moe_intermediate_size", "intermediate_size"}, 1 << 22, 0));
+  if (expert_ffn == 0) {
+    return absl::InvalidArgumentError("\"moe_intermediate_size\" is missing");
+  }
+  *expert_ffn_dim = expert_ffn;
+  ASSIGN_OR_RETURN(experts.shared_ffn_dim,
+                   GetFirstCountOr(config, {"shared_expert_intermediate_size"}, 1 << 24, 0));
+  ASSIGN_OR_RETURN(const int64_t shared, GetIntOr(config, "n_shared_experts", 0));
+  if (shared < 0 || shared > kMostExperts) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"n_shared_experts\": wanted 0 to ", kMostExperts, ", found ", shared));
+  }
+  if (experts.shared_ffn_dim == 0) experts.shared_ffn_dim = shared * expert_ffn;
+  constexpr int64_t kMostColumns = 1 << 24;
+  if (experts.count * expert_ffn > kMostColumns || experts.shared_ffn_dim > kMostColumns) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "experts: wanted at most ", kMostColumns, " columns in all, found ", experts.count, " of ",
+        expert_ffn, " and ", experts.shared_ffn_dim, " shared"));
+  }
+  ASSIGN_OR_RETURN(experts.normalize, GetBoolOr(config, "norm_topk_prob", true));
+  ASSIGN_OR_RETURN(const double scale, GetDoubleOr(config, "routed_scaling_factor", 1));
+  experts.scale = static_cast<float>(scale);
+  ASSIGN_OR_RETURN(experts.groups, GetFirstCountOr(config, {"n_group"}, experts.count, 1));
+  ASSIGN_OR_RETURN(experts.groups_per_token,
+                   GetFirstCountOr(config, {"topk_group"}, experts.groups, experts.groups));
+  return experts;
+}
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_default) {
   ModelConfig result;

@@ -29,6 +29,16 @@ struct ModelConfig {
 // `tied_by_default`: what an absent "tie_word_embeddings" means in this family.
 absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_default = false);
 
+// The mixture of experts that the config asks for, under the names of Mixtral, Qwen, DeepSeek and
+// gpt-oss and of GGUF: experts, choice, shared experts. count == 0 if it asks for none.
+// *expert_ffn_dim: columns of one expert.
+absl::StatusOr<ExpertsSpec> ReadExperts(const Json& config, int64_t* expert_ffn_dim);
+
+// An integer in [1, limit]; with `otherwise`, for a member that is absent.
+absl::StatusOr<int64_t> GetCount(const Json& config, absl::string_view key, int64_t limit);
+absl::StatusOr<int64_t> GetCountOr(const Json& config, absl::string_view key, int64_t limit,
+                                   int64_t otherwise);
+
 // The config asks for one of `names` as its activation, or does not say. InvalidArgument names what
 // is supported.
 absl::Status CheckActivation(const Json& config, std::initializer_list<absl::string_view> names);

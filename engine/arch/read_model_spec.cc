@@ -3,12 +3,18 @@
 #include <cmath>
 #include <filesystem>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "engine/arch/architecture.h"
+#include "engine/arch/assume_formats.h"
+#include "engine/arch/gguf_by_names.h"
+#include "engine/arch/runnable.h"
+#include "engine/arch/speech_models.h"
 #include "engine/checkpoint/tensor_reader.h"
+#include "engine/format/planned_formats.h"
 
 namespace tprun {
 namespace {
@@ -23,36 +29,96 @@ std::string FormatNames() {
   return absl::StrJoin(names, ", ");
 }
 
+// The tensor's shape in the checkpoint: fused with its neighbours, or with the experts apart.
 std::vector<int64_t> SourceShape(const TensorSpec& tensor) {
   std::vector<int64_t> shape = tensor.shape;
   if (tensor.source_rows > 0) shape[0] = tensor.source_rows;
+  if (tensor.experts == 0) return shape;
+  shape[0] /= tensor.experts;
+  if (!absl::StrContains(tensor.name, kExpertMark)) shape.insert(shape.begin(), tensor.experts);
   return shape;
 }
 
-absl::Status BindTensor(const Checkpoint& checkpoint, TensorSpec& tensor) {
-  const CheckpointTensor* source = checkpoint.Find(tensor.name);
+// All axes but the last as one. Axes of one element in front, as Moshi's norms have, do not count.
+std::vector<int64_t> Flat(absl::Span<const int64_t> shape) {
+  while (shape.size() > 1 && shape[0] == 1) shape.remove_prefix(1);
+  if (shape.size() < 2) return {shape.begin(), shape.end()};
+  int64_t rows = 1;
+  for (int64_t extent : shape.subspan(0, shape.size() - 1)) rows *= extent;
+  return {rows, shape.back()};
+}
+
+bool SameShape(const std::vector<int64_t>& found, const std::vector<int64_t>& wanted) {
+  return found == wanted || (found.size() > 2 && Flat(found) == Flat(wanted));
+}
+
+// A quantiser packed the weights: what there is of them has other names, types and shapes.
+bool IsPacked(const Checkpoint& checkpoint, const std::string& name) {
+  const std::string module(absl::StripSuffix(name, ".weight"));
+  for (const char* companion :
+       {".qweight", ".weight_packed", ".weight.absmax", ".SCB", "_blocks"}) {
+    if (checkpoint.Find(module + companion) != nullptr) return true;
+  }
+  return false;
+}
+
+// The format of packed weights is what the config says of them.
+absl::Status BindPacked(const Checkpoint& checkpoint, TensorSpec& tensor) {
+  ASSIGN_OR_RETURN(tensor.format, QuantizedFormat(checkpoint.config()));
+  if (tensor.format != nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "tensor \"", tensor.name, "\" is packed, but the config has no quantization_config"));
+}
+
+absl::Status BindTensor(const Checkpoint& checkpoint, const std::string& name, TensorSpec& tensor) {
+  if (tensor.shape.size() > 1 && checkpoint.kind() == CheckpointKind::kSafetensors &&
+      IsPacked(checkpoint, name)) {
+    return BindPacked(checkpoint, tensor);
+  }
+  const CheckpointTensor* source = checkpoint.Find(name);
   if (source == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor \"", tensor.name, "\" of shape ",
+    return absl::InvalidArgumentError(absl::StrCat("tensor \"", name, "\" of shape ",
                                                    ShapeText(SourceShape(tensor)),
                                                    " is missing from the checkpoint"));
   }
-  if (source->shape != SourceShape(tensor)) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor \"", tensor.name, "\": wanted shape ",
+  if (!SameShape(source->shape, SourceShape(tensor))) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor \"", name, "\": wanted shape ",
                                                    ShapeText(SourceShape(tensor)), ", found ",
                                                    ShapeText(source->shape)));
   }
-  if (source->format == nullptr) {
+  const WeightFormat* format =
+      source->format != nullptr ? source->format : FindPlannedFormat(source->type_name);
+  if (format == nullptr) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tensor \"", tensor.name, "\" is of type ", source->type_name,
+        absl::StrCat("tensor \"", name, "\" is of type ", source->type_name,
                      ", which cannot be read; supported: ", FormatNames()));
   }
-  tensor.format = source->format;
+  if (tensor.format != nullptr && tensor.format != format) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor \"", name, "\" is of type ",
+                                                   source->type_name, ", the other experts' are ",
+                                                   tensor.format->name));
+  }
+  tensor.format = format;
+  return absl::OkStatus();
+}
+
+absl::Status BindTensor(const Checkpoint& checkpoint, TensorSpec& tensor) {
+  if (!absl::StrContains(tensor.name, kExpertMark)) {
+    return BindTensor(checkpoint, tensor.name, tensor);
+  }
+  for (int expert = 0; expert < tensor.experts; ++expert) {
+    RETURN_IF_ERROR(BindTensor(checkpoint, ExpertTensorName(tensor, expert), tensor));
+  }
   return absl::OkStatus();
 }
 
 absl::Status BindAll(const Checkpoint& checkpoint, const WeightFormat* assumed, ModelSpec& spec) {
   for (TensorSpec& tensor : spec.tensors) {
     RETURN_IF_ERROR(BindTensor(checkpoint, tensor));
+    const std::string first = ExpertTensorName(tensor, 0);
+    if (checkpoint.kind() == CheckpointKind::kSafetensors && IsPacked(checkpoint, first)) {
+      spec.not_runnable = absl::StrCat("\"", first, "\" is packed by a quantiser");
+    }
     if (assumed != nullptr && tensor.shape.size() > 1 && tensor.format != assumed) {
       return absl::InvalidArgumentError(absl::StrCat(
           "the checkpoint holds ", tensor.format->name, " weights (\"", tensor.name,
@@ -60,28 +126,6 @@ absl::Status BindAll(const Checkpoint& checkpoint, const WeightFormat* assumed, 
           "plan for ",
           assumed->name));
     }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<const WeightFormat*> ConfigFormat(const Json& config) {
-  ASSIGN_OR_RETURN(std::string name, GetStringOr(config, "torch_dtype", ""));
-  if (name.empty()) {
-    ASSIGN_OR_RETURN(name, GetStringOr(config, "dtype", "bfloat16"));
-  }
-  if (name == "float32") return &kF32Format;
-  if (name == "float16") return &kF16Format;
-  return &kBF16Format;
-}
-
-absl::Status AssumeAll(const Json& config, const WeightFormat* assumed, ModelSpec& spec) {
-  if (assumed == nullptr) {
-    ASSIGN_OR_RETURN(assumed, ConfigFormat(config));
-  }
-  for (TensorSpec& tensor : spec.tensors) {
-    const bool matrix = tensor.shape.size() > 1;
-    const bool whole_blocks = matrix && tensor.shape[1] % assumed->block_elements == 0;
-    tensor.format = !matrix ? &kF32Format : whole_blocks ? assumed : &kF16Format;
   }
   return absl::OkStatus();
 }
@@ -109,6 +153,12 @@ absl::Status ReadRopeFactors(const Checkpoint& checkpoint, ModelSpec& spec) {
   return absl::OkStatus();
 }
 
+// Long-rope models are told by their divisors, of which there is a long and a short list.
+void MarkLongRope(const Checkpoint& checkpoint, ModelSpec& spec) {
+  if (checkpoint.Find("rope_factors_long.weight") == nullptr) return;
+  for (LayerSpec& layer : spec.layers) layer.attention.rope.scaling = RopeScaling::kLongRope;
+}
+
 // "stories260K" from ".../stories260K/", ".../stories260K.gguf" or ".../stories260K/config.json".
 std::string NameFromPath(const Checkpoint& checkpoint) {
   const bool folder = checkpoint.kind() != CheckpointKind::kGguf && !IsDirectory(checkpoint.path());
@@ -118,18 +168,31 @@ std::string NameFromPath(const Checkpoint& checkpoint) {
   return std::string(absl::StripSuffix(path.filename().string(), ".gguf"));
 }
 
+absl::StatusOr<ModelSpec> BuildSpec(const Checkpoint& checkpoint) {
+  const bool gguf = checkpoint.kind() == CheckpointKind::kGguf;
+  const absl::StatusOr<const Architecture*> architecture = FindArchitecture(checkpoint.config());
+  if (architecture.ok()) {
+    return (*architecture)->build(checkpoint.config(), gguf ? Naming::kGguf : Naming::kHuggingFace);
+  }
+  if (gguf) {
+    absl::StatusOr<ModelSpec> spec = SpecFromTensorNames(checkpoint);
+    if (spec.ok()) return spec;
+  }
+  return architecture.status();
+}
+
 absl::StatusOr<ModelSpec> ReadSpec(const Checkpoint& checkpoint, const WeightFormat* assumed) {
-  ASSIGN_OR_RETURN(const Architecture* architecture, FindArchitecture(checkpoint.config()));
-  const Naming naming =
-      checkpoint.kind() == CheckpointKind::kGguf ? Naming::kGguf : Naming::kHuggingFace;
-  ASSIGN_OR_RETURN(ModelSpec spec, architecture->build(checkpoint.config(), naming));
+  ASSIGN_OR_RETURN(ModelSpec spec, BuildSpec(checkpoint));
   if (spec.name.empty()) spec.name = NameFromPath(checkpoint);
   if (checkpoint.kind() == CheckpointKind::kConfigOnly) {
-    RETURN_IF_ERROR(AssumeAll(checkpoint.config(), assumed, spec));
-    return spec;
+    RETURN_IF_ERROR(AssumeFormats(checkpoint.config(), assumed, spec));
+  } else {
+    RETURN_IF_ERROR(BindAll(checkpoint, assumed, spec));
+    RETURN_IF_ERROR(ReadRopeFactors(checkpoint, spec));
+    MarkLongRope(checkpoint, spec);
   }
-  RETURN_IF_ERROR(BindAll(checkpoint, assumed, spec));
-  RETURN_IF_ERROR(ReadRopeFactors(checkpoint, spec));
+  AddSpeechFacts(spec);
+  spec.not_runnable = WhyNotRunnable(spec);
   return spec;
 }
 

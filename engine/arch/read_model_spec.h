@@ -7,12 +7,13 @@
 namespace tprun {
 
 // The model that a checkpoint holds: its architecture's spec, with every tensor's presence, shape
-// and format taken from the header. A bare config.json has no tensors: then all matrices are taken
-// to be in `assumed`, or, if that is nullptr, in the config's own type (torch_dtype; bf16 if it
-// does not say); matrices whose rows are no whole number of its blocks are f16.
+// and format taken from the header. A bare config.json has no tensors: their formats are taken from
+// `assumed` or the config, see AssumeFormats. A GGUF file of an architecture that is not known here
+// is planned by the names of its tensors.
 //
-// InvalidArgument: unknown architecture, missing or misshapen tensor, a format that cannot be read,
-// `assumed` given for a checkpoint that has tensors of its own in another format.
+// A model that the engine cannot run says so in not_runnable. InvalidArgument: unknown
+// architecture, missing or misshapen tensor, a type of unknown size, `assumed` given for a
+// checkpoint that has tensors of its own in another format.
 absl::StatusOr<ModelSpec> ReadModelSpec(const Checkpoint& checkpoint,
                                         const WeightFormat* assumed = nullptr);
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "engine/format/weight_format.h"
 
 namespace tprun {
@@ -17,7 +18,9 @@ enum class RopeLayout {
   kInterleaved,  // pairs (x[2i], x[2i+1]), "GPT-J"
 };
 
-enum class RopeScaling { kNone, kLinear, kLlama3 };
+// kYarn (arXiv 2309.00071) and kLongRope (arXiv 2402.13753) are known by name only: such a model
+// can be planned, not run.
+enum class RopeScaling { kNone, kLinear, kLlama3, kYarn, kLongRope };
 
 struct RopeSpec {
   RopeLayout layout = RopeLayout::kHalfSplit;
@@ -32,10 +35,20 @@ struct RopeSpec {
   std::vector<float> factors;
 };
 
+// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come
+// from one latent vector per position, which is all that the KV cache holds.
+struct LatentSpec {
+  int64_t query_rank = 0;  // of the query's latent vector; 0: the query is projected directly
+  int64_t kv_rank = 0;     // 0: no latent attention
+  int rope_dim = 0;        // of the one rotated key that all heads share
+};
+
 struct AttentionSpec {
   int heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;
+  int kv_heads = 0;   // latent attention: as many as heads
+  int head_dim = 0;   // of queries and keys
+  int value_dim = 0;  // of values; 0: head_dim
+  LatentSpec latent;
   RopeSpec rope;
   bool qkv_bias = false;
   bool out_bias = false;
@@ -43,14 +56,42 @@ struct AttentionSpec {
   int64_t window = 0;       // a query sees this many positions, itself included; 0: all
   float scale = 0;          // of q.k, usually 1/sqrt(head_dim)
   float logit_softcap = 0;  // s -> cap * tanh(s / cap); 0: none
+  bool sinks = false;       // a learned logit per head that takes part in the softmax (gpt-oss)
+
+  bool is_latent() const { return latent.kv_rank > 0; }
+  int values() const { return value_dim > 0 ? value_dim : head_dim; }
+  // Elements that the KV cache holds per position: of one KV head's keys and values, or of the
+  // latent vector, which is kept whole by every rank that has a head.
+  int64_t cache_per_kv_head() const { return is_latent() ? 0 : head_dim + values(); }
+  int64_t latent_cache() const { return is_latent() ? latent.kv_rank + latent.rope_dim : 0; }
 };
 
 enum class Activation { kSilu, kGeluTanh };
 
+enum class RouterScore { kSoftmax, kSigmoid };
+
+// A mixture of experts: the router picks `per_token` of `count` gated MLPs of MlpSpec::ffn_dim
+// columns each; shared experts, run for every token, are one more MLP of shared_ffn_dim columns.
+struct ExpertsSpec {
+  int count = 0;  // 0: a dense MLP
+  int per_token = 0;
+  int64_t shared_ffn_dim = 0;  // 0: none
+  bool shared_gate = false;    // the shared output is scaled by sigmoid(w x) (Qwen2-MoE)
+  RouterScore score = RouterScore::kSoftmax;
+  bool normalize = true;       // the chosen scores are scaled to add up to one
+  float scale = 1;             // of the routed experts' sum
+  int groups = 1;              // experts are chosen within the best groups_per_token groups
+  int groups_per_token = 1;    // (DeepSeek-V3, arXiv 2412.19437)
+  bool choice_bias = false;    // a bias per expert that takes part in the choice only
+  bool router_bias = false;    // a bias of the router's logits (gpt-oss)
+  bool expert_biases = false;  // biases of gate, up and down (gpt-oss)
+};
+
 // down(act(gate(x)) * up(x))
 struct MlpSpec {
   Activation activation = Activation::kSilu;
-  int64_t ffn_dim = 0;
+  int64_t ffn_dim = 0;  // of one expert where there are several
+  ExpertsSpec experts;
 };
 
 // w * x / sqrt(mean(x^2) + eps); with unit_offset (1 + w) stands for w.
@@ -64,6 +105,10 @@ struct LayerSpec {
   MlpSpec mlp;
   NormSpec norm;
   bool post_norms = false;  // a norm on each block's output, before the residual add (Gemma 2)
+  // Layers of a second stack (Moshi's depth transformer, "depth") follow those of the first; their
+  // blocks are one unit each. `steps` times per token, with weights of their own for each step.
+  std::string stack;
+  int steps = 1;
 };
 
 enum class BlockKind { kEmbed, kAttention, kMlp, kHead };
@@ -93,6 +138,27 @@ enum class TensorRole {
   kUp,                // [ffn_dim, dim]
   kDown,              // [dim, ffn_dim]
   kHead,              // [vocab, dim]
+  // Latent attention.
+  kQueryDown,   // [query_rank, dim]
+  kLatentNorm,  // [query_rank] or [kv_rank]
+  kQueryUp,     // [heads * head_dim, query_rank]
+  kKvDown,      // [kv_rank + rope_dim, dim]
+  kKvUp,        // [heads * (key elements without rotation + values), kv_rank], or one of the two
+  // Mixtures of experts; those of all experts stand one below the other.
+  kRouter,          // [experts, dim]
+  kRouterBias,      // [experts]
+  kExpertGate,      // [experts * ffn_dim, dim]
+  kExpertUp,        // [experts * ffn_dim, dim]
+  kExpertDown,      // [experts * dim, ffn_dim]
+  kExpertGateBias,  // [experts * ffn_dim]
+  kExpertUpBias,    // [experts * ffn_dim]
+  kExpertDownBias,  // [experts * dim]
+  kSharedGate,      // [shared_ffn_dim, dim]
+  kSharedUp,        // [shared_ffn_dim, dim]
+  kSharedDown,      // [dim, shared_ffn_dim]
+  kSharedRouter,    // [1, dim]
+  kSinks,           // [heads]
+  kOther,           // of models that can only be planned
 };
 
 // How a tensor follows the shares of its block's ranks.
@@ -112,9 +178,20 @@ struct TensorSpec {
   // for tensors that a checkpoint fuses (q|k|v, gate|up). source_rows == 0: it is not fused.
   int64_t first_row = 0;
   int64_t source_rows = 0;
+  // > 0: so many matrices (or vectors) of equal size, one below the other, shape[0] being the rows
+  // of all. "{e}" in the name: each is a tensor of its own in the checkpoint; else they are one
+  // tensor with one dimension more.
+  int experts = 0;
 
   // Filled in from the checkpoint's header, or by assumption where there is none.
   const WeightFormat* format = nullptr;
+};
+
+// What runs beside the model and needs memory of its own: a codec, a vocoder.
+struct Sidecar {
+  std::string name;   // "Mimi codec, f32"
+  int64_t bytes = 0;  // of weights and state
+  bool may_run_on_cpu = true;
 };
 
 struct ModelSpec {
@@ -130,6 +207,10 @@ struct ModelSpec {
   std::vector<LayerSpec> layers;
   std::vector<Block> blocks;
   std::vector<TensorSpec> tensors;  // in block order
+  std::vector<Sidecar> sidecars;
+  double tokens_per_second_needed = 0;  // to keep up with the sound it speaks; 0: no such need
+  // Why the engine cannot run it, "" if it can; it can always be planned.
+  std::string not_runnable;
 
   int num_layers() const { return static_cast<int>(layers.size()); }
   int embed_block() const { return 0; }
@@ -143,8 +224,18 @@ std::string BlockName(const ModelSpec& spec, int block);
 
 int64_t ElementCount(const TensorSpec& tensor);
 
+// Stands for the expert in names of tensors that a checkpoint keeps one by one.
+inline constexpr char kExpertMark[] = "{e}";
+std::string ExpertTensorName(const TensorSpec& tensor, int expert);
+
 // Parameters of the model: elements of its distinct tensors (a tied head counts once).
 int64_t ParameterCount(const ModelSpec& spec);
+
+// Parameters that one token goes through: of experts only those that the router picks.
+int64_t ActiveParameterCount(const ModelSpec& spec);
+
+// InvalidArgument with the reason if the engine cannot run the model.
+absl::Status CheckRunnable(const ModelSpec& spec);
 
 // The tensor of `role` in `block`, or nullptr.
 const TensorSpec* FindTensor(const ModelSpec& spec, int block, TensorRole role);

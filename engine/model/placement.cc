@@ -20,10 +20,9 @@ int64_t AlignedUnit(int64_t width) {
   return unit;
 }
 
-// The least number of FFN columns that cuts no block of the down projection.
-int64_t FfnUnit(const ModelSpec& spec, int block) {
-  const int64_t ffn_dim = spec.layers[spec.blocks[block].layer].mlp.ffn_dim;
-  const TensorSpec* down = FindTensor(spec, block, TensorRole::kDown);
+// The least number of an MLP's columns that cuts no block of its down projection.
+int64_t FfnUnit(const ModelSpec& spec, int block, int64_t ffn_dim, TensorRole down_role) {
+  const TensorSpec* down = FindTensor(spec, block, down_role);
   const int64_t block_elements =
       down != nullptr && down->format != nullptr ? down->format->block_elements : 1;
   const int64_t unit = std::lcm(AlignedUnit(ffn_dim), block_elements);
@@ -36,7 +35,7 @@ int64_t KvHeadsPerUnit(const ModelSpec& spec, int block) {
   const AttentionSpec& attention = spec.layers[spec.blocks[block].layer].attention;
   const TensorSpec* out = FindTensor(spec, block, TensorRole::kAttentionOut);
   if (out == nullptr || out->format == nullptr) return 1;
-  const int64_t columns = attention.heads / attention.kv_heads * attention.head_dim;
+  const int64_t columns = attention.heads / attention.kv_heads * attention.values();
   const int64_t needed =
       out->format->block_elements / std::gcd(out->format->block_elements, columns);
   return attention.kv_heads % needed == 0 ? needed : attention.kv_heads;
@@ -46,21 +45,53 @@ Range Scale(Range units, int64_t elements) {
   return {units.begin * elements, units.end * elements};
 }
 
-// The output-axis elements of `tensor` that the units stand for, e.g. rows of the query projection.
+// What follows the shares of a block without being counted by its units (the shared experts, rows
+// of a second vocabulary): the same part of `extent`, in whole multiples of `multiple`, which
+// divides it.
+Range Follow(Range units, int64_t unit_count, int64_t extent, int64_t multiple) {
+  const int64_t parts = extent / multiple;
+  return {parts * units.begin / unit_count * multiple, parts * units.end / unit_count * multiple};
+}
+
+bool BelongsToQueryHeads(TensorRole role) {
+  return role != TensorRole::kKey && role != TensorRole::kValue && role != TensorRole::kKeyBias &&
+         role != TensorRole::kValueBias;
+}
+
+bool IsShared(TensorRole role) {
+  return role == TensorRole::kSharedGate || role == TensorRole::kSharedUp ||
+         role == TensorRole::kSharedDown;
+}
+
+// The elements of the cut axis, `extent` long, of a tensor of an attention block.
+Range AttentionRange(const ModelSpec& spec, const TensorSpec& tensor, const Placement& placement,
+                     int index, int64_t extent) {
+  const AttentionSpec& attention = spec.layers[spec.blocks[tensor.block].layer].attention;
+  if (BelongsToQueryHeads(tensor.role)) {
+    return Scale(QueryHeads(spec, tensor.block, placement, index), extent / attention.heads);
+  }
+  return Scale(KvHeads(spec, tensor.block, placement, index), extent / attention.kv_heads);
+}
+
+// The elements of the cut axis of `tensor` that the units stand for, e.g. rows of the query
+// projection.
 Range OutputRange(const ModelSpec& spec, const TensorSpec& tensor, const Placement& placement,
                   int index) {
   const Block& block = spec.blocks[tensor.block];
+  const int64_t extent = tensor.split == SplitRule::kColumn ? tensor.shape[0] : tensor.shape[1];
   if (block.kind == BlockKind::kAttention) {
-    const AttentionSpec& attention = spec.layers[block.layer].attention;
-    const bool is_query = tensor.role == TensorRole::kQuery ||
-                          tensor.role == TensorRole::kQueryBias ||
-                          tensor.role == TensorRole::kAttentionOut;
-    const Range heads = is_query ? QueryHeads(spec, tensor.block, placement, index)
-                                 : KvHeads(spec, tensor.block, placement, index);
-    return Scale(heads, attention.head_dim);
+    return AttentionRange(spec, tensor, placement, index, extent);
   }
-  const int64_t elements = UnitsOf(spec, tensor.block, placement.kv_replication).elements;
-  return Scale(UnitRange(placement, index), elements);
+  const BlockUnits units = UnitsOf(spec, tensor.block, placement.kv_replication);
+  const Range range = UnitRange(placement, index);
+  if (tensor.experts > 0) return Scale(range, extent / tensor.experts);
+  if (IsShared(tensor.role)) {
+    const int64_t columns = spec.layers[block.layer].mlp.experts.shared_ffn_dim;
+    return Follow(range, units.count, extent,
+                  FfnUnit(spec, tensor.block, columns, TensorRole::kSharedDown));
+  }
+  if (extent == units.count * units.elements) return Scale(range, units.elements);
+  return Follow(range, units.count, extent, 1);
 }
 
 absl::Status BadPlacement(const ModelSpec& spec, int block, absl::string_view fault) {
@@ -132,21 +163,27 @@ bool CanReplicateKv(const ModelSpec& spec, int block, int replication) {
   const TensorSpec* out = FindTensor(spec, block, TensorRole::kAttentionOut);
   const int64_t block_elements =
       out == nullptr || out->format == nullptr ? 1 : out->format->block_elements;
-  return int64_t{group / replication} * attention.head_dim % block_elements == 0;
+  return int64_t{group / replication} * attention.values() % block_elements == 0;
 }
 
 BlockUnits UnitsOf(const ModelSpec& spec, int block, int kv_replication) {
   const Block& what = spec.blocks[block];
+  const bool in_layer = what.kind == BlockKind::kAttention || what.kind == BlockKind::kMlp;
+  const bool whole = in_layer && !spec.layers[what.layer].stack.empty();
   switch (what.kind) {
     case BlockKind::kAttention: {
       const AttentionSpec& attention = spec.layers[what.layer].attention;
+      if (whole) return {1, attention.heads};
       const int64_t merged = kv_replication > 1 ? 1 : KvHeadsPerUnit(spec, block);
       const int64_t count = attention.kv_heads * int64_t{kv_replication} / merged;
       return {count, attention.heads / count};
     }
     case BlockKind::kMlp: {
-      const int64_t unit = FfnUnit(spec, block);
-      return {spec.layers[what.layer].mlp.ffn_dim / unit, unit};
+      const MlpSpec& mlp = spec.layers[what.layer].mlp;
+      if (whole) return {1, mlp.ffn_dim};
+      if (mlp.experts.count > 0) return {mlp.experts.count, 1};
+      const int64_t unit = FfnUnit(spec, block, mlp.ffn_dim, TensorRole::kDown);
+      return {mlp.ffn_dim / unit, unit};
     }
     case BlockKind::kEmbed:
     case BlockKind::kHead: {

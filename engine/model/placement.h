@@ -22,14 +22,15 @@ struct Placement {
 // A block's unit, the least that a rank can hold of it.
 struct BlockUnits {
   int64_t count = 0;     // of the whole block
-  int64_t elements = 0;  // per unit: query heads, FFN columns or vocabulary rows
+  int64_t elements = 0;  // per unit: query heads, FFN columns, experts or vocabulary rows
 };
 
 // attention: one KV head with its query heads (1/kv_replication of them where that is more than 1;
 // several KV heads where a format block of the output projection spans them); mlp: FFN columns, in
 // the least multiple that cuts no block of the down projection's format and keeps vectors aligned
-// where the width allows it; embed and head: vocabulary rows.
-// kv_replication is one that CanReplicateKv allows.
+// where the width allows it, or, in a mixture of experts, experts (shared experts are cut by
+// columns in the same proportion); embed and head: vocabulary rows. A block of a second stack is
+// one unit. kv_replication is one that CanReplicateKv allows.
 BlockUnits UnitsOf(const ModelSpec& spec, int block, int kv_replication = 1);
 
 // Whether the query heads of each KV head of an attention block can be cut into `replication` equal

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace tprun {
 namespace {
@@ -19,6 +23,10 @@ int64_t Product(std::initializer_list<int64_t> factors) {
 int64_t AlignUp(int64_t bytes) {
   return (bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
 }
+
+// As llama.cpp (-ctk, -ctv) and vLLM (--kv-cache-dtype) have them.
+constexpr absl::string_view kPlannedKvTypes[] = {"q8_0", "q5_1",   "q5_0",     "q4_1",
+                                                 "q4_0", "iq4_nl", "fp8_e4m3", "fp8_e5m2"};
 
 // The widest of a rank's blocks, which its workspaces are made for.
 struct Widths {
@@ -103,16 +111,29 @@ class Builder {
     const BlockUnits units = UnitsOf(spec_, block, placement.kv_replication);
     const int64_t elements = placement.shares[index] * units.elements;
     if (what.kind == BlockKind::kAttention) {
-      const int64_t head_dim = spec_.layers[what.layer].attention.head_dim;
+      const AttentionSpec& attention = spec_.layers[what.layer].attention;
       const int64_t kv_heads = KvHeads(spec_, block, placement, index).size();
-      widths_.attention = std::max(widths_.attention, elements * head_dim);
-      widths_.qkv = std::max(widths_.qkv, (elements + 2 * kv_heads) * head_dim);
+      widths_.attention = std::max(widths_.attention, elements * attention.values());
+      const int64_t latent =
+          elements > 0 ? attention.latent.query_rank + attention.latent_cache() : 0;
+      widths_.qkv = std::max(widths_.qkv, elements * attention.head_dim +
+                                              kv_heads * attention.cache_per_kv_head() + latent);
     } else if (what.kind == BlockKind::kMlp) {
-      widths_.ffn = std::max(widths_.ffn, elements);
+      widths_.ffn = std::max(widths_.ffn, MlpColumns(what.layer, elements));
     } else if (what.kind == BlockKind::kHead) {
       widths_.head = true;
       widths_.logits_shard = elements;
     }
+  }
+
+  // Columns that one token goes through at most: of the experts that the router may pick here, or
+  // of the shared ones.
+  int64_t MlpColumns(int layer, int64_t elements) const {
+    const MlpSpec& mlp = spec_.layers[layer].mlp;
+    if (mlp.experts.count == 0) return elements;
+    const int64_t picked = std::min<int64_t>(elements, mlp.experts.per_token);
+    const int64_t shared = elements > 0 ? mlp.experts.shared_ffn_dim : 0;
+    return std::max(picked * mlp.ffn_dim, shared);
   }
 
   void AddKvCaches() {
@@ -120,13 +141,30 @@ class Builder {
       const int block = spec_.attention_block(layer);
       const int index = Index(block);
       if (index < 0) continue;
-      const int64_t kv_heads = KvHeads(spec_, block, placements_[block], index).size();
-      const int64_t bytes = Product({options_.batch, kv_heads, options_.context,
-                                     spec_.layers[layer].attention.head_dim,
-                                     static_cast<int64_t>(SizeOf(options_.kv_type))});
-      for (RegionUse use : {RegionUse::kKeys, RegionUse::kValues}) {
-        Add({.kind = RegionKind::kKvCache, .use = use, .layer = layer, .bytes = bytes});
-      }
+      AddKvCache(layer, index);
+    }
+  }
+
+  // Latent attention keeps one vector per position, whole on every rank that has a head. The cache
+  // of a second stack lives for one token only: as many positions as it has steps.
+  void AddKvCache(int layer, int index) {
+    const int block = spec_.attention_block(layer);
+    const AttentionSpec& attention = spec_.layers[layer].attention;
+    const int64_t kv_heads = KvHeads(spec_, block, placements_[block], index).size();
+    const int64_t positions =
+        spec_.layers[layer].stack.empty() ? options_.context : spec_.layers[layer].steps;
+    const auto add = [&](RegionUse use, int64_t heads, int64_t elements) {
+      Add({.kind = RegionKind::kKvCache,
+           .use = use,
+           .layer = layer,
+           .bytes =
+               Product({options_.batch, positions, KvCacheBytes(options_, heads * elements)})});
+    };
+    if (attention.is_latent()) {
+      add(RegionUse::kLatents, kv_heads > 0 ? 1 : 0, attention.latent_cache());
+    } else {
+      add(RegionUse::kKeys, kv_heads, attention.head_dim);
+      add(RegionUse::kValues, kv_heads, attention.values());
     }
   }
 
@@ -146,11 +184,23 @@ class Builder {
       AddWorkspace(RegionUse::kAttention, {chunk, widths_.attention, kFloat});
       AddWorkspace(RegionUse::kGate, {chunk, widths_.ffn, kFloat});
       AddWorkspace(RegionUse::kUp, {chunk, widths_.ffn, kFloat});
-      AddWorkspace(RegionUse::kTokenIds, {chunk, static_cast<int64_t>(sizeof(int32_t))});
+      AddWorkspace(RegionUse::kStepInputs, {3, chunk, static_cast<int64_t>(sizeof(int32_t))});
       AddRopeFrequencies();
     }
-    if (widths_.head) AddWorkspace(RegionUse::kLogitsShard, {widths_.logits_shard, kFloat});
-    if (widths_.head || rank_ == 0) AddWorkspace(RegionUse::kLogits, {spec_.vocab, kFloat});
+    AddHeadWorkspaces(std::min<int64_t>(options_.batch, chunk));
+  }
+
+  void AddHeadWorkspaces(int64_t ends) {
+    constexpr int64_t kFloat = sizeof(float);
+    constexpr int64_t kBestLogit = 2 * sizeof(float);
+    if (widths_.head) {
+      AddWorkspace(RegionUse::kLogitsShard, {ends, widths_.logits_shard, kFloat});
+      AddWorkspace(RegionUse::kBestShard, {ends, kBestLogit});
+    }
+    if (!widths_.head && rank_ != 0) return;
+    const int64_t head_ranks = placements_[spec_.head_block()].ranks.size();
+    AddWorkspace(RegionUse::kLogits, {ends, spec_.vocab, kFloat});
+    AddWorkspace(RegionUse::kBest, {head_ranks, ends, kBestLogit});
   }
 
   void AddRopeFrequencies() {
@@ -174,6 +224,42 @@ class Builder {
 
 }  // namespace
 
+absl::string_view KvTypeName(const EngineOptions& options) {
+  if (options.planned_kv_type == nullptr) return DTypeName(options.kv_type);
+  return options.planned_kv_type->name;
+}
+
+absl::Status SetKvType(absl::string_view name, EngineOptions& options) {
+  const absl::StatusOr<DType> type = ParseDType(name);
+  options.planned_kv_type = nullptr;
+  if (type.ok()) {
+    options.kv_type = *type;
+    return absl::OkStatus();
+  }
+  for (absl::string_view planned : kPlannedKvTypes) {
+    if (name == planned || (name == "fp8" && planned == "fp8_e4m3")) {
+      options.planned_kv_type = FindWeightFormat(planned);
+    }
+  }
+  if (options.planned_kv_type != nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(std::string(type.status().message()),
+                                                 "; to plan also ",
+                                                 absl::StrJoin(kPlannedKvTypes, ", ")));
+}
+
+int64_t KvCacheBytes(const EngineOptions& options, int64_t elements) {
+  const WeightFormat* format = options.planned_kv_type;
+  if (format == nullptr) return elements * static_cast<int64_t>(SizeOf(options.kv_type));
+  const int64_t blocks = (elements + format->block_elements - 1) / format->block_elements;
+  return blocks * format->block_bytes;
+}
+
+absl::Status CheckRunnable(const EngineOptions& options) {
+  if (options.planned_kv_type == nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a KV cache of type ", KvTypeName(options), " can be planned but not run"));
+}
+
 MemoryLayout LayOutMemory(const ModelSpec& spec, const std::vector<Placement>& placements, int rank,
                           const EngineOptions& options) {
   return Builder(spec, placements, rank, options).Build();
@@ -188,7 +274,12 @@ int64_t BlockBytesPerToken(const ModelSpec& spec, int block, const Placement& pl
     if (tensor.role == TensorRole::kEmbedding) {
       shard.rows.end = std::min(shard.rows.end, shard.rows.begin + 1);
     }
-    bytes += ShardBytes(tensor, shard);
+    int64_t all = ShardBytes(tensor, shard);
+    if (tensor.experts > 0 && spec.blocks[block].kind == BlockKind::kMlp) {
+      const ExpertsSpec& experts = spec.layers[spec.blocks[block].layer].mlp.experts;
+      all = all / experts.count * experts.per_token;
+    }
+    bytes += all;
   }
   return bytes;
 }

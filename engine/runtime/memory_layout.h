@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "base/dtype.h"
 #include "engine/model/model_spec.h"
 #include "engine/model/placement.h"
@@ -15,16 +17,31 @@ struct EngineOptions {
   int64_t context = 0;  // positions per sequence, at least 1
   int batch = 1;        // sequences with a KV cache of their own
   DType kv_type = DType::kF16;
+  // A type of KV cache that can be planned but not run yet, in place of kv_type; nullptr: none.
+  const WeightFormat* planned_kv_type = nullptr;
   int64_t prefill_chunk = 512;  // tokens of a prompt that go through the model at once
 };
+
+// The type of the KV cache by name: one of DType's, or, to plan only, "q8_0", "q4_0" and its like,
+// "fp8". InvalidArgument lists them.
+absl::string_view KvTypeName(const EngineOptions& options);
+absl::Status SetKvType(absl::string_view name, EngineOptions& options);
+
+// Bytes of `elements` of the KV cache, in whole blocks of its type.
+int64_t KvCacheBytes(const EngineOptions& options, int64_t elements);
+
+// InvalidArgument if the engine does not have what the options ask for.
+absl::Status CheckRunnable(const EngineOptions& options);
 
 enum class RegionKind { kWeights, kKvCache, kWorkspace };
 
 // What a region holds.
 enum class RegionUse {
   kTensor,  // a shard of ModelSpec::tensors[tensor]
-  kKeys,    // of `layer` and `sequence`: [kv_heads, context, head_dim]
+  kKeys,    // of `layer`: [sequence, kv_head, position, head_dim]
   kValues,
+  kLatents,  // of `layer`, latent attention only: [sequence, 1, position, kv_rank + rope_dim]
+  // Workspaces; `ends` is the most sequences whose logits one chunk gives.
   kResidual,     // [chunk, dim]
   kNormed,       // [chunk, dim]
   kBlockOutput,  // [chunk, dim]: partial sums, then the sum
@@ -32,9 +49,11 @@ enum class RegionUse {
   kAttention,    // [chunk, query_heads * head_dim]
   kGate,         // [chunk, ffn columns]
   kUp,           // [chunk, ffn columns]
-  kLogitsShard,  // [vocabulary rows]
-  kLogits,       // [vocab]
-  kTokenIds,     // int32 [chunk]
+  kLogitsShard,  // [ends, vocabulary rows]
+  kLogits,       // of each rank of the head's group: [ends, its rows]
+  kBestShard,    // BestLogit [ends]
+  kBest,         // of each rank of the head's group: BestLogit [ends]
+  kStepInputs,   // int32 [3, tokens]: ids, sequences and positions of a chunk's tokens
   kRopeFrequencies,  // of `layer`: [rope.dims / 2]
 };
 
@@ -69,7 +88,8 @@ MemoryLayout LayOutMemory(const ModelSpec& spec, const std::vector<Placement>& p
                           const EngineOptions& options);
 
 // Bytes of weights that group member `index` reads for one token of `block`: all its matrices and
-// vectors, but of the embedding only one row.
+// vectors, but of the embedding only one row, and of experts as many as a token goes through on
+// average.
 int64_t BlockBytesPerToken(const ModelSpec& spec, int block, const Placement& placement, int index);
 
 }  // namespace tprun

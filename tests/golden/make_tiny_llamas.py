@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import torch
 import transformers
-from transformers import (AutoModelForCausalLM, Gemma2Config, GemmaConfig, GlmConfig, LlamaConfig, MistralConfig, Phi3Config,
+from transformers import (AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, GemmaConfig, GlmConfig, LlamaConfig, MistralConfig, Phi3Config,
                           Qwen2Config, Qwen3Config)
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -73,6 +73,11 @@ CASES = {
     "gemma": Case(GemmaConfig, llama(4, 1, hidden_size=32, head_dim=16, tie_word_embeddings=True, rms_norm_eps=1e-6, hidden_act="gelu_pytorch_tanh")),
     "gemma2": Case(Gemma2Config, llama(4, 2, head_dim=8, tie_word_embeddings=True, rms_norm_eps=1e-6, num_hidden_layers=3, sliding_window=8,
                                        query_pre_attn_scalar=16, attn_logit_softcapping=2.0, final_logit_softcapping=5.0, hidden_activation="gelu_pytorch_tanh")),
+    "gemma3": Case(Gemma3TextConfig, llama(4, 2, head_dim=8, tie_word_embeddings=True, rms_norm_eps=1e-6, num_hidden_layers=3, sliding_window=8,
+                                           layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+                                           query_pre_attn_scalar=16, hidden_activation="gelu_pytorch_tanh"),
+                   rope={"full_attention": {"rope_type": "linear", "rope_theta": 100000.0, "factor": 2.0},
+                         "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}}, old_rope=False),
     "glm": Case(GlmConfig, llama(4, 2, hidden_size=32, head_dim=16, attention_bias=True, partial_rotary_factor=0.5, rms_norm_eps=1.5625e-7),
                 edit={"partial_rotary_factor": 0.5}),
     "phi3": Case(Phi3Config, llama(4, 2, original_max_position_embeddings=128, sliding_window=None)),

@@ -39,7 +39,7 @@ inline Topology GpuTopology(const std::vector<std::pair<double, double>>& gpus) 
     device.available_bytes = static_cast<int64_t>(gpus[i].first * kGiB);
     device.memory_bytes = device.available_bytes;
     device.memory_bandwidth_bytes_per_s = gpus[i].second * 1e9;
-    device.bandwidth_measured = true;
+    device.measured.memory_bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s;
     topology.devices.push_back(device);
   }
   return topology;

@@ -12,7 +12,7 @@ class PlanJson : public testing::Test {
   void SetUp() override {
     PlanRequest request = RequestFor(spec_, topology_);
     request.options.kv_type = DType::kBF16;
-    plan_ = *MakeProportionalPlanner()->MakePlan(request);
+    plan_ = *MakePlanner()->MakePlan(request);
     json_ = PlanToJson(plan_, spec_);
   }
 
@@ -65,7 +65,7 @@ TEST_F(PlanJson, FaultsAreNamed) {
   EXPECT_FALSE(PlanFromJson("[]", spec_).ok());
   EXPECT_FALSE(PlanFromJson("{}", spec_).ok());
   EXPECT_FALSE(PlanFromJson(json_.substr(0, json_.size() / 2), spec_).ok());
-  EXPECT_THAT(Error(Changed("\"tprun_plan\": 1", "\"tprun_plan\": 2")), HasSubstr("version"));
+  EXPECT_THAT(Error(Changed("\"tprun_plan\": 2", "\"tprun_plan\": 3")), HasSubstr("version"));
   EXPECT_THAT(Error(Changed("\"kv_type\": \"bf16\"", "\"kv_type\": \"q3\"")), HasSubstr("q3"));
   EXPECT_THAT(Error(Changed("\"context\": 2048", "\"context\": 0")), HasSubstr("context"));
   EXPECT_THAT(Error(Changed("\"context\": 2048", "\"context\": \"many\"")), HasSubstr("context"));

@@ -12,10 +12,10 @@ class PlanOutput : public testing::Test {
   Plan MakePlan(SplitMode split) {
     PlanRequest request = RequestFor(spec_, topology_);
     request.split = split;
-    return *MakeProportionalPlanner()->MakePlan(request);
+    return *MakePlanner()->MakePlan(request);
   }
   const ModelSpec spec_ = PlanModel();
-  const Topology topology_ = GpuTopology({{24, 900}, {12, 300}});
+  const Topology topology_ = GpuTopology({{12, 300}, {24, 900}});
 };
 
 TEST_F(PlanOutput, TextHasEveryRankAndItsBytes) {

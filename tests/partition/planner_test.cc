@@ -13,7 +13,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 Plan MakePlan(const PlanRequest& request) {
-  auto plan = MakeProportionalPlanner()->MakePlan(request);
+  auto plan = MakePlanner()->MakePlan(request);
   EXPECT_TRUE(plan.ok()) << plan.status();
   const absl::Status sound = CheckPlanFor(*plan, *request.spec);
   EXPECT_TRUE(sound.ok()) << sound;
@@ -55,7 +55,7 @@ TEST(Planner, SharesFollowBandwidth) {
   EXPECT_TRUE(plan.fits());
   EXPECT_THAT(plan.placements[spec.attention_block(3)].shares, ElementsAre(6, 2));
   EXPECT_THAT(plan.placements[spec.mlp_block(3)].shares, ElementsAre(132, 44));  // of 32 columns
-  EXPECT_GT(plan.decode_tokens_per_s, 0);
+  EXPECT_GT(plan.decode.expected, 0);
 }
 
 TEST(Planner, SharesMoveOffAFullCard) {
@@ -73,7 +73,11 @@ TEST(Planner, ContextObjectiveFollowsMemory) {
   const Topology topology = GpuTopology({{6, 900}, {18, 900}});
   PlanRequest request = RequestFor(spec, topology);
   request.objective = Objective::kContext;
-  EXPECT_THAT(MakePlan(request).placements[spec.attention_block(0)].shares, ElementsAre(2, 6));
+  const Plan plan = MakePlan(request);
+  const Placement& attention = plan.placements[spec.attention_block(0)];
+  EXPECT_EQ(KvHeads(spec, spec.attention_block(0), attention, 0).size(), 2);
+  EXPECT_EQ(KvHeads(spec, spec.attention_block(0), attention, 1).size(), 6);
+  EXPECT_THAT(plan.notes, testing::Contains(HasSubstr("room for")));
 }
 
 TEST(Planner, GivenSharesAreKept) {
@@ -86,9 +90,23 @@ TEST(Planner, GivenSharesAreKept) {
 
 TEST(Planner, LayersGoOneAfterTheOther) {
   const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 300}, {24, 900}});
+  PlanRequest request = RequestFor(spec, topology);
+  request.split = SplitMode::kLayer;
+  const Plan plan = MakePlan(request);
+  // The slow card has to have a layer, so it gets one, and the fast one the rest and the head.
+  EXPECT_THAT(plan.placements[spec.embed_block()].ranks, ElementsAre(0));
+  EXPECT_THAT(plan.placements[spec.mlp_block(0)].ranks, ElementsAre(0));
+  EXPECT_THAT(plan.placements[spec.attention_block(1)].ranks, ElementsAre(1));
+  EXPECT_THAT(plan.placements[spec.head_block()].ranks, ElementsAre(1));
+}
+
+TEST(Planner, GivenSharesOfLayersAreKept) {
+  const ModelSpec spec = PlanModel();
   const Topology topology = GpuTopology({{24, 900}, {24, 300}});
   PlanRequest request = RequestFor(spec, topology);
   request.split = SplitMode::kLayer;
+  request.shares = {3, 1};
   const Plan plan = MakePlan(request);
   EXPECT_THAT(plan.placements[spec.embed_block()].ranks, ElementsAre(0));
   EXPECT_THAT(plan.placements[spec.mlp_block(5)].ranks, ElementsAre(0));
@@ -99,9 +117,31 @@ TEST(Planner, LayersGoOneAfterTheOther) {
 TEST(Planner, MoreRanksThanKvHeadsReplicatesThemAndSaysSo) {
   const ModelSpec spec = PlanModel(32, 2);
   const Topology topology = GpuTopology({{24, 900}, {24, 900}, {24, 900}});
-  const Plan plan = MakePlan(RequestFor(spec, topology));
-  EXPECT_EQ(plan.placements[spec.attention_block(0)].kv_replication, 2);
+  PlanRequest request = RequestFor(spec, topology);
+  request.split = SplitMode::kTensor;
+  const Plan plan = MakePlan(request);
+  const Placement& attention = plan.placements[spec.attention_block(0)];
+  EXPECT_GT(attention.kv_replication, 1);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_NEAR(static_cast<double>(QueryHeads(spec, spec.attention_block(0), attention, i).size()),
+                32 / 3.0, 1);
+  }
   EXPECT_THAT(plan.notes, testing::Contains(HasSubstr("KV heads")));
+}
+
+TEST(Planner, LeavesOutADeviceThatWouldOnlySlowItDown) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}, {24, 30}});
+  PlanRequest request = RequestFor(spec, topology);
+  request.devices.clear();
+  const Plan plan = MakePlan(request);
+  ASSERT_EQ(plan.world_size(), 1);
+  EXPECT_EQ(plan.ranks[0].device, "cuda:0");
+  EXPECT_TRUE(plan.fits());
+  for (const Alternative& other : plan.rejected) {
+    EXPECT_LT(other.tokens_per_s, plan.decode.expected) << other.layout;
+  }
+  EXPECT_FALSE(plan.rejected.empty());
 }
 
 TEST(Planner, KvHeadsAreNotReplicatedAcrossFormatBlocks) {
@@ -159,9 +199,11 @@ TEST(Planner, RanksOnOneDeviceShareIt) {
 }
 
 TEST(Planner, WeightsOfAllRanksAreTheModel) {
-  const ModelSpec spec = PlanModel();
+  const ModelSpec spec = PlanModel(32, 32);  // no KV head can be held twice
   const Topology topology = GpuTopology({{24, 900}, {24, 300}, {24, 500}});
-  const Plan plan = MakePlan(RequestFor(spec, topology));
+  PlanRequest request = RequestFor(spec, topology);
+  request.split = SplitMode::kTensor;
+  const Plan plan = MakePlan(request);
   int64_t bytes = 0;
   for (const RankPlan& rank : plan.ranks) bytes += rank.weight_bytes;
   int64_t norms = 0;  // f32, on every rank
@@ -178,10 +220,20 @@ TEST(Planner, RequestsThatMakeNoSenseAreErrors) {
   const auto error = [&](auto change) {
     PlanRequest request = RequestFor(spec, topology);
     change(request);
-    return std::string(MakeProportionalPlanner()->MakePlan(request).status().message());
+    return std::string(MakePlanner()->MakePlan(request).status().message());
   };
   EXPECT_THAT(error([](PlanRequest& r) { r.devices = {"cuda:7"}; }), HasSubstr("cuda:7"));
-  EXPECT_THAT(error([](PlanRequest& r) { r.devices.clear(); }), HasSubstr("no devices"));
+  const Topology nothing;
+  EXPECT_THAT(error([&](PlanRequest& r) {
+                r.devices.clear();
+                r.topology = &nothing;
+              }),
+              HasSubstr("no devices"));
+  EXPECT_THAT(error([](PlanRequest& r) {
+                r.devices.clear();
+                r.shares = {1, 1};
+              }),
+              HasSubstr("--devices"));
   EXPECT_THAT(error([](PlanRequest& r) { r.options.context = 8193; }), HasSubstr("8192"));
   EXPECT_THAT(error([](PlanRequest& r) { r.options.context = 0; }), HasSubstr("--context"));
   EXPECT_THAT(error([](PlanRequest& r) { r.options.batch = 0; }), HasSubstr("--batch"));

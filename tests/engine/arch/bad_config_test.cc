@@ -63,6 +63,83 @@ TEST(BadConfig, NamesTheMember) {
   }
 }
 
+Json ExpertsConfig() {
+  Json config = GoodConfig();
+  config.update(
+      Json{{"model_type", "mixtral"}, {"num_local_experts", 4}, {"num_experts_per_tok", 2}});
+  return config;
+}
+
+Json LatentConfig() {
+  Json config = ExpertsConfig();
+  config.update(Json{{"model_type", "deepseek_v2"},
+                     {"kv_lora_rank", 16},
+                     {"qk_nope_head_dim", 8},
+                     {"qk_rope_head_dim", 4},
+                     {"v_head_dim", 8},
+                     {"moe_intermediate_size", 16},
+                     {"n_shared_experts", 1}});
+  return config;
+}
+
+Json MoshiConfig() {
+  return {{"dim", 32},
+          {"text_card", 10},
+          {"card", 10},
+          {"context", 8},
+          {"num_heads", 2},
+          {"num_layers", 1},
+          {"n_q", 2},
+          {"dep_q", 2},
+          {"depformer_dim", 16},
+          {"hidden_scale", 4},
+          {"depformer_num_heads", 2},
+          {"depformer_num_layers", 1}};
+}
+
+TEST(BadConfig, OfModelsThatCanOnlyBePlannedNamesTheMemberToo) {
+  struct Bad {
+    Json config;
+    const char* key;
+    Json value;
+  };
+  const int64_t huge = int64_t{1} << 40;
+  const Json gemma3 = {{"model_type", "gemma3_text"}};
+  const Bad bad[] = {{ExpertsConfig(), "num_local_experts", -1},
+                     {ExpertsConfig(), "num_local_experts", huge},
+                     {ExpertsConfig(), "num_local_experts", 0},
+                     {ExpertsConfig(), "num_experts_per_tok", 5},
+                     {ExpertsConfig(), "num_experts_per_tok", "2"},
+                     {ExpertsConfig(), "intermediate_size", 1 << 24},
+                     {LatentConfig(), "kv_lora_rank", nullptr},
+                     {LatentConfig(), "kv_lora_rank", huge},
+                     {LatentConfig(), "q_lora_rank", -4},
+                     {LatentConfig(), "qk_nope_head_dim", 0},
+                     {LatentConfig(), "qk_rope_head_dim", nullptr},
+                     {LatentConfig(), "v_head_dim", 1 << 22},
+                     {LatentConfig(), "n_shared_experts", -1},
+                     {LatentConfig(), "n_shared_experts", 1 << 15},
+                     {LatentConfig(), "moe_intermediate_size", 1 << 23},
+                     {MoshiConfig(), "dim", huge},
+                     {MoshiConfig(), "dim", 33},
+                     {MoshiConfig(), "dep_q", 0},
+                     {MoshiConfig(), "depformer_num_heads", 3},
+                     {MoshiConfig(), "hidden_scale", -1},
+                     {MoshiConfig(), "hidden_scale", 1e30},
+                     {gemma3, "rope_parameters", {{"full_attention", 5}}},
+                     {gemma3, "text_config", 5},
+                     {gemma3, "sliding_window_pattern", 0}};
+  for (const Json& good : {ExpertsConfig(), LatentConfig(), MoshiConfig(), gemma3}) {
+    ASSERT_TRUE(Build(good).ok()) << Build(good).status();
+  }
+  for (const auto& [good, key, value] : bad) {
+    Json config = good;
+    config[key] = value;
+    EXPECT_EQ(Build(config).status().code(), absl::StatusCode::kInvalidArgument)
+        << key << " = " << value.dump();
+  }
+}
+
 // A checkpoint of GoodConfig in a folder of its own.
 class BadTensors : public testing::Test {
  protected:
@@ -89,8 +166,9 @@ class BadTensors : public testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  absl::StatusOr<ModelSpec> Read(const WeightFormat* assumed = nullptr) {
-    EXPECT_TRUE(WriteFile(folder_ + "/config.json", GoodConfig().dump()).ok());
+  absl::StatusOr<ModelSpec> Read(const WeightFormat* assumed = nullptr,
+                                 const Json& config = GoodConfig()) {
+    EXPECT_TRUE(WriteFile(folder_ + "/config.json", config.dump()).ok());
     EXPECT_TRUE(WriteFile(folder_ + "/model.safetensors", SafetensorsFile(tensors_)).ok());
     const auto checkpoint = Checkpoint::Open(folder_);
     EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
@@ -127,6 +205,23 @@ TEST_F(BadTensors, WeightsInAnotherFormatThanAskedForAreToldApart) {
   const auto spec = Read(&kQ8_0Format);
   EXPECT_EQ(spec.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(spec.status().message()), testing::HasSubstr("f32"));
+}
+
+TEST_F(BadTensors, PackedOnesArePlannedByTheConfig) {
+  // A GPTQ checkpoint of one projection: what of its tensors has which shape does not matter here.
+  tensors_.back() = MakeTensor("model.layers.0.mlp.down_proj.qweight", {8, 32}, kF32Format,
+                               std::vector<float>(256));
+  EXPECT_THAT(std::string(Read().status().message()), testing::HasSubstr("no quantization_config"));
+  Json config = GoodConfig();
+  config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 32}};
+  const auto spec = Read(nullptr, config);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(FindTensor(*spec, 2, TensorRole::kDown)->format, FindWeightFormat("int4_g32"));
+  EXPECT_EQ(FindTensor(*spec, 2, TensorRole::kUp)->format, &kF32Format);
+  EXPECT_THAT(spec->not_runnable, testing::HasSubstr("packed by a quantiser"));
+  config["quantization_config"]["quant_method"] = "unheard-of";
+  EXPECT_THAT(std::string(Read(nullptr, config).status().message()),
+              testing::HasSubstr("\"unheard-of\""));
 }
 
 }  // namespace

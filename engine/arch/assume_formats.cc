@@ -1,0 +1,164 @@
+#include "engine/arch/assume_formats.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/status_macros.h"
+
+namespace tprun {
+namespace {
+
+bool IsMatrix(const TensorSpec& tensor) { return tensor.shape.size() > 1; }
+
+// Which matrices quantisers leave alone whatever the config says.
+bool StaysWide(TensorRole role) {
+  return role == TensorRole::kEmbedding || role == TensorRole::kHead ||
+         role == TensorRole::kRouter || role == TensorRole::kSharedRouter;
+}
+
+// Patterns are module names or parts of them, with "*" for any text; compressed-tensors also writes
+// "re:.*lm_head".
+bool MatchesModule(absl::string_view name, absl::string_view pattern) {
+  absl::ConsumePrefix(&pattern, "re:");
+  const std::vector<absl::string_view> parts = absl::StrSplit(pattern, absl::ByAnyChar("*"));
+  size_t from = 0;
+  for (absl::string_view part : parts) {
+    part = absl::StripSuffix(absl::StripSuffix(part, "."), "$");
+    const size_t at = name.find(part, from);
+    if (at == absl::string_view::npos) return false;
+    from = at + part.size();
+  }
+  return true;
+}
+
+std::vector<std::string> LeftOutModules(const Json& quantization) {
+  std::vector<std::string> modules;
+  for (const char* key :
+       {"modules_to_not_convert", "ignore", "ignored_layers", "llm_int8_skip_modules"}) {
+    const Json* list = FindMember(quantization, key);
+    if (list == nullptr || !list->is_array()) continue;
+    for (const Json& entry : *list) {
+      if (entry.is_string()) modules.push_back(entry.get<std::string>());
+    }
+  }
+  return modules;
+}
+
+const WeightFormat* Integers(int64_t bits, int64_t group) {
+  if (bits == 8) return FindWeightFormat("int8_g128");
+  if (bits != 4) return nullptr;
+  if (group == 32) return FindWeightFormat("int4_g32");
+  if (group == 64) return FindWeightFormat("int4_g64");
+  return FindWeightFormat("int4_g128");
+}
+
+absl::StatusOr<const WeightFormat*> CompressedTensors(const Json& quantization) {
+  const Json* groups = FindMember(quantization, "config_groups");
+  const Json* weights = nullptr;
+  if (groups != nullptr && groups->is_object() && !groups->empty()) {
+    weights = FindMember(groups->begin().value(), "weights");
+  }
+  if (weights == nullptr) {
+    return absl::InvalidArgumentError("\"config_groups\" of compressed-tensors has no weights");
+  }
+  ASSIGN_OR_RETURN(const int64_t bits, GetIntOr(*weights, "num_bits", 8));
+  ASSIGN_OR_RETURN(const std::string type, GetStringOr(*weights, "type", "int"));
+  ASSIGN_OR_RETURN(const int64_t group, GetIntOr(*weights, "group_size", 128));
+  if (type == "float" && bits == 8) return FindWeightFormat("fp8_e4m3");
+  if (type == "float" && bits == 4) return FindWeightFormat("nvfp4");
+  if (bits == 8) return FindWeightFormat("bnb_int8");
+  return Integers(bits, group);
+}
+
+absl::StatusOr<const WeightFormat*> ConfigFormat(const Json& config) {
+  ASSIGN_OR_RETURN(std::string name, GetStringOr(config, "torch_dtype", ""));
+  if (name.empty()) {
+    ASSIGN_OR_RETURN(name, GetStringOr(config, "dtype", "bfloat16"));
+  }
+  if (name == "float32") return &kF32Format;
+  if (name == "float16") return &kF16Format;
+  return &kBF16Format;
+}
+
+// What ggml's quantiser takes for rows that are no whole number of `wanted`'s blocks.
+const WeightFormat* Fallback(const WeightFormat* wanted, int64_t columns) {
+  if (columns % wanted->block_elements == 0) return wanted;
+  const WeightFormat* smaller = nullptr;
+  if (wanted->name == "q4_k") smaller = FindWeightFormat("q5_0");
+  if (wanted->name == "q5_k") smaller = FindWeightFormat("q5_1");
+  if (wanted->name == "q6_k") smaller = &kQ8_0Format;
+  if (wanted->name == "q2_k" || wanted->name == "q3_k" || wanted->name == "iq4_xs") {
+    smaller = FindWeightFormat("iq4_nl");
+  }
+  if (smaller != nullptr && columns % smaller->block_elements == 0) return smaller;
+  return &kF16Format;
+}
+
+bool IsLinear(const TensorSpec& tensor, const std::vector<std::string>& left_out) {
+  if (!IsMatrix(tensor) || StaysWide(tensor.role)) return false;
+  for (const std::string& module : left_out) {
+    if (MatchesModule(tensor.name, module)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config) {
+  const Json* quantization = FindMember(config, "quantization_config");
+  if (quantization == nullptr) return nullptr;
+  ASSIGN_OR_RETURN(const std::string method, GetStringOr(*quantization, "quant_method", ""));
+  const WeightFormat* format = nullptr;
+  if (method == "fp8" || method == "fbgemm_fp8") format = FindWeightFormat("fp8_e4m3");
+  if (method == "mxfp4") format = FindWeightFormat("mxfp4");
+  if (method == "compressed-tensors") {
+    ASSIGN_OR_RETURN(format, CompressedTensors(*quantization));
+  }
+  if (method == "gptq" || method == "awq") {
+    ASSIGN_OR_RETURN(const int64_t bits, GetIntOr(*quantization, "bits", 4));
+    ASSIGN_OR_RETURN(const int64_t group, GetIntOr(*quantization, "group_size", 128));
+    const bool awq = method == "awq" && bits == 4 && group == 128;
+    format = awq ? FindWeightFormat("awq_g128") : Integers(bits, group);
+  }
+  if (method == "bitsandbytes") {
+    ASSIGN_OR_RETURN(const bool four, GetBoolOr(*quantization, "load_in_4bit", false));
+    ASSIGN_OR_RETURN(const bool twice,
+                     GetBoolOr(*quantization, "bnb_4bit_use_double_quant", false));
+    format = FindWeightFormat(!four ? "bnb_int8" : twice ? "nf4" : "nf4_f32_scales");
+  }
+  if (format != nullptr) return format;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "quantization_config of method \"", method,
+      "\" is unknown in this form; known: gptq and awq with 4 or 8 bits, bitsandbytes, fp8, mxfp4, "
+      "compressed-tensors; or say --weights=FORMAT"));
+}
+
+absl::Status AssumeFormats(const Json& config, const WeightFormat* assumed, ModelSpec& spec) {
+  ASSIGN_OR_RETURN(const WeightFormat* wide, ConfigFormat(config));
+  const WeightFormat* linear = wide;
+  std::vector<std::string> left_out;
+  if (assumed == nullptr) {
+    ASSIGN_OR_RETURN(const WeightFormat* quantized, QuantizedFormat(config));
+    if (quantized != nullptr) {
+      linear = quantized;
+      left_out = LeftOutModules(*FindMember(config, "quantization_config"));
+    }
+  }
+  for (TensorSpec& tensor : spec.tensors) {
+    if (!IsMatrix(tensor)) {
+      tensor.format = &kF32Format;
+      continue;
+    }
+    const WeightFormat* format = assumed != nullptr           ? FormatInMix(assumed, spec, tensor)
+                                 : IsLinear(tensor, left_out) ? linear
+                                                              : wide;
+    tensor.format = Fallback(format, tensor.shape[1]);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tprun

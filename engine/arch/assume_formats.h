@@ -1,0 +1,25 @@
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "base/json.h"
+#include "engine/model/model_spec.h"
+
+namespace tprun {
+
+// Sets the formats of a model of which there is only a config. All matrices get `assumed` where it
+// is given (embedding and head too; "q4_k_m" and its like are mixtures, see below), else what the
+// config's quantization_config says for those it quantises and torch_dtype for the others.
+// Matrices whose rows are no whole number of blocks get the fallback of ggml's quantiser or f16;
+// vectors are f32.
+absl::Status AssumeFormats(const Json& config, const WeightFormat* assumed, ModelSpec& spec);
+
+// What the config says that its linear layers are quantised to, nullptr if they are not.
+absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config);
+
+// The type of `tensor` in a GGUF file that llama.cpp's quantiser wrote as `mix` (one of the formats
+// named *_s, *_m, *_l; src/llama-quant.cpp at ggml-org/llama.cpp, 2025): these give more bits to
+// some tensors. Any other format is returned as it is.
+const WeightFormat* FormatInMix(const WeightFormat* mix, const ModelSpec& spec,
+                                const TensorSpec& tensor);
+
+}  // namespace tprun

@@ -1,0 +1,37 @@
+#include "engine/arch/runnable.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace tprun {
+namespace {
+
+std::string LayerFault(const LayerSpec& layer) {
+  if (!layer.stack.empty()) return "a second stack of layers is not supported";
+  if (layer.attention.is_latent()) return "multi-head latent attention is not supported";
+  if (layer.attention.sinks) return "attention sinks are not supported";
+  if (layer.mlp.experts.count > 0) return "a mixture of experts is not supported";
+  const RopeScaling scaling = layer.attention.rope.scaling;
+  if (scaling == RopeScaling::kYarn) return "rope scaling \"yarn\" is not supported";
+  if (scaling == RopeScaling::kLongRope) return "rope scaling \"longrope\" is not supported";
+  return "";
+}
+
+}  // namespace
+
+std::string WhyNotRunnable(const ModelSpec& spec) {
+  if (!spec.not_runnable.empty()) return spec.not_runnable;
+  for (const LayerSpec& layer : spec.layers) {
+    if (std::string fault = LayerFault(layer); !fault.empty()) return fault;
+  }
+  for (const TensorSpec& tensor : spec.tensors) {
+    if (tensor.format == nullptr || tensor.format->decodable()) continue;
+    std::vector<absl::string_view> names;
+    for (const WeightFormat* format : AllWeightFormats()) names.push_back(format->name);
+    return absl::StrCat("tensor \"", tensor.name, "\" is of type ", tensor.format->name,
+                        ", which cannot be read; supported: ", absl::StrJoin(names, ", "));
+  }
+  return "";
+}
+
+}  // namespace tprun

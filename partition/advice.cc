@@ -1,0 +1,395 @@
+#include "partition/advice.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "partition/plan_search.h"
+
+namespace tprun {
+namespace {
+
+// Layouts over more devices than this are not compared: their names would fill the page.
+constexpr size_t kMostCompared = 16;
+
+std::string DeviceList(const Plan& plan, const std::vector<int>& ranks) {
+  std::vector<std::string> names;
+  for (int rank : ranks) names.push_back(plan.ranks[rank].device);
+  return absl::StrJoin(names, ", ");
+}
+
+// Ranks with a part of the block, in order.
+std::vector<int> Holders(const Placement& placement) {
+  std::vector<int> ranks;
+  for (size_t i = 0; i < placement.ranks.size(); ++i) {
+    if (placement.shares[i] > 0) ranks.push_back(placement.ranks[i]);
+  }
+  return ranks;
+}
+
+int WorstRank(const Plan& plan) {
+  int worst = 0;
+  for (int rank = 1; rank < plan.world_size(); ++rank) {
+    if (plan.ranks[rank].short_bytes() > plan.ranks[worst].short_bytes()) worst = rank;
+  }
+  return worst;
+}
+
+// The part of a rank's memory that there is most of.
+std::string LargestPart(const RankPlan& rank) {
+  const std::pair<int64_t, const char*> parts[] = {{rank.weight_bytes, "weights"},
+                                                   {rank.kv_bytes, "KV cache"},
+                                                   {rank.workspace_bytes, "buffers"},
+                                                   {rank.sidecar_bytes, "sidecars"},
+                                                   {rank.overhead_bytes, "driver and libraries"}};
+  const auto largest = std::max_element(std::begin(parts), std::end(parts));
+  return absl::StrCat(largest->second, " ", FormatBytes(largest->first));
+}
+
+class Comparison {
+ public:
+  Comparison(const PlanRequest& request, const Candidates& candidates, Plan& plan)
+      : request_(request), candidates_(candidates), plan_(plan) {
+    seen_.insert(LayoutName(plan));
+  }
+
+  absl::Status Run() {
+    std::vector<int> gpus;
+    std::set<int> classes;
+    for (int i = 0; i < static_cast<int>(candidates_.devices.size()); ++i) {
+      const bool gpu = candidates_.devices[i].info->kind == DeviceKind::kGpu;
+      if (gpu) gpus.push_back(i);
+      if (classes.insert(candidates_.classes[i]).second && classes.size() <= kMostCompared) {
+        RETURN_IF_ERROR(Add({i}, SplitMode::kTensor, ""));
+      }
+    }
+    std::vector<int> all = gpus;
+    if (gpus.empty() || !request_.devices.empty()) {
+      all.clear();
+      for (int i = 0; i < static_cast<int>(candidates_.devices.size()); ++i) all.push_back(i);
+    }
+    if (all.size() < 2 || all.size() > kMostCompared) return absl::OkStatus();
+    RETURN_IF_ERROR(Add(all, SplitMode::kTensor, ""));
+    RETURN_IF_ERROR(Add(all, SplitMode::kLayer, ""));
+    RETURN_IF_ERROR(AddGiven(all, false));
+    RETURN_IF_ERROR(AddGiven(all, true));
+    return absl::OkStatus();
+  }
+
+ private:
+  PlanRequest RequestFor(const std::vector<int>& members, SplitMode split) const {
+    PlanRequest request = request_;
+    request.split = split;
+    request.objective = Objective::kLatency;
+    request.options = plan_.options;
+    request.advise = false;
+    request.devices.clear();
+    for (int member : members) request.devices.push_back(candidates_.devices[member].id);
+    return request;
+  }
+
+  // The best layout of this kind on these devices.
+  absl::Status Add(const std::vector<int>& members, SplitMode split, const std::string& name) {
+    const PlanRequest request = RequestFor(members, split);
+    Plan plan = plan_;
+    plan.notes.clear();
+    RETURN_IF_ERROR(FindPlan(request, Subset(request, candidates_, members), plan));
+    Record(plan, name.empty() ? LayoutName(plan) : name);
+    return absl::OkStatus();
+  }
+
+  // Equal shares, or shares in proportion to memory.
+  absl::Status AddGiven(const std::vector<int>& members, bool by_memory) {
+    PlanRequest request = RequestFor(members, SplitMode::kTensor);
+    for (int member : members) {
+      const double bytes = static_cast<double>(candidates_.devices[member].usable_bytes);
+      request.shares.push_back(by_memory ? std::max(1.0, bytes) : 1.0);
+    }
+    Plan plan = plan_;
+    plan.notes.clear();
+    RETURN_IF_ERROR(PlaceAsGiven(request, Subset(request, candidates_, members), plan));
+    if (plan.placements == plan_.placements) return absl::OkStatus();
+    Record(plan,
+           absl::StrCat(LayoutName(plan), by_memory ? ", shares by memory" : ", equal shares"));
+    return absl::OkStatus();
+  }
+
+  void Record(const Plan& plan, const std::string& name) {
+    if (!seen_.insert(name).second) return;
+    Alternative alternative = {name, 0, ""};
+    if (plan.fits()) {
+      alternative.tokens_per_s = plan.decode.expected;
+      alternative.reason = plan.decode.expected > plan_.decode.expected ? "faster" : "slower";
+    } else {
+      const RankPlan& rank = plan.ranks[WorstRank(plan)];
+      alternative.reason =
+          absl::StrCat("short by ", FormatBytes(rank.short_bytes()), " on ", rank.device);
+    }
+    plan_.rejected.push_back(std::move(alternative));
+  }
+
+  const PlanRequest& request_;
+  const Candidates& candidates_;
+  Plan& plan_;
+  std::set<std::string> seen_;
+};
+
+// Tries changed requests and keeps those that help.
+class Remedies {
+ public:
+  Remedies(const Planner& planner, const PlanRequest& request, Plan& plan)
+      : planner_(planner), request_(request), plan_(plan) {
+    request_.advise = false;
+  }
+
+  absl::Status Run() {
+    RETURN_IF_ERROR(Limits());
+    RETURN_IF_ERROR(SidecarsOnCpu());
+    RETURN_IF_ERROR(KvType());
+    RETURN_IF_ERROR(Context());
+    RETURN_IF_ERROR(Batch());
+    RETURN_IF_ERROR(WeightType());
+    RETURN_IF_ERROR(MoreDevices());
+    if (!plan_.fits()) {
+      int64_t missing = 0;
+      for (const RankPlan& rank : plan_.ranks) {
+        missing += std::max<int64_t>(0, rank.short_bytes());
+      }
+      plan_.remedies.push_back(absl::StrCat("another device with at least ", FormatBytes(missing),
+                                            " free for it, or weights of a smaller type"));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  // The plan for a changed request helps: it fits, and is fast enough.
+  absl::StatusOr<bool> Helps(const PlanRequest& request, Plan& plan) const {
+    ASSIGN_OR_RETURN(plan, planner_.MakePlan(request));
+    const double each = plan.decode.expected / plan.options.batch;
+    return plan.fits() && each >= request.min_tokens_per_s;
+  }
+
+  absl::Status Try(const PlanRequest& request, const std::string& text, bool* helps = nullptr) {
+    Plan plan;
+    ASSIGN_OR_RETURN(const bool good, Helps(request, plan));
+    if (helps != nullptr) *helps = good;
+    if (!good) return absl::OkStatus();
+    plan_.remedies.push_back(absl::StrFormat("%s (%.1f tokens/s)", text, plan.decode.expected));
+    return absl::OkStatus();
+  }
+
+  absl::Status Limits() {
+    PlanRequest request = request_;
+    if (request.limits.utilization < 1) {
+      request.limits.utilization = 1;
+      Plan plan;
+      ASSIGN_OR_RETURN(const bool helps, Helps(request, plan));
+      if (helps) {
+        // The least that is enough, in whole percent.
+        for (int percent = static_cast<int>(request_.limits.utilization * 100) + 1; percent <= 100;
+             ++percent) {
+          request.limits.utilization = percent / 100.0;
+          bool enough = false;
+          RETURN_IF_ERROR(
+              Try(request, absl::StrFormat("--utilization=%.2f", percent / 100.0), &enough));
+          if (enough) break;
+        }
+      }
+      request = request_;
+    }
+    if (request.limits.reserve_bytes == 0) return absl::OkStatus();
+    request.limits.reserve_bytes = 0;
+    return Try(request, "--reserve=0B");
+  }
+
+  absl::Status SidecarsOnCpu() {
+    ModelSpec spec = *request_.spec;
+    std::vector<std::string> moved;
+    for (const Sidecar& sidecar : spec.sidecars) {
+      if (sidecar.may_run_on_cpu) moved.push_back(sidecar.name);
+    }
+    if (moved.empty()) return absl::OkStatus();
+    spec.sidecars.erase(std::remove_if(spec.sidecars.begin(), spec.sidecars.end(),
+                                       [](const Sidecar& s) { return s.may_run_on_cpu; }),
+                        spec.sidecars.end());
+    PlanRequest request = request_;
+    request.spec = &spec;
+    return Try(request, absl::StrCat("running ", absl::StrJoin(moved, ", "), " on the CPU"));
+  }
+
+  absl::Status KvType() {
+    // The first that is enough costs least; q8_0 and below can be planned, not yet run.
+    for (const char* type : {"f16", "q8_0", "q4_0"}) {
+      PlanRequest request = request_;
+      RETURN_IF_ERROR(SetKvType(type, request.options));
+      constexpr int64_t kElements = 1 << 12;
+      if (KvCacheBytes(request.options, kElements) >= KvCacheBytes(request_.options, kElements)) {
+        continue;
+      }
+      bool helps = false;
+      RETURN_IF_ERROR(Try(request, absl::StrCat("--kv_type=", type), &helps));
+      if (helps) break;
+    }
+    return absl::OkStatus();
+  }
+
+  // The largest value below the one asked for that helps, 0: none.
+  template <typename Change>
+  absl::StatusOr<int64_t> Largest(int64_t asked, const Change& change) {
+    int64_t low = 0;
+    int64_t high = asked;
+    int64_t middle = 1;  // where not even that helps, nothing does
+    while (low + 1 < high) {
+      PlanRequest request = request_;
+      change(request, middle);
+      Plan plan;
+      ASSIGN_OR_RETURN(const bool helps, Helps(request, plan));
+      if (!helps && middle == 1) return 0;
+      (helps ? low : high) = middle;
+      middle = low + (high - low) / 2;
+    }
+    return low;
+  }
+
+  absl::Status Context() {
+    const auto change = [](PlanRequest& request, int64_t value) {
+      request.options.context = value;
+    };
+    ASSIGN_OR_RETURN(const int64_t context, Largest(request_.options.context, change));
+    if (context == 0) return absl::OkStatus();
+    PlanRequest request = request_;
+    change(request, context);
+    return Try(request, absl::StrCat("--context=", context));
+  }
+
+  absl::Status Batch() {
+    const auto change = [](PlanRequest& request, int64_t value) {
+      request.options.batch = static_cast<int>(value);
+    };
+    ASSIGN_OR_RETURN(const int64_t batch, Largest(request_.options.batch, change));
+    if (batch == 0) return absl::OkStatus();
+    PlanRequest request = request_;
+    change(request, batch);
+    return Try(request, absl::StrCat("--batch=", batch));
+  }
+
+  absl::Status WeightType() {
+    for (const char* name : {"q8_0", "q4_0"}) {
+      const WeightFormat* format = FindWeightFormat(name);
+      if (format == nullptr) continue;
+      ModelSpec spec = *request_.spec;
+      bool smaller = false;
+      for (TensorSpec& tensor : spec.tensors) {
+        if (tensor.shape.size() < 2 || tensor.shape[1] % format->block_elements != 0) continue;
+        const bool larger = tensor.format->block_bytes * format->block_elements >
+                            format->block_bytes * tensor.format->block_elements;
+        if (!larger) continue;
+        tensor.format = format;
+        smaller = true;
+      }
+      if (!smaller) continue;
+      PlanRequest request = request_;
+      request.spec = &spec;
+      bool helps = false;
+      RETURN_IF_ERROR(Try(request, absl::StrCat("weights as ", name), &helps));
+      if (helps) break;
+    }
+    return absl::OkStatus();
+  }
+
+  // Devices that were not named, the CPU among them.
+  absl::Status MoreDevices() {
+    if (request_.devices.empty()) return absl::OkStatus();
+    PlanRequest request = request_;
+    request.devices.clear();
+    request.shares.clear();
+    request.split = SplitMode::kAuto;
+    Plan plan;
+    ASSIGN_OR_RETURN(const bool helps, Helps(request, plan));
+    if (!helps) return absl::OkStatus();
+    plan_.remedies.push_back(
+        absl::StrFormat("all devices: %s (%.1f tokens/s)", LayoutName(plan), plan.decode.expected));
+    return absl::OkStatus();
+  }
+
+  const Planner& planner_;
+  PlanRequest request_;
+  Plan& plan_;
+};
+
+std::string Why(const Plan& plan) {
+  if (!plan.fits()) {
+    const RankPlan& rank = plan.ranks[WorstRank(plan)];
+    return absl::StrCat("nothing fits; this comes closest: ", rank.device, " is short by ",
+                        FormatBytes(rank.short_bytes()), ", most of it ", LargestPart(rank));
+  }
+  const Alternative* next = nullptr;
+  for (const Alternative& alternative : plan.rejected) {
+    if (alternative.tokens_per_s <= 0) continue;
+    if (next == nullptr || alternative.tokens_per_s > next->tokens_per_s) next = &alternative;
+  }
+  if (next == nullptr) return "the only kind of layout that fits";
+  if (next->tokens_per_s > plan.decode.expected) {
+    return absl::StrFormat("as asked for; %s would be faster (%.1f tokens/s)", next->layout,
+                           next->tokens_per_s);
+  }
+  const double gain = 100 * (plan.decode.expected / next->tokens_per_s - 1);
+  if (gain < 1) return absl::StrCat("as fast as ", next->layout);
+  return absl::StrFormat("%.0f %% faster than %s", gain, next->layout);
+}
+
+}  // namespace
+
+std::string LayoutName(const Plan& plan) {
+  std::vector<std::string> stages;
+  std::vector<int> last;
+  bool offload = false;
+  std::string server;
+  const int blocks = static_cast<int>(plan.placements.size());
+  for (int block = 1; block + 1 < blocks; block += 2) {
+    const std::vector<int> attention = Holders(plan.placements[block]);
+    const std::vector<int> mlp = Holders(plan.placements[block + 1]);
+    std::vector<int> group = plan.placements[block].ranks;
+    const bool apart =
+        mlp.size() == 1 && std::find(group.begin(), group.end(), mlp[0]) == group.end();
+    if (apart) {
+      offload = true;
+      server = plan.ranks[mlp[0]].device;
+    }
+    if (group == last) continue;
+    last = group;
+    stages.push_back(DeviceList(plan, group));
+    if (group.size() > 1) stages.back() = absl::StrCat("tensor parallel on ", stages.back());
+  }
+  std::string name;
+  if (stages.size() == 1) {
+    name = absl::StrContains(stages[0], ",") ? stages[0] : stages[0] + " alone";
+    if (offload && !absl::StrContains(stages[0], ",")) name = stages[0];
+  } else {
+    name = absl::StrCat("layers on ", absl::StrJoin(stages, " then "));
+  }
+  return offload ? absl::StrCat(name, " with MLPs on ", server) : name;
+}
+
+absl::Status Advise(const Planner& planner, const PlanRequest& request,
+                    const Candidates& candidates, Plan& plan) {
+  if (request.shares.empty()) RETURN_IF_ERROR(Comparison(request, candidates, plan).Run());
+  plan.why = Why(plan);
+  const double each = plan.decode.expected / plan.options.batch;
+  const bool slow = plan.decode.expected > 0 && each < request.min_tokens_per_s;
+  if (plan.fits() && slow) {
+    plan.notes.push_back(
+        absl::StrFormat("%.1f tokens/s of each sequence are less than the %.1f "
+                        "that are needed",
+                        each, request.min_tokens_per_s));
+  }
+  if (plan.fits() && !slow) return absl::OkStatus();
+  return Remedies(planner, request, plan).Run();
+}
+
+}  // namespace tprun

@@ -1,0 +1,233 @@
+#include "partition/plan_search.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+
+namespace tprun {
+namespace {
+
+// Batches that throughput is looked for with are powers of two up to this.
+constexpr int kMostSequences = 1024;
+
+// A batch has to be worth it: at least so much faster than the one before.
+constexpr double kWorthIt = 1.01;
+
+// How exactly the missing bytes are found where nothing fits.
+constexpr int64_t kShortageStep = 4 * kMiB;
+
+// Devices in the order of the plan's ranks: those the request names, else those in use, by number,
+// but one that has the head first.
+std::vector<int> RankOrder(const PlanRequest& request, const Candidates& candidates,
+                           const Layout& layout) {
+  std::vector<int> order;
+  if (!request.devices.empty()) {
+    order.resize(candidates.devices.size());
+    std::iota(order.begin(), order.end(), 0);
+    return order;
+  }
+  std::set<int> used;
+  for (const LayoutStage& stage : layout.stages) {
+    used.insert(stage.request.group.begin(), stage.request.group.end());
+    if (stage.plan.offloaded > 0) used.insert(stage.request.server);
+  }
+  order.assign(used.begin(), used.end());
+  const int head = layout.stages.back().plan.head.ranks[0];
+  std::stable_partition(order.begin(), order.end(), [&](int device) { return device == head; });
+  return order;
+}
+
+Placement WithRanks(Placement placement, const std::vector<int>& rank_of) {
+  for (int& rank : placement.ranks) rank = rank_of[rank];
+  return placement;
+}
+
+void PlaceLayer(const ModelSpec& spec, const LayoutStage& stage, int layer, int layer_class,
+                const std::vector<int>& rank_of, std::vector<Placement>& placements) {
+  Placement attention = {.ranks = stage.request.group,
+                         .shares = stage.plan.attention.at(layer_class),
+                         .kv_replication = stage.plan.replication};
+  placements[spec.attention_block(layer)] = WithRanks(attention, rank_of);
+  const int mlp_block = spec.mlp_block(layer);
+  Placement mlp;
+  if (layer < stage.request.first_layer + stage.plan.offloaded) {
+    mlp = {.ranks = {stage.request.server}, .shares = {UnitsOf(spec, mlp_block).count}};
+  } else {
+    mlp = {.ranks = stage.request.group, .shares = stage.plan.mlp.at(layer_class)};
+  }
+  placements[mlp_block] = WithRanks(mlp, rank_of);
+}
+
+absl::Status FillIn(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
+  RETURN_IF_ERROR(DescribeDevices(*request.topology, plan, request.limits));
+  if (candidates.sidecar_device >= 0) {
+    const std::string& id = candidates.devices[candidates.sidecar_device].id;
+    const auto rank = std::find_if(plan.ranks.begin(), plan.ranks.end(),
+                                   [&](const RankPlan& r) { return r.device == id; });
+    for (const Sidecar& sidecar : request.spec->sidecars) {
+      if (rank != plan.ranks.end()) rank->sidecar_bytes += sidecar.bytes;
+      plan.notes.push_back(
+          absl::StrCat(sidecar.name, " (", FormatBytes(sidecar.bytes), ") on ", id));
+    }
+  }
+  return PredictPlan(*request.spec, *request.topology, request.coefficients, plan);
+}
+
+double StepLimit(const PlanRequest& request) {
+  if (request.min_tokens_per_s <= 0) return std::numeric_limits<double>::infinity();
+  return 1 / request.min_tokens_per_s - request.coefficients.step_seconds;
+}
+
+// The most positions per sequence with which a layout of at least the wanted speed fits.
+int64_t MostPositions(const PlanRequest& request, const Candidates& candidates) {
+  const auto fits = [&](int64_t context) {
+    EngineOptions options = request.options;
+    options.context = context;
+    return FindLayout(request, candidates, options, 0, StepLimit(request)).has_value();
+  };
+  constexpr int64_t kMost = int64_t{1} << 30;
+  constexpr int kParts = 512;  // found to 1/512
+  if (!fits(1)) return 0;
+  int64_t low = 1;
+  int64_t high = 2;
+  while (high < kMost && fits(high)) {
+    low = high;
+    high *= 2;
+  }
+  while (high - low > std::max<int64_t>(1, low / kParts)) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
+absl::optional<Layout> BestForContext(const PlanRequest& request, const Candidates& candidates,
+                                      Plan& plan) {
+  const int64_t positions = MostPositions(request, candidates);
+  if (positions < request.options.context) return absl::nullopt;
+  EngineOptions options = request.options;
+  options.context = positions;
+  plan.notes.push_back(absl::StrCat("room for ", positions, " positions of each of ", options.batch,
+                                    options.batch == 1 ? " sequence" : " sequences"));
+  return FindLayout(request, candidates, options, 0, StepLimit(request));
+}
+
+absl::optional<Layout> BestForThroughput(const PlanRequest& request, const Candidates& candidates,
+                                         Plan& plan) {
+  absl::optional<Layout> best;
+  double best_rate = 0;
+  for (int batch = 1; batch <= kMostSequences; batch *= 2) {
+    EngineOptions options = request.options;
+    options.batch = batch;
+    absl::optional<Layout> layout = FindLayout(request, candidates, options, 0, StepLimit(request));
+    if (!layout) break;
+    const double rate = batch / (layout->seconds + request.coefficients.step_seconds);
+    if (rate < best_rate * kWorthIt) break;
+    best_rate = rate;
+    best = std::move(layout);
+    plan.options.batch = batch;
+  }
+  return best;
+}
+
+absl::optional<Layout> BestForObjective(const PlanRequest& request, const Candidates& candidates,
+                                        Plan& plan) {
+  absl::optional<Layout> best;
+  if (request.objective == Objective::kContext) best = BestForContext(request, candidates, plan);
+  if (request.objective == Objective::kThroughput && request.choose_batch) {
+    best = BestForThroughput(request, candidates, plan);
+  }
+  // Also where the speed that is wanted cannot be had.
+  return best ? best : FindLayout(request, candidates, plan.options);
+}
+
+// The layout that fits with the least that every device would have to have more.
+absl::optional<Layout> LeastShort(const PlanRequest& request, const Candidates& candidates) {
+  int64_t high = kShortageStep;
+  absl::optional<Layout> best;
+  while (!best && high < kMostBytes) {
+    high *= 4;
+    best = FindLayout(request, candidates, request.options, high);
+  }
+  int64_t low = high / 4;
+  while (high - low > std::max(kShortageStep, high / 64)) {
+    const int64_t middle = low + (high - low) / 2;
+    absl::optional<Layout> layout = FindLayout(request, candidates, request.options, middle);
+    (layout ? high : low) = middle;
+    if (layout) best = std::move(layout);
+  }
+  return best;
+}
+
+}  // namespace
+
+SearchSpace SpaceFor(const PlanRequest& request) {
+  SearchSpace space;
+  space.use_all = !request.devices.empty();
+  space.first_rank = request.devices.empty() ? -1 : 0;
+  space.one_stage = request.split == SplitMode::kTensor;
+  space.single_devices = request.split == SplitMode::kLayer;
+  return space;
+}
+
+absl::optional<Layout> FindLayout(const PlanRequest& request, const Candidates& candidates,
+                                  const EngineOptions& options, int64_t more_bytes, double limit) {
+  std::vector<SearchDevice> devices = candidates.devices;
+  for (SearchDevice& device : devices) {
+    device.usable_bytes = std::min(kMostBytes, device.usable_bytes + more_bytes);
+  }
+  const Pass pass = {options.batch, options.batch, std::min(request.depth, options.context - 1)};
+  const LayerTables tables(*request.spec, options, pass, request.coefficients, candidates.rates);
+  LayoutSearch search(tables, devices, candidates.classes, *candidates.exchanges,
+                      SpaceFor(request));
+  return search.Best(limit);
+}
+
+absl::Status ApplyLayout(const PlanRequest& request, const Candidates& candidates,
+                         const Layout& layout, Plan& plan) {
+  const ModelSpec& spec = *request.spec;
+  std::vector<int> rank_of(candidates.devices.size(), -1);
+  plan.ranks.clear();
+  for (int device : RankOrder(request, candidates, layout)) {
+    rank_of[device] = plan.world_size();
+    plan.ranks.emplace_back();
+    plan.ranks.back().device = candidates.devices[device].id;
+  }
+  plan.placements.assign(spec.blocks.size(), {});
+  plan.placements[spec.embed_block()] = WithRanks(layout.stages.front().plan.embed, rank_of);
+  plan.placements[spec.head_block()] = WithRanks(layout.stages.back().plan.head, rank_of);
+  for (const LayoutStage& stage : layout.stages) {
+    for (int layer = stage.request.first_layer; layer < stage.request.end_layer; ++layer) {
+      PlaceLayer(spec, stage, layer, layout.layer_classes[layer], rank_of, plan.placements);
+    }
+  }
+  return FillIn(request, candidates, plan);
+}
+
+absl::Status FindPlan(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
+  absl::optional<Layout> layout = BestForObjective(request, candidates, plan);
+  if (!layout && request.advise) layout = LeastShort(request, candidates);
+  if (!layout) return PlaceAsGiven(request, candidates, plan);
+  return ApplyLayout(request, candidates, *layout, plan);
+}
+
+absl::Status PlaceAsGiven(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
+  std::vector<double> shares = request.shares;
+  plan.ranks.clear();
+  for (const SearchDevice& device : candidates.devices) {
+    plan.ranks.emplace_back();
+    plan.ranks.back().device = device.id;
+    if (request.shares.empty()) {
+      shares.push_back(static_cast<double>(std::max<int64_t>(1, device.usable_bytes)));
+    }
+  }
+  plan.placements = request.split == SplitMode::kLayer ? LayerPlacements(*request.spec, shares)
+                                                       : TensorPlacements(*request.spec, shares);
+  return FillIn(request, candidates, plan);
+}
+
+}  // namespace tprun

@@ -1,0 +1,168 @@
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "partition/advice.h"
+#include "partition/candidates.h"
+#include "partition/plan_search.h"
+#include "partition/planner.h"
+
+namespace tprun {
+namespace {
+
+// Speeds are told for this many positions in the cache unless asked otherwise.
+constexpr int64_t kDefaultDepth = 512;
+
+absl::Status CheckShares(const PlanRequest& request) {
+  if (request.shares.empty()) return absl::OkStatus();
+  if (request.devices.empty()) {
+    return absl::InvalidArgumentError("--shares: needs --devices, whose shares they are");
+  }
+  if (request.shares.size() != request.devices.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("--shares: wanted one number per device, ",
+                                                   request.devices.size(), ", found ",
+                                                   request.shares.size()));
+  }
+  double largest = 0;
+  for (double share : request.shares) {
+    if (!std::isfinite(share) || share < 0) {
+      return absl::InvalidArgumentError("--shares: wanted numbers of at least 0");
+    }
+    largest = std::max(largest, share);
+  }
+  if (largest > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError("--shares: at least one has to be above 0");
+}
+
+absl::Status CheckRequest(const PlanRequest& request) {
+  if (request.topology->devices.empty()) {
+    return absl::InvalidArgumentError("no devices to plan for");
+  }
+  const EngineOptions& options = request.options;
+  if (options.context < 1 || options.context > request.spec->context_length) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--context: wanted 1 to ", request.spec->context_length,
+                     ", the context length of ", request.spec->name, ", found ", options.context));
+  }
+  if (options.batch < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--batch: wanted at least 1, found ", options.batch));
+  }
+  return CheckShares(request);
+}
+
+void AddNotes(const PlanRequest& request, Plan& plan) {
+  const ModelSpec& spec = *request.spec;
+  for (int layer = 0; layer < spec.num_layers(); ++layer) {
+    const Placement& placement = plan.placements[spec.attention_block(layer)];
+    if (placement.kv_replication == 1) continue;
+    plan.notes.push_back(absl::StrCat("each of the ", spec.layers[layer].attention.kv_heads,
+                                      " KV heads is cut into ", placement.kv_replication,
+                                      " shares of its query heads, so that ",
+                                      placement.ranks.size(), " ranks get nearly equal parts"));
+    break;
+  }
+  std::map<std::string, int> count;
+  for (const RankPlan& rank : plan.ranks) ++count[rank.device];
+  for (const auto& [device, ranks] : count) {
+    if (ranks > 1) plan.notes.push_back(absl::StrCat(ranks, " ranks share ", device));
+  }
+  for (const RankPlan& rank : plan.ranks) {
+    const auto ref = LocateDevice(*request.topology, rank.device);
+    if (!ref.ok()) continue;
+    const DeviceInfo& device = request.topology->devices[ref->device];
+    if (device.measured.memory_bandwidth_bytes_per_s > 0) continue;
+    plan.notes.push_back(
+        "speeds rest on nominal or estimated memory bandwidth, not on a measurement");
+    break;
+  }
+}
+
+Plan EmptyPlan(const PlanRequest& request) {
+  const ModelSpec& spec = *request.spec;
+  Plan plan;
+  plan.model_name = spec.name;
+  plan.architecture = spec.architecture;
+  plan.fingerprint = ModelFingerprint(spec);
+  plan.parameters = ParameterCount(spec);
+  plan.options = request.options;
+  plan.objective = std::string(ObjectiveName(request.objective));
+  plan.depth = request.depth;
+  return plan;
+}
+
+// All GPUs, or all CPUs where there are none: what a split that is asked for goes over.
+std::vector<std::string> DevicesToSplitOver(const Topology& topology) {
+  std::vector<std::string> gpus;
+  std::vector<std::string> cpus;
+  for (const DeviceRef& ref : AllDeviceRefs(topology)) {
+    const bool gpu = topology.devices[ref.device].kind == DeviceKind::kGpu;
+    (gpu ? gpus : cpus).push_back(DeviceId(topology, ref));
+  }
+  return gpus.empty() ? cpus : gpus;
+}
+
+class SearchPlanner : public Planner {
+ public:
+  absl::StatusOr<Plan> MakePlan(const PlanRequest& given) const override {
+    RETURN_IF_ERROR(CheckRequest(given));
+    PlanRequest request = given;
+    if (request.depth < 0) request.depth = std::min(kDefaultDepth, request.options.context - 1);
+    if (request.min_tokens_per_s <= 0) {
+      request.min_tokens_per_s = request.spec->tokens_per_second_needed;
+    }
+    if (request.devices.empty() && request.split != SplitMode::kAuto) {
+      request.devices = DevicesToSplitOver(*request.topology);
+    }
+    ASSIGN_OR_RETURN(const Candidates candidates, MakeCandidates(request));
+    Plan plan = EmptyPlan(request);
+    plan.notes = candidates.notes;
+    if (request.shares.empty()) {
+      RETURN_IF_ERROR(FindPlan(request, candidates, plan));
+    } else {
+      RETURN_IF_ERROR(PlaceAsGiven(request, candidates, plan));
+    }
+    AddNotes(request, plan);
+    if (request.advise) RETURN_IF_ERROR(Advise(*this, request, candidates, plan));
+    return plan;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Planner> MakePlanner() { return std::make_unique<SearchPlanner>(); }
+
+absl::StatusOr<Objective> ParseObjective(absl::string_view name) {
+  for (Objective objective : {Objective::kLatency, Objective::kThroughput, Objective::kContext}) {
+    if (ObjectiveName(objective) == name) return objective;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--objective: wanted latency, throughput or context, found \"", name, "\""));
+}
+
+absl::string_view ObjectiveName(Objective objective) {
+  switch (objective) {
+    case Objective::kLatency:
+      return "latency";
+    case Objective::kThroughput:
+      return "throughput";
+    case Objective::kContext:
+      return "context";
+  }
+  return "?";
+}
+
+absl::StatusOr<SplitMode> ParseSplitMode(absl::string_view name) {
+  if (name == "auto") return SplitMode::kAuto;
+  if (name == "tensor") return SplitMode::kTensor;
+  if (name == "layer") return SplitMode::kLayer;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--split: wanted auto, tensor or layer, found \"", name, "\""));
+}
+
+}  // namespace tprun

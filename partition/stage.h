@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/types/optional.h"
+#include "partition/exchanges.h"
+#include "partition/layer_tables.h"
+
+namespace tprun {
+
+// A device that the search may put a rank on.
+struct SearchDevice {
+  std::string id;
+  const DeviceInfo* info = nullptr;
+  int host = 0;              // equal for devices of one host
+  int64_t usable_bytes = 0;  // for one rank, sidecars already taken off
+};
+
+// A run of layers on a group of devices, in the search's terms: every attention block of the stage
+// has the same shares, every MLP too (layers whose blocks have other units: shares of their own),
+// embedding and head lie whole on one member or are cut in the fastest way. The MLPs of the first
+// `offloaded` layers lie on `server`.
+struct StageRequest {
+  std::vector<int> group;  // devices, in the order of their exchanges
+  int first_layer = 0;
+  int end_layer = 0;
+  bool has_embed = false;
+  bool has_head = false;
+  bool has_others = false;  // the plan has ranks outside the group
+  int first_rank = -1;      // the member that is the plan's rank 0, or -1
+  int server = -1;          // a CPU of the group's host that may take MLPs, or -1
+};
+
+struct StagePlan {
+  double seconds = 0;  // of one pass, exchanges inside the stage included
+  int replication = 1;
+  std::map<int, std::vector<int64_t>> attention;  // shares by layer class
+  std::map<int, std::vector<int64_t>> mlp;
+  Placement embed;  // ranks are devices
+  Placement head;
+  int offloaded = 0;
+  int64_t server_bytes = 0;  // taken on the server
+};
+
+// Finds the fastest plan of stages. Not thread-safe; all arguments outlive it.
+class StageSolver {
+ public:
+  StageSolver(const LayerTables& tables, const std::vector<SearchDevice>& devices,
+              const Exchanges& exchanges);
+
+  // The fastest plan that fits and takes less than `limit`, or nothing.
+  absl::optional<StagePlan> Solve(const StageRequest& request,
+                                  double limit = std::numeric_limits<double>::infinity()) const;
+
+  // What no plan of a layer of this class on the group can undercut, memory left aside.
+  double LayerFloor(const std::vector<int>& group, int layer_class, int server) const;
+
+  // What no plan's head on the group can undercut.
+  double HeadFloor(const std::vector<int>& group, int first_rank) const;
+
+  // What the rank of a device has besides blocks: overheads, workspaces.
+  int64_t FixedBytes(int device, int group_size, bool has_others) const;
+
+ private:
+  struct Ends {
+    double seconds = 0;
+    Placement embed;
+    Placement head;
+  };
+  struct Counts {
+    std::vector<int> all;       // layers of the stage by class
+    std::vector<int> on_group;  // of those with their MLP on the group
+  };
+  // Embedding and head in every way there is, fastest first.
+  const std::vector<Ends>& EndOptions(const StageRequest& request) const;
+  std::vector<Placement> EndPlacements(BlockKind kind, const std::vector<int>& group) const;
+  double EndSeconds(const StageRequest& request, const Ends& ends) const;
+  Counts CountLayers(const StageRequest& request, int offloaded) const;
+  double ExchangeSeconds(const StageRequest& request, const Counts& counts) const;
+  double ServerSeconds(const StageRequest& request, const Counts& counts) const;
+  int64_t ServerBytes(const StageRequest& request, const Counts& counts) const;
+  absl::optional<StagePlan> SolveOne(const StageRequest& request, const Counts& counts,
+                                     const Ends& ends, int replication, double limit) const;
+  // False when even all members' memory together would be too little.
+  bool MayFit(const StageRequest& request, const Counts& counts) const;
+  std::vector<int64_t> FastestOf(const ShareTable& table, const std::vector<int>& group) const;
+  double FastestSeconds(BlockKind kind, const std::vector<int>& group, int layer_class,
+                        int replication) const;
+
+  const LayerTables& tables_;
+  const std::vector<SearchDevice>& devices_;
+  const Exchanges& exchanges_;
+  mutable std::map<std::tuple<BlockKind, std::vector<int>, int, int>, double> fastest_;
+  mutable std::map<std::tuple<std::vector<int>, bool, bool>, std::vector<Ends>> ends_;
+};
+
+}  // namespace tprun
