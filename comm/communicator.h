@@ -14,7 +14,9 @@ namespace tprun {
 
 // A group of ranks that exchange data. Every rank of the group makes the same calls in the same
 // order. A communicator is bound at creation to the one stream of its device (for CPU ranks: the
-// calling thread), so calls are ordered with the kernels of that stream.
+// calling thread), so calls are ordered with the kernels of that stream. Over CPU ranks memory is
+// the host's and a call ends when its work has; over devices (see comm/device_communicator.h) it is
+// the device's, the call may return at once, and an error then shows in Device::Synchronize.
 //
 //   ASSIGN_OR_RETURN(auto pair, world->Split({0, 2}));            // nullptr on rank 1
 //   RETURN_IF_ERROR(pair->AllReduceSum(partial, sum, count, DType::kF32));
@@ -29,7 +31,14 @@ class Communicator {
   virtual int rank() const = 0;  // in [0, size())
   virtual int size() const = 0;
   virtual absl::Duration timeout() const = 0;
-  virtual absl::string_view backend() const = 0;  // "local", "mpi", "nccl"
+  virtual absl::string_view backend() const = 0;  // "local", "mpi", "host", "ipc", "nccl"
+  // What carries the data and why, for the log.
+  virtual std::string description() const { return std::string(backend()); }
+  // Whether its operations on device memory may be recorded by Device::Capture.
+  virtual bool capturable() const { return false; }
+  // Whether messages of moderate size (1 MiB in all) leave Send before they are received. If not,
+  // the ranks send and receive in an order in which each Send meets its Receive.
+  virtual bool buffers_sends() const { return true; }
 
   // receive[i] = sum over ranks of send[i], for i < count; the same bits on every rank. `send` may
   // equal `receive`, else they do not overlap. Sums of bf16 and f16 are formed in f32 and rounded
@@ -57,6 +66,10 @@ class Communicator {
   // those ranks call it, all with the same list. InvalidArgument for a repeated or unknown
   // rank, or when the caller is not in the list.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(absl::Span<const int> ranks) = 0;
+
+  // Looks without waiting whether a rank has failed or called Abort: the error that a wait would
+  // end with. For the rank's own thread.
+  virtual absl::Status Check() { return absl::OkStatus(); }
 
   // Ends every rank of the world as soon as it next waits. May be called from any thread.
   virtual void Abort(const std::string& reason) = 0;

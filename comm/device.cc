@@ -15,6 +15,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "comm/available_memory.h"
+#include "comm/cuda_module.h"
 
 namespace tprun {
 namespace {
@@ -146,6 +147,12 @@ absl::StatusOr<std::unique_ptr<Buffer>> CpuDevice::Allocate(int64_t bytes) {
   return std::make_unique<CpuBuffer>(account_, data, bytes, mapped);
 }
 
+absl::StatusOr<const CudaModule*> CudaModuleFor(absl::string_view name) {
+  absl::StatusOr<const CudaModule*> module = LoadCudaModule();
+  if (module.ok()) return module;
+  return Annotate(module.status(), absl::StrCat("device \"", name, "\""));
+}
+
 }  // namespace
 
 std::unique_ptr<Device> MakeCpuDevice() { return std::make_unique<CpuDevice>(); }
@@ -156,8 +163,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(absl::string_view name) {
   int number;
   if (absl::ConsumePrefix(&index, "cuda:") && !index.empty() &&
       index.find_first_not_of("0123456789") == index.npos && absl::SimpleAtoi(index, &number)) {
-    return absl::UnimplementedError(
-        absl::StrCat("device \"", name, "\": this build has no CUDA engine; use \"cpu\""));
+    ASSIGN_OR_RETURN(const CudaModule* module, CudaModuleFor(name));
+    return module->open_device(number);
   }
   return absl::InvalidArgumentError(
       absl::StrCat("device \"", name, "\": wanted \"cpu\" or \"cuda:N\" (N = 0, 1, ...)"));

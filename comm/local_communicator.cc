@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -37,6 +38,7 @@ class LocalCommunicator final : public Communicator {
   absl::Status Receive(void* data, int64_t bytes, int from) override;
   absl::Status Barrier() override;
   absl::StatusOr<std::unique_ptr<Communicator>> Split(absl::Span<const int> ranks) override;
+  absl::Status Check() override;
   void Abort(const std::string& reason) override;
 
  private:
@@ -113,6 +115,12 @@ absl::StatusOr<std::unique_ptr<Communicator>> LocalCommunicator::Split(
   const int rank = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin());
   ASSIGN_OR_RETURN(std::shared_ptr<LocalGroup> group, group_->Split(ranks, rank));
   return std::make_unique<LocalCommunicator>(std::move(group), rank);
+}
+
+absl::Status LocalCommunicator::Check() {
+  LocalWorld& world = group_->world();
+  std::lock_guard<std::mutex> lock(world.mutex());
+  return world.FailureLocked();
 }
 
 void LocalCommunicator::Abort(const std::string& reason) {

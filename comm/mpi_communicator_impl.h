@@ -37,6 +37,7 @@ class MpiCommunicator final : public Communicator {
   absl::Status Receive(void* data, int64_t bytes, int from) override;
   absl::Status Barrier() override;
   absl::StatusOr<std::unique_ptr<Communicator>> Split(absl::Span<const int> ranks) override;
+  absl::Status Check() override { return state_->Check(); }
   void Abort(const std::string& reason) override { state_->Abort(reason); }
 
  private:

@@ -67,6 +67,9 @@ class MpiState {
   absl::Status SendBuffered(MPI_Comm comm, const void* data, int bytes, int to,
                             absl::Span<const int> group);
 
+  // Looks once for news of a failure, from the rank's own thread.
+  absl::Status Check() { return PollNotice(); }
+
   // Tells all ranks, from any thread. This process ends by MPI_Abort soon, unless it ends before.
   void Abort(const std::string& reason);
 

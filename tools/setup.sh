@@ -9,8 +9,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 needed="g++ cmake make pkg-config libabsl-dev libgtest-dev libgmock-dev nlohmann-json3-dev
-        libyaml-cpp-dev libcli11-dev libhwloc-dev libpcre2-dev libhwy-dev libsentencepiece-dev
-        libutf8proc-dev"
+        libyaml-cpp-dev libcli11-dev libhwloc-dev libexpat1-dev libpcre2-dev libhwy-dev
+        libsentencepiece-dev libutf8proc-dev"
 optional="ccache ninja-build libbenchmark-dev"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -49,6 +49,7 @@ provided_otherwise() {
     libyaml-cpp-dev) has_header yaml-cpp/yaml.h yaml-cpp ;;
     libcli11-dev) has_header CLI/CLI.hpp CLI11 ;;
     libhwloc-dev) pkg-config --exists hwloc ;;
+    libexpat1-dev) pkg-config --exists expat ;;
     libpcre2-dev) pkg-config --exists libpcre2-8 ;;
     libhwy-dev) pkg-config --exists libhwy ;;
     libsentencepiece-dev) has_header sentencepiece_processor.h ;;

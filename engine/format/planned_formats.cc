@@ -46,10 +46,12 @@ constexpr WeightFormat kPlanned[] = {
     Other("bnb_int8", "", 1, 1),
     Other("nf4", "", 64, 33),
     Other("nf4_f32_scales", "", 64, 36),
-    // GPTQ and AWQ: per group an f16 scale and a zero point of as many bits as a value.
+    // GPTQ and AWQ: per group an f16 scale and a zero point of as many bits as a value; half a byte
+    // counts as one, which is 0.8 % for groups of 128.
     Other("int4_g32", "", 64, 37),
-    Other("int4_g64", "", 128, 69),
-    Other("int4_g128", "", 256, 133),
+    Other("int4_g64", "", 64, 35),
+    Other("int4_g128", "", 128, 67),
+    Other("awq_g128", "", 128, 67),
     Other("int8_g128", "", 128, 131),
 };
 

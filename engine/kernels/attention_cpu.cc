@@ -59,22 +59,20 @@ struct Item {
   const KvCacheView& cache;
   const AttentionShape& shape;
   const AttentionPart& part;
-  int64_t first_position;  // of token 0
   int heads() const { return part.head_end - part.head_begin; }
   int64_t queries() const { return heads() * (part.token_end - part.token_begin); }
   // Queries are ordered by token, then head.
-  int64_t position(int64_t query) const {
-    return first_position + part.token_begin + query / heads();
-  }
-  const uint8_t* at(const void* data, int64_t p) const {
-    return static_cast<const uint8_t*>(data) + (part.kv_head * cache.capacity + p) *
-                                                   cache.head_dim *
-                                                   static_cast<int64_t>(SizeOf(cache.dtype));
+  int64_t position(int64_t query) const { return part.position + query / heads(); }
+  // Keys or values of the part's sequence and KV head from position p on.
+  const uint8_t* at(void* data, int64_t p) const {
+    return static_cast<const uint8_t*>(OfSequence(cache, data, part.sequence)) +
+           (part.kv_head * cache.capacity + p) * cache.head_dim *
+               static_cast<int64_t>(SizeOf(cache.dtype));
   }
 };
 
 // s.rows [count, head] = keys or values of positions [first, first + count).
-HWY_NOINLINE void WidenRows(const Item& item, const void* data, int64_t first, int64_t count,
+HWY_NOINLINE void WidenRows(const Item& item, void* data, int64_t first, int64_t count,
                             const Scratch& s) {
   const int64_t head_dim = item.cache.head_dim;
   const int64_t row_bytes = head_dim * static_cast<int64_t>(SizeOf(item.cache.dtype));
@@ -182,10 +180,10 @@ void FinishItem(const Item& item, const Scratch& s, float* out) {
   }
 }
 
-void AttendPart(const float* q, int64_t q_stride, int64_t first_position, const KvCacheView& cache,
+void AttendPart(const float* q, int64_t q_stride, const KvCacheView& cache,
                 const AttentionShape& shape, const AttentionPart& part, float* out,
                 float* scratch) {
-  const Item item{cache, shape, part, first_position};
+  const Item item{cache, shape, part};
   const Scratch s(scratch, PaddedHead(cache.head_dim));
   StartItem(item, q, q_stride, s);
   const int64_t last = item.position(item.queries() - 1);
@@ -212,11 +210,11 @@ HWY_EXPORT(AttendPart);
 int64_t AttentionScratchFloats(int64_t head_dim) {
   return HWY_DYNAMIC_DISPATCH(AttentionScratchFloats)(head_dim);
 }
-void AttendPart(const float* q, int64_t q_stride, int64_t first_position, const KvCacheView& cache,
+void AttendPart(const float* q, int64_t q_stride, const KvCacheView& cache,
                 const AttentionShape& shape, const AttentionPart& part, float* out,
                 float* scratch) {
   HWY_DYNAMIC_DISPATCH(AttendPart)
-  (q, q_stride, first_position, cache, shape, part, out, scratch);
+  (q, q_stride, cache, shape, part, out, scratch);
 }
 
 }  // namespace tprun::cpu

@@ -72,56 +72,54 @@ class CpuKernels : public Kernels {
     return absl::OkStatus();
   }
 
-  absl::Status Rope(float* x, int64_t tokens, int heads, int head_dim, int64_t stride,
-                    const RopeSpec& rope, const float* inverse_frequencies,
-                    int64_t first_position) override {
+  absl::Status Rope(float* x, const TokenBatch& batch, int heads, int head_dim, int64_t stride,
+                    const RopeSpec& rope, const float* inverse_frequencies) override {
+    RETURN_IF_ERROR(CheckBatch(batch));
     RETURN_IF_ERROR(CheckRope(rope, head_dim));
     if (rope.layout == RopeLayout::kNone || rope.dims == 0) return absl::OkStatus();
     const int half = rope.dims / 2;
-    pool_->ParallelFor(tokens, 4, [&](int64_t begin, int64_t end, int worker) {
+    ForTokens(batch, 4, [&](int64_t t, int /*sequence*/, int64_t position, int worker) {
       float* cosines = Scratch(worker, 2 * half);
       float* sines = cosines + half;
-      for (int64_t t = begin; t < end; ++t) {
-        // In double: at position 100000 an f32 angle is off by up to 0.004.
-        for (int i = 0; i < half; ++i) {
-          const double angle =
-              static_cast<double>(first_position + t) * static_cast<double>(inverse_frequencies[i]);
-          cosines[i] = static_cast<float>(std::cos(angle));
-          sines[i] = static_cast<float>(std::sin(angle));
-        }
-        cpu::RopeToken(x + t * stride, heads, head_dim, rope, cosines, sines);
+      // In double: at position 100000 an f32 angle is off by up to 0.004.
+      for (int i = 0; i < half; ++i) {
+        const double angle =
+            static_cast<double>(position) * static_cast<double>(inverse_frequencies[i]);
+        cosines[i] = static_cast<float>(std::cos(angle));
+        sines[i] = static_cast<float>(std::sin(angle));
       }
+      cpu::RopeToken(x + t * stride, heads, head_dim, rope, cosines, sines);
     });
     return absl::OkStatus();
   }
 
-  absl::Status StoreKv(const float* k, const float* v, int64_t tokens, int64_t stride,
-                       int64_t first_position, const KvCacheView& cache) override {
-    RETURN_IF_ERROR(CheckCache(cache, first_position, tokens));
+  absl::Status StoreKv(const float* k, const float* v, int64_t stride, const TokenBatch& batch,
+                       const KvCacheView& cache) override {
+    RETURN_IF_ERROR(CheckCache(cache, batch));
     const int64_t dim = cache.head_dim;
-    pool_->ParallelFor(tokens, 16, [&](int64_t begin, int64_t end, int) {
-      for (int64_t t = begin; t < end; ++t) {
-        for (int64_t h = 0; h < cache.kv_heads; ++h) {
-          const int64_t from = t * stride + h * dim;
-          const int64_t to = (h * cache.capacity + first_position + t) * dim;
-          cpu::StoreRounded(k + from, cache.dtype, cache.keys, to, dim);
-          cpu::StoreRounded(v + from, cache.dtype, cache.values, to, dim);
-        }
+    ForTokens(batch, 16, [&](int64_t t, int sequence, int64_t position, int /*worker*/) {
+      void* keys = OfSequence(cache, cache.keys, sequence);
+      void* values = OfSequence(cache, cache.values, sequence);
+      for (int64_t h = 0; h < cache.kv_heads; ++h) {
+        const int64_t from = t * stride + h * dim;
+        const int64_t to = (h * cache.capacity + position) * dim;
+        cpu::StoreRounded(k + from, cache.dtype, keys, to, dim);
+        cpu::StoreRounded(v + from, cache.dtype, values, to, dim);
       }
     });
     return absl::OkStatus();
   }
 
-  absl::Status Attention(const float* q, int64_t tokens, int64_t q_stride, int64_t first_position,
+  absl::Status Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                          const KvCacheView& cache, const AttentionShape& shape,
                          float* out) override {
-    RETURN_IF_ERROR(CheckAttention(cache, shape, first_position, tokens));
-    const std::vector<cpu::AttentionPart> parts = CutAttention(shape, tokens);
+    RETURN_IF_ERROR(CheckAttention(cache, shape, batch));
+    const std::vector<cpu::AttentionPart> parts = CutAttention(shape, batch.runs);
     const int64_t floats = cpu::AttentionScratchFloats(cache.head_dim);
     pool_->ParallelFor(parts.size(), 1, [&](int64_t begin, int64_t end, int worker) {
       float* scratch = Scratch(worker, floats);
       for (int64_t i = begin; i < end; ++i) {
-        cpu::AttendPart(q, q_stride, first_position, cache, shape, parts[i], out, scratch);
+        cpu::AttendPart(q, q_stride, cache, shape, parts[i], out, scratch);
       }
     });
     return absl::OkStatus();
@@ -149,7 +147,47 @@ class CpuKernels : public Kernels {
     return absl::OkStatus();
   }
 
+  absl::Status ArgMax(const float* x, int64_t rows, int64_t columns, int32_t first_id,
+                      BestLogit* best) override {
+    std::vector<BestLogit> of_worker(pool_->num_threads());
+    for (int64_t r = 0; r < rows; ++r, x += columns) {
+      std::fill(of_worker.begin(), of_worker.end(), BestLogit());
+      pool_->ParallelFor(columns, kElementGrain, [&](int64_t begin, int64_t end, int worker) {
+        BestLogit own = of_worker[worker];
+        for (int64_t c = begin; c < end; ++c) {
+          if (x[c] <= own.logit && own.id >= 0) continue;
+          TakeBetter({x[c], static_cast<int32_t>(first_id + c)}, &own);
+        }
+        of_worker[worker] = own;
+      });
+      best[r] = BestLogit();
+      for (const BestLogit& candidate : of_worker) TakeBetter(candidate, &best[r]);
+    }
+    return absl::OkStatus();
+  }
+
  private:
+  static void TakeBetter(const BestLogit& candidate, BestLogit* best) {
+    if (candidate.id < 0 || !std::isfinite(candidate.logit)) return;
+    const bool first = best->id < 0 || candidate.logit > best->logit;
+    if (first || (candidate.logit == best->logit && candidate.id < best->id)) *best = candidate;
+  }
+
+  // Calls body(token, sequence, position, worker) for every token of the batch.
+  template <class Body>
+  void ForTokens(const TokenBatch& batch, int64_t grain, const Body& body) {
+    pool_->ParallelFor(batch.tokens, grain, [&](int64_t begin, int64_t end, int worker) {
+      int64_t first = 0;  // token of the run
+      for (const TokenRun& run : batch.runs) {
+        const int64_t stop = std::min(end, first + run.tokens);
+        for (int64_t t = std::max(begin, first); t < stop; ++t) {
+          body(t, run.sequence, run.first_position + t - first, worker);
+        }
+        first += run.tokens;
+      }
+    });
+  }
+
   // A worker's own memory, kept from call to call.
   float* Scratch(int worker, int64_t floats) {
     std::vector<float>& scratch = scratch_[worker];
@@ -167,7 +205,24 @@ class CpuKernels : public Kernels {
     });
   }
 
-  // Cut over rows, and over tokens too where there are few rows for many workers.
+  // Calls body(part, worker) for tiles of rows, and cuts tokens too where there are few rows for
+  // many workers.
+  template <class Body>
+  void ForTiles(int64_t rows, int64_t tile_rows, int64_t tokens, const Body& body) {
+    const int64_t tiles = CeilDivide(rows, tile_rows);
+    const int64_t wanted = pool_->num_threads() / tiles;
+    const int64_t cuts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(tokens / 12, 1));
+    pool_->ParallelFor(tiles * cuts, 1, [&](int64_t begin, int64_t end, int worker) {
+      for (int64_t i = begin; i < end;) {
+        const int64_t cut = i / tiles;
+        const int64_t stop = std::min(end, (cut + 1) * tiles);
+        body({i - cut * tiles, stop - cut * tiles, tokens * cut / cuts, tokens * (cut + 1) / cuts},
+             worker);
+        i = stop;
+      }
+    });
+  }
+
   void BlockedMatMul(const float* x, const WeightMatrix& w, const float* bias, int64_t tokens,
                      float* out, int64_t out_stride) {
     const int64_t packed_floats = cpu::PackedFloats(tokens, w.columns);
@@ -175,55 +230,62 @@ class CpuKernels : public Kernels {
     pool_->ParallelFor(tokens, 4, [&](int64_t begin, int64_t end, int) {
       cpu::PackTokens(x, tokens, w.columns, begin, end, packed_.data());
     });
-    const int64_t tiles = CeilDivide(w.rows, cpu::MatMulTileRows());
-    const int64_t wanted = pool_->num_threads() / tiles;
-    const int64_t cuts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(tokens / 12, 1));
-    pool_->ParallelFor(tiles * cuts, 1, [&](int64_t begin, int64_t end, int worker) {
+    ForTiles(w.rows, cpu::MatMulTileRows(), tokens, [&](const cpu::MatMulPart& part, int worker) {
       float* scratch = Scratch(worker, cpu::MatMulScratchFloats());
-      for (int64_t i = begin; i < end;) {
-        const int64_t cut = i / tiles;
-        const int64_t stop = std::min(end, (cut + 1) * tiles);
-        const cpu::MatMulPart part{i - cut * tiles, stop - cut * tiles, tokens * cut / cuts,
-                                   tokens * (cut + 1) / cuts};
-        cpu::MatMulTiles(packed_.data(), tokens, w, bias, out, out_stride, part, scratch);
-        i = stop;
-      }
+      cpu::MatMulTiles(packed_.data(), tokens, w, bias, out, out_stride, part, scratch);
     });
   }
 
-  // The runs of query heads that read the same KV head, for blocks of tokens; fewer tokens, then
-  // fewer heads at a time while there are fewer parts than workers.
-  std::vector<cpu::AttentionPart> CutAttention(const AttentionShape& shape, int64_t tokens) const {
+  std::vector<cpu::AttentionPart> CutAttention(const AttentionShape& shape,
+                                               absl::Span<const TokenRun> runs) const {
     std::vector<cpu::AttentionPart> parts;
-    if (tokens == 0) return parts;
     const int64_t kv_heads = std::max(1, shape.query_heads / shape.queries_per_kv_head);
-    const int64_t wanted = CeilDivide(pool_->num_threads(), kv_heads);
-    const int64_t head_cuts = CeilDivide(wanted, tokens);
+    const int64_t runs_and_heads = kv_heads * std::max<int64_t>(runs.size(), 1);
+    const int64_t wanted = CeilDivide(pool_->num_threads(), runs_and_heads);  // parts of each
+    int64_t first_token = 0;
+    for (const TokenRun& run : runs) {
+      if (run.tokens > 0) CutRun(shape, run, first_token, wanted, &parts);
+      first_token += run.tokens;
+    }
+    return parts;
+  }
+
+  // The query heads that read the same KV head, for blocks of tokens; fewer tokens, then fewer
+  // heads at a time where more parts are wanted.
+  static void CutRun(const AttentionShape& shape, const TokenRun& run, int64_t first_token,
+                     int64_t wanted, std::vector<cpu::AttentionPart>* parts) {
+    const int64_t head_cuts = CeilDivide(wanted, run.tokens);
     for (int begin = 0; begin < shape.query_heads;) {
       int end = begin + 1;
       while (end < shape.query_heads && KvHeadOf(shape, end) == KvHeadOf(shape, begin)) ++end;
       const int64_t heads =
           std::min<int64_t>(CeilDivide(end - begin, head_cuts), cpu::kAttentionQueries);
-      const int64_t step = std::min(cpu::kAttentionQueries / heads, CeilDivide(tokens, wanted));
+      const int64_t step = std::min(cpu::kAttentionQueries / heads, CeilDivide(run.tokens, wanted));
       for (int64_t h = begin; h < end; h += heads) {
         const int stop = static_cast<int>(std::min<int64_t>(h + heads, end));
-        AddTokenBlocks({KvHeadOf(shape, begin), static_cast<int>(h), stop, 0, tokens}, step,
-                       &parts);
+        AddTokenBlocks({.kv_head = KvHeadOf(shape, begin),
+                        .head_begin = static_cast<int>(h),
+                        .head_end = stop,
+                        .token_begin = first_token,
+                        .token_end = first_token + run.tokens,
+                        .sequence = run.sequence,
+                        .position = run.first_position},
+                       step, parts);
       }
       begin = end;
     }
-    return parts;
   }
 
   // Later tokens see more: from both ends in turn, so that halves of the list cost the same.
-  static void AddTokenBlocks(cpu::AttentionPart part, int64_t step,
+  static void AddTokenBlocks(const cpu::AttentionPart& whole, int64_t step,
                              std::vector<cpu::AttentionPart>* parts) {
-    const int64_t tokens = part.token_end;
-    const int64_t blocks = CeilDivide(tokens, step);
+    const int64_t blocks = CeilDivide(whole.token_end - whole.token_begin, step);
     for (int64_t i = 0; i < blocks; ++i) {
       const int64_t block = i % 2 == 0 ? i / 2 : blocks - 1 - i / 2;
-      part.token_begin = block * step;
-      part.token_end = std::min(tokens, (block + 1) * step);
+      cpu::AttentionPart part = whole;
+      part.token_begin += block * step;
+      part.token_end = std::min(whole.token_end, part.token_begin + step);
+      part.position += block * step;
       parts->push_back(part);
     }
   }

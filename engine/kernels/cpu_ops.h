@@ -44,7 +44,7 @@ void MatMulTiles(const float* packed, int64_t tokens, const WeightMatrix& w, con
                  float* out, int64_t out_stride, const MatMulPart& part, float* scratch);
 
 // Query heads [head_begin, head_end), which read the same KV head, for tokens [token_begin,
-// token_end); at most kAttentionQueries queries in all.
+// token_end) of the batch, all of one run; at most kAttentionQueries queries in all.
 inline constexpr int64_t kAttentionQueries = 64;
 struct AttentionPart {
   int kv_head;
@@ -52,9 +52,11 @@ struct AttentionPart {
   int head_end;
   int64_t token_begin;
   int64_t token_end;
+  int sequence;
+  int64_t position;  // of token_begin
 };
 int64_t AttentionScratchFloats(int64_t head_dim);
-void AttendPart(const float* q, int64_t q_stride, int64_t first_position, const KvCacheView& cache,
+void AttendPart(const float* q, int64_t q_stride, const KvCacheView& cache,
                 const AttentionShape& shape, const AttentionPart& part, float* out, float* scratch);
 
 void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out);

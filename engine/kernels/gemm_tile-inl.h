@@ -1,6 +1,9 @@
 // c [m, n] += a [m, k] * b [k, n] for f32 in the cache, per instruction set: outer products, one
 // element of a broadcast against a row of b.
 
+#include <algorithm>
+
+#include "engine/kernels/cpu_ops.h"
 #include "engine/kernels/simd-inl.h"
 
 #if defined(TPRUN_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -64,6 +67,21 @@ HWY_INLINE void Gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_
     run(std::integral_constant<int, 4>());
     run(std::integral_constant<int, 2>());
     run(std::integral_constant<int, 1>());
+  }
+}
+
+// The rows of a part of out get the bias, or 0.
+HWY_INLINE void FillWithBias(const WeightMatrix& w, const float* bias, const MatMulPart& part,
+                             float* out, int64_t out_stride) {
+  const int64_t begin = part.tile_begin * kTileN;
+  const int64_t end = std::min<int64_t>(part.tile_end * kTileN, w.rows);
+  for (int64_t t = part.token_begin; t < part.token_end; ++t) {
+    float* row = out + t * out_stride;
+    if (bias == nullptr) {
+      std::fill(row + begin, row + end, 0.0f);
+    } else {
+      std::copy(bias + begin, bias + end, row + begin);
+    }
   }
 }
 

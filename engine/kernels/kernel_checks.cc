@@ -31,11 +31,32 @@ absl::Status CheckRope(const RopeSpec& rope, int head_dim) {
   return absl::OkStatus();
 }
 
-absl::Status CheckCache(const KvCacheView& cache, int64_t first_position, int64_t tokens) {
-  if (first_position < 0 || first_position > cache.capacity - tokens) {
-    return absl::OutOfRangeError(absl::StrCat("positions ", first_position, " to ",
-                                              first_position + tokens, " in a KV cache of ",
-                                              cache.capacity, "; start with a longer context"));
+absl::Status CheckBatch(const TokenBatch& batch) {
+  int64_t tokens = 0;
+  for (const TokenRun& run : batch.runs) {
+    if (run.tokens < 0 || run.first_position < 0 || run.sequence < 0) {
+      return absl::OutOfRangeError(absl::StrCat(run.tokens, " tokens at position ",
+                                                run.first_position, " of sequence ", run.sequence));
+    }
+    tokens += run.tokens;
+  }
+  if (tokens == batch.tokens) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a batch of ", batch.tokens, " tokens whose runs have ", tokens));
+}
+
+absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch) {
+  if (absl::Status status = CheckBatch(batch); !status.ok()) return status;
+  for (const TokenRun& run : batch.runs) {
+    if (run.first_position > cache.capacity - run.tokens) {
+      return absl::OutOfRangeError(
+          absl::StrCat("positions ", run.first_position, " to ", run.first_position + run.tokens,
+                       " in a KV cache of ", cache.capacity, "; start with a longer context"));
+    }
+    if (run.sequence >= cache.sequences) {
+      return absl::OutOfRangeError(absl::StrCat("sequence ", run.sequence, " in a KV cache of ",
+                                                cache.sequences, "; start with a larger batch"));
+    }
   }
   if (cache.kv_heads < 0 || cache.head_dim <= 0) {
     return absl::InvalidArgumentError(
@@ -48,8 +69,8 @@ absl::Status CheckCache(const KvCacheView& cache, int64_t first_position, int64_
 }
 
 absl::Status CheckAttention(const KvCacheView& cache, const AttentionShape& shape,
-                            int64_t first_position, int64_t tokens) {
-  if (absl::Status status = CheckCache(cache, first_position, tokens); !status.ok()) return status;
+                            const TokenBatch& batch) {
+  if (absl::Status status = CheckCache(cache, batch); !status.ok()) return status;
   if (shape.query_heads < 0 || shape.first_query_head < 0 || shape.queries_per_kv_head < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("attention of ", shape.query_heads, " query heads from ",

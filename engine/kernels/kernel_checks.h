@@ -7,12 +7,19 @@
 
 namespace tprun {
 
-// What every back end checks before it touches memory: OK, or InvalidArgument saying what is wrong.
+// What every back end checks before it touches memory: OK, or InvalidArgument saying what is wrong;
+// OutOfRange for a sequence or position that the cache does not have.
 absl::Status CheckWeights(const WeightMatrix& w);
 absl::Status CheckRope(const RopeSpec& rope, int head_dim);
-absl::Status CheckCache(const KvCacheView& cache, int64_t first_position, int64_t tokens);
+absl::Status CheckBatch(const TokenBatch& batch);
+absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch);
 absl::Status CheckAttention(const KvCacheView& cache, const AttentionShape& shape,
-                            int64_t first_position, int64_t tokens);
+                            const TokenBatch& batch);
+
+// The keys of `sequence` where `data` is the cache's keys; likewise for values.
+inline void* OfSequence(const KvCacheView& cache, void* data, int sequence) {
+  return static_cast<char*>(data) + sequence * cache.sequence_stride;
+}
 
 // The KV head, counted on this rank, that the rank's query head `head` reads.
 inline int KvHeadOf(const AttentionShape& shape, int head) {

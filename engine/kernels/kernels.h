@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "base/dtype.h"
 #include "base/thread_pool.h"
 #include "engine/format/weight_format.h"
@@ -21,15 +22,36 @@ struct WeightMatrix {
   int64_t columns = 0;
 };
 
-// Keys or values of one layer on one rank: [kv_heads, positions, head_dim], so that the keys of a
-// head lie together.
+// Some tokens of one sequence, at positions [first_position, first_position + tokens).
+struct TokenRun {
+  int sequence = 0;
+  int64_t first_position = 0;
+  int64_t tokens = 0;
+};
+
+// The tokens of one step, run after run. The host has them as runs; the device as two arrays, so
+// that the same launches serve every step of as many tokens.
+struct TokenBatch {
+  int64_t tokens = 0;                  // sum over the runs
+  absl::Span<const TokenRun> runs;     // on the host
+  const int32_t* sequences = nullptr;  // [tokens], on the device
+  const int32_t* positions = nullptr;  // [tokens], on the device
+  // The launches are recorded, and run again for other sequences and positions: only the arrays say
+  // which, anywhere in the cache; `runs` are those of the recording.
+  bool recorded = false;
+};
+
+// Keys and values of one layer on one rank: each [sequence, kv_head, position, head_dim], so that
+// the keys of a head lie together.
 struct KvCacheView {
   void* keys = nullptr;
   void* values = nullptr;
   DType dtype = DType::kF32;
-  int64_t capacity = 0;  // positions
+  int64_t capacity = 0;  // positions of a sequence
   int kv_heads = 0;
   int head_dim = 0;
+  int64_t sequence_stride = 0;  // bytes from the keys of one sequence to those of the next
+  int sequences = 1;
 };
 
 // What attention computes on one rank.
@@ -43,10 +65,25 @@ struct AttentionShape {
   int64_t window = 0;  // 0: all positions
 };
 
+// A product of MatMuls.
+struct Projection {
+  WeightMatrix weight;
+  const float* bias = nullptr;  // [rows], or none
+  float* out = nullptr;         // [tokens, rows]
+  int64_t out_stride = 0;       // floats from token to token
+};
+
+// The largest logit of a row, or of a part of it.
+struct BestLogit {
+  float logit = 0;
+  int32_t id = -1;  // -1: there is no finite one
+};
+
 // The op set. Activations are f32, row-major, on the device's memory; shapes and aliasing of each
 // op are said here once. Bound at creation to a device's stream, and for the CPU to a thread pool;
 // ops run in the order of the calls. Twins: `reference` (plain loops, sums in double), `cpu`
-// (Highway). An empty shape (0 tokens, 0 rows) is allowed and does nothing.
+// (Highway), `cuda`. An empty shape (0 tokens, 0 rows) is allowed and does nothing. Sequences and
+// positions of a batch outside the cache are OutOfRange where the host sees them, in its runs.
 class Kernels {
  public:
   virtual ~Kernels() = default;
@@ -68,24 +105,24 @@ class Kernels {
   virtual absl::Status MatMul(const float* x, const WeightMatrix& w, const float* bias,
                               int64_t tokens, float* out, int64_t out_stride) = 0;
 
-  // Rotates, in place, the first rope.dims elements of each head of x, whose token t is at position
-  // first_position + t. x [tokens, heads, head_dim] with `stride` floats from token to token.
+  // Rotates, in place, the first rope.dims elements of each head of x, whose tokens are at the
+  // positions of the batch. x [tokens, heads, head_dim] with `stride` floats from token to token.
   // inverse_frequencies [rope.dims / 2] (see InverseFrequencies).
-  virtual absl::Status Rope(float* x, int64_t tokens, int heads, int head_dim, int64_t stride,
-                            const RopeSpec& rope, const float* inverse_frequencies,
-                            int64_t first_position) = 0;
+  virtual absl::Status Rope(float* x, const TokenBatch& batch, int heads, int head_dim,
+                            int64_t stride, const RopeSpec& rope,
+                            const float* inverse_frequencies) = 0;
 
-  // Writes k and v, [tokens, kv_heads, head_dim] with `stride` floats from token to token, to
-  // positions [first_position, first_position + tokens) of the cache, rounding to its dtype.
-  virtual absl::Status StoreKv(const float* k, const float* v, int64_t tokens, int64_t stride,
-                               int64_t first_position, const KvCacheView& cache) = 0;
+  // Writes k and v, [tokens, kv_heads, head_dim] with `stride` floats from token to token, to the
+  // sequences and positions of the batch in the cache, rounding to its dtype.
+  virtual absl::Status StoreKv(const float* k, const float* v, int64_t stride,
+                               const TokenBatch& batch, const KvCacheView& cache) = 0;
 
-  // Causal attention of `tokens` queries, the first at first_position, over the cache, which
-  // already holds their own keys and values. q [tokens, query_heads, head_dim] with q_stride floats
-  // from token to token, out [tokens, query_heads, head_dim] dense. No aliasing.
-  virtual absl::Status Attention(const float* q, int64_t tokens, int64_t q_stride,
-                                 int64_t first_position, const KvCacheView& cache,
-                                 const AttentionShape& shape, float* out) = 0;
+  // Causal attention of the batch's queries, each over its own sequence in the cache, which already
+  // holds their own keys and values. q [tokens, query_heads, head_dim] with q_stride floats from
+  // token to token, out [tokens, query_heads, head_dim] dense. No aliasing.
+  virtual absl::Status Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
+                                 const KvCacheView& cache, const AttentionShape& shape,
+                                 float* out) = 0;
 
   // gate[i] = act(gate[i]) * up[i], in place.
   virtual absl::Status GatedActivation(Activation activation, float* gate, const float* up,
@@ -96,6 +133,53 @@ class Kernels {
 
   // x[i] = cap * tanh(x[i] / cap).
   virtual absl::Status Softcap(float* x, int64_t count, float cap) = 0;
+
+  // best[r] = the largest finite element of x[r, 0 .. columns), the first among equals, and
+  // first_id
+  // + its column; id -1 where there is none. x [rows, columns].
+  virtual absl::Status ArgMax(const float* x, int64_t rows, int64_t columns, int32_t first_id,
+                              BestLogit* best) = 0;
+
+  // Steps of several ops. Here they are just these, in this order; a back end overrides those that
+  // it does better at once.
+
+  // MatMul of the same x with several matrices.
+  virtual absl::Status MatMuls(const float* x, absl::Span<const Projection> projections,
+                               int64_t tokens);
+
+  // out = act(x gate) * (x up), as two MatMuls and GatedActivation. out and `up_out`, which is
+  // overwritten, [tokens, gate.rows].
+  virtual absl::Status GatedMatMul(const float* x, const WeightMatrix& gate, const WeightMatrix& up,
+                                   Activation activation, int64_t tokens, float* out,
+                                   float* up_out);
+
+  // RmsNorm, in place, over each head of x [tokens, heads, head_dim] with `stride` floats from
+  // token to token; w [head_dim].
+  virtual absl::Status HeadNorm(float* x, const float* w, int64_t tokens, int heads, int head_dim,
+                                int64_t stride, const NormSpec& norm);
+
+  // Rope of q [tokens, query_heads, head_dim] and k [tokens, cache.kv_heads, head_dim], and StoreKv
+  // of k and v, all with `stride` floats from token to token. k may be left unrotated.
+  virtual absl::Status RopeStoreKv(float* q, float* k, const float* v, int64_t stride,
+                                   const TokenBatch& batch, int query_heads, const RopeSpec& rope,
+                                   const float* inverse_frequencies, const KvCacheView& cache);
+
+  // x[t, i] += bias[i]; x [tokens, dim].
+  virtual absl::Status AddBias(float* x, const float* bias, int64_t tokens, int64_t dim);
+
+  // residual += y, then out = RmsNorm(residual); all [tokens, dim]. out may be y.
+  virtual absl::Status AddRmsNorm(float* residual, const float* y, const float* w, int64_t tokens,
+                                  int64_t dim, const NormSpec& norm, float* out);
+
+  // Brings a matrix of weights, as it is in the checkpoint, into the order in which this back end
+  // reads it: in place, as many bytes, once and before any op on it.
+  virtual absl::Status ArrangeWeights(const WeightFormat& /*format*/, void* /*data*/,
+                                      int64_t /*rows*/, int64_t /*columns*/) {
+    return absl::OkStatus();
+  }
+
+  // Device memory that the kernels themselves hold, beside what the engine lays out.
+  virtual int64_t workspace_bytes() const { return 0; }
 };
 
 // Plain loops, one thread: what the others are tested against.

@@ -79,20 +79,6 @@ HWY_NOINLINE void MultiplyLastTile(const float* packed, const MatMulPart& part, 
   }
 }
 
-void FillWithBias(const WeightMatrix& w, const float* bias, const MatMulPart& part, float* out,
-                  int64_t out_stride) {
-  const int64_t begin = part.tile_begin * kTileN;
-  const int64_t end = std::min<int64_t>(part.tile_end * kTileN, w.rows);
-  for (int64_t t = part.token_begin; t < part.token_end; ++t) {
-    float* row = out + t * out_stride;
-    if (bias == nullptr) {
-      std::fill(row + begin, row + end, 0.0f);
-    } else {
-      std::copy(bias + begin, bias + end, row + begin);
-    }
-  }
-}
-
 void MatMulTiles(const float* packed, int64_t tokens, const WeightMatrix& w, const float* bias,
                  float* out, int64_t out_stride, const MatMulPart& part, float* scratch) {
   float* decoded = scratch;

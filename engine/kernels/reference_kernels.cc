@@ -94,55 +94,52 @@ class ReferenceKernels : public Kernels {
     return absl::OkStatus();
   }
 
-  absl::Status Rope(float* x, int64_t tokens, int heads, int head_dim, int64_t stride,
-                    const RopeSpec& rope, const float* inverse_frequencies,
-                    int64_t first_position) override {
+  absl::Status Rope(float* x, const TokenBatch& batch, int heads, int head_dim, int64_t stride,
+                    const RopeSpec& rope, const float* inverse_frequencies) override {
+    RETURN_IF_ERROR(CheckBatch(batch));
     RETURN_IF_ERROR(CheckRope(rope, head_dim));
     if (rope.layout == RopeLayout::kNone) return absl::OkStatus();
-    const bool interleaved = rope.layout == RopeLayout::kInterleaved;
-    const int half = rope.dims / 2;
-    for (int64_t t = 0; t < tokens; ++t) {
-      for (int h = 0; h < heads; ++h) {
-        float* head = x + t * stride + static_cast<int64_t>(h) * head_dim;
-        for (int i = 0; i < half; ++i) {
-          const double angle =
-              static_cast<double>(first_position + t) * static_cast<double>(inverse_frequencies[i]);
-          float& a = head[interleaved ? 2 * i : i];
-          float& b = head[interleaved ? 2 * i + 1 : i + half];
-          const double a_in = a, b_in = b;
-          a = static_cast<float>(a_in * std::cos(angle) - b_in * std::sin(angle));
-          b = static_cast<float>(a_in * std::sin(angle) + b_in * std::cos(angle));
+    for (const TokenRun& run : batch.runs) {
+      for (int64_t t = 0; t < run.tokens; ++t, x += stride) {
+        for (int h = 0; h < heads; ++h) {
+          Rotate(x + static_cast<int64_t>(h) * head_dim, run.first_position + t, rope,
+                 inverse_frequencies);
         }
       }
     }
     return absl::OkStatus();
   }
 
-  absl::Status StoreKv(const float* k, const float* v, int64_t tokens, int64_t stride,
-                       int64_t first_position, const KvCacheView& cache) override {
-    RETURN_IF_ERROR(CheckCache(cache, first_position, tokens));
-    for (int64_t t = 0; t < tokens; ++t) {
-      for (int h = 0; h < cache.kv_heads; ++h) {
-        const int64_t from = t * stride + static_cast<int64_t>(h) * cache.head_dim;
-        const int64_t to = (h * cache.capacity + first_position + t) * cache.head_dim;
-        for (int i = 0; i < cache.head_dim; ++i) {
-          StoreElement(k[from + i], cache.dtype, cache.keys, to + i);
-          StoreElement(v[from + i], cache.dtype, cache.values, to + i);
+  absl::Status StoreKv(const float* k, const float* v, int64_t stride, const TokenBatch& batch,
+                       const KvCacheView& cache) override {
+    RETURN_IF_ERROR(CheckCache(cache, batch));
+    for (const TokenRun& run : batch.runs) {
+      void* keys = OfSequence(cache, cache.keys, run.sequence);
+      void* values = OfSequence(cache, cache.values, run.sequence);
+      for (int64_t t = 0; t < run.tokens; ++t, k += stride, v += stride) {
+        for (int h = 0; h < cache.kv_heads; ++h) {
+          const int64_t from = static_cast<int64_t>(h) * cache.head_dim;
+          const int64_t to = (h * cache.capacity + run.first_position + t) * cache.head_dim;
+          for (int i = 0; i < cache.head_dim; ++i) {
+            StoreElement(k[from + i], cache.dtype, keys, to + i);
+            StoreElement(v[from + i], cache.dtype, values, to + i);
+          }
         }
       }
     }
     return absl::OkStatus();
   }
 
-  absl::Status Attention(const float* q, int64_t tokens, int64_t q_stride, int64_t first_position,
+  absl::Status Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                          const KvCacheView& cache, const AttentionShape& shape,
                          float* out) override {
-    RETURN_IF_ERROR(CheckAttention(cache, shape, first_position, tokens));
-    for (int64_t t = 0; t < tokens; ++t) {
-      for (int h = 0; h < shape.query_heads; ++h) {
-        const int64_t head = static_cast<int64_t>(h) * cache.head_dim;
-        AttendOne(q + t * q_stride + head, first_position + t, KvHeadOf(shape, h), cache, shape,
-                  out + t * shape.query_heads * cache.head_dim + head);
+    RETURN_IF_ERROR(CheckAttention(cache, shape, batch));
+    for (const TokenRun& run : batch.runs) {
+      for (int64_t t = 0; t < run.tokens; ++t, q += q_stride) {
+        for (int h = 0; h < shape.query_heads; ++h, out += cache.head_dim) {
+          AttendOne(q + static_cast<int64_t>(h) * cache.head_dim, run.sequence,
+                    run.first_position + t, KvHeadOf(shape, h), cache, shape, out);
+        }
       }
     }
     return absl::OkStatus();
@@ -168,10 +165,39 @@ class ReferenceKernels : public Kernels {
     return absl::OkStatus();
   }
 
+  absl::Status ArgMax(const float* x, int64_t rows, int64_t columns, int32_t first_id,
+                      BestLogit* best) override {
+    for (int64_t r = 0; r < rows; ++r, x += columns) {
+      best[r] = BestLogit();
+      for (int64_t c = 0; c < columns; ++c) {
+        if (!std::isfinite(x[c]) || (best[r].id >= 0 && !(x[c] > best[r].logit))) continue;
+        best[r] = {x[c], static_cast<int32_t>(first_id + c)};
+      }
+    }
+    return absl::OkStatus();
+  }
+
  private:
+  static void Rotate(float* head, int64_t position, const RopeSpec& rope,
+                     const float* inverse_frequencies) {
+    const bool interleaved = rope.layout == RopeLayout::kInterleaved;
+    const int half = rope.dims / 2;
+    for (int i = 0; i < half; ++i) {
+      const double angle =
+          static_cast<double>(position) * static_cast<double>(inverse_frequencies[i]);
+      float& a = head[interleaved ? 2 * i : i];
+      float& b = head[interleaved ? 2 * i + 1 : i + half];
+      const double a_in = a, b_in = b;
+      a = static_cast<float>(a_in * std::cos(angle) - b_in * std::sin(angle));
+      b = static_cast<float>(a_in * std::sin(angle) + b_in * std::cos(angle));
+    }
+  }
+
   // One query against the positions it sees.
-  static void AttendOne(const float* q, int64_t position, int kv_head, const KvCacheView& cache,
-                        const AttentionShape& shape, float* out) {
+  static void AttendOne(const float* q, int sequence, int64_t position, int kv_head,
+                        const KvCacheView& cache, const AttentionShape& shape, float* out) {
+    const void* keys = OfSequence(cache, cache.keys, sequence);
+    const void* values = OfSequence(cache, cache.values, sequence);
     const int64_t first = FirstVisible(shape, position);
     const int64_t base = kv_head * cache.capacity * cache.head_dim;
     std::vector<double> weight(position + 1 - first);
@@ -180,7 +206,7 @@ class ReferenceKernels : public Kernels {
       double dot = 0;
       for (int i = 0; i < cache.head_dim; ++i) {
         dot += static_cast<double>(q[i]) *
-               LoadElement(cache.keys, cache.dtype, base + p * cache.head_dim + i);
+               LoadElement(keys, cache.dtype, base + p * cache.head_dim + i);
       }
       dot *= shape.scale;
       if (shape.logit_softcap > 0) {
@@ -194,8 +220,8 @@ class ReferenceKernels : public Kernels {
     for (int i = 0; i < cache.head_dim; ++i) {
       double value = 0;
       for (int64_t p = first; p <= position; ++p) {
-        value += weight[p - first] *
-                 LoadElement(cache.values, cache.dtype, base + p * cache.head_dim + i);
+        value +=
+            weight[p - first] * LoadElement(values, cache.dtype, base + p * cache.head_dim + i);
       }
       out[i] = static_cast<float>(value / sum);
     }

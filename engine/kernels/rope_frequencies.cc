@@ -27,6 +27,9 @@ double Scale(const RopeSpec& rope, double frequency) {
       return frequency / rope.factor;
     case RopeScaling::kLlama3:
       return ScaleLlama3(rope, frequency);
+    case RopeScaling::kYarn:
+    case RopeScaling::kLongRope:
+      break;  // such models are not run, see CheckRunnable
   }
   return frequency;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "comm/communicator.h"
 #include "engine/kernels/kernels.h"
 #include "engine/model/model_spec.h"
@@ -14,7 +15,7 @@ namespace tprun {
 // and its group. Nothing is owned; all pointers are on the rank's device and outlive the block. A
 // rank with an empty share adds zeros to the group's sum.
 
-// Where a block works; chunk is the most tokens of a step. See RegionUse for the shapes.
+// Where a block works. See RegionUse for the shapes.
 struct Workspace {
   float* residual = nullptr;
   float* normed = nullptr;
@@ -25,7 +26,27 @@ struct Workspace {
   float* up = nullptr;
   float* logits_shard = nullptr;
   float* logits = nullptr;
-  int32_t* token_ids = nullptr;
+  BestLogit* best_shard = nullptr;
+  BestLogit* best = nullptr;
+  int32_t* step_inputs = nullptr;
+};
+
+// The tokens of a step: their ids are on the device, as the arrays of the batch.
+struct StepTokens {
+  const int32_t* ids = nullptr;  // [batch.tokens]
+  TokenBatch batch;
+};
+
+// Tokens [begin, end) of a step.
+struct TokenRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+// The norm that a block begins with.
+struct InputNorm {
+  const float* weight = nullptr;  // [dim]
+  NormSpec norm;
 };
 
 // What every step needs. `group` is the communicator of the block's ranks, nullptr for a single
@@ -35,6 +56,10 @@ struct StepContext {
   Communicator* group;
   const Workspace& workspace;
   int64_t dim;
+  // Of the next block, where this rank runs it too: workspace.normed gets it of the new residual,
+  // in one pass with the sum. nullptr: only the residual.
+  const InputNorm* next_norm = nullptr;
+  bool normed = false;  // the block before has done so
 };
 
 struct EmbeddingBlock {
@@ -44,8 +69,7 @@ struct EmbeddingBlock {
 };
 
 struct AttentionBlock {
-  NormSpec norm;
-  const float* norm_weight = nullptr;       // [dim]
+  InputNorm norm;                           // its NormSpec is that of all norms of the block
   const float* post_norm_weight = nullptr;  // [dim] or none
   WeightMatrix query, key, value, out;
   const float* query_bias = nullptr;  // or none
@@ -59,39 +83,46 @@ struct AttentionBlock {
   int head_dim = 0;
   int kv_heads = 0;  // of this rank
   AttentionShape shape;
-  std::vector<KvCacheView> caches;  // per sequence
+  KvCacheView cache;
 };
 
 struct MlpBlock {
-  NormSpec norm;
-  const float* norm_weight = nullptr;
+  InputNorm norm;
   const float* post_norm_weight = nullptr;  // or none
   Activation activation = Activation::kSilu;
   WeightMatrix gate, up, down;
 };
 
 struct HeadBlock {
-  NormSpec norm;
-  const float* norm_weight = nullptr;
-  WeightMatrix weight;              // the rank's rows of the vocabulary
+  InputNorm norm;
+  WeightMatrix weight;  // the rank's rows of the vocabulary
+  int64_t first_row = 0;
   std::vector<int64_t> row_counts;  // of each rank of the group
   float logit_softcap = 0;
 };
 
-// residual = embedding of workspace.token_ids[0, tokens), the same on all ranks of the group.
-absl::Status RunEmbedding(const EmbeddingBlock& block, int64_t tokens, const StepContext& step);
+// residual = embeddings of the tokens, the same on all ranks of the group.
+absl::Status RunEmbedding(const EmbeddingBlock& block, const StepTokens& tokens,
+                          const StepContext& step);
 
-// residual += attention(norm(residual)), reading and extending the KV cache of `sequence`; the
-// tokens are at positions [first_position, first_position + tokens).
-absl::Status RunAttention(const AttentionBlock& block, int64_t tokens, int64_t first_position,
-                          int sequence, const StepContext& step);
+// residual += attention(norm(residual)), reading and extending the KV cache.
+absl::Status RunAttention(const AttentionBlock& block, const TokenBatch& batch,
+                          const StepContext& step);
 
 // residual += mlp(norm(residual)).
 absl::Status RunMlp(const MlpBlock& block, int64_t tokens, const StepContext& step);
 
-// workspace.logits [vocab] of the one token whose residual is at `residual` [dim], on all ranks of
-// the group.
-absl::Status RunHead(const HeadBlock& block, const float* residual, const StepContext& step);
+// The logits of some tokens of the step, whose residuals all ranks of the group have, on all of
+// them: in workspace.logits one part per rank of the group, each [tokens, its rows].
+absl::Status RunHead(const HeadBlock& block, absl::Span<const TokenRange> tokens,
+                     const StepContext& step);
+
+// Only the best of those logits: in workspace.best one part per rank of the group, each [tokens].
+absl::Status RunGreedyHead(const HeadBlock& block, absl::Span<const TokenRange> tokens,
+                           const StepContext& step);
+
+// workspace.normed = norm(residual), unless the block before has done so.
+absl::Status NormInput(const InputNorm& norm, int64_t tokens, const StepContext& step);
 
 // block_output, the rank's part of a block's output, becomes the group's sum, gets bias and norm
 // where there are any, and is added to the residual.

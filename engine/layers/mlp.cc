@@ -3,6 +3,12 @@
 
 namespace tprun {
 
+absl::Status NormInput(const InputNorm& norm, int64_t tokens, const StepContext& step) {
+  if (step.normed) return absl::OkStatus();
+  return step.kernels.RmsNorm(step.workspace.residual, norm.weight, tokens, step.dim, norm.norm,
+                              step.workspace.normed);
+}
+
 absl::Status AddToResidual(int64_t tokens, const float* bias, const float* post_norm_weight,
                            const NormSpec& norm, const StepContext& step) {
   float* output = step.workspace.block_output;
@@ -11,28 +17,26 @@ absl::Status AddToResidual(int64_t tokens, const float* bias, const float* post_
     RETURN_IF_ERROR(step.group->AllReduceSum(output, output, count, DType::kF32));
   }
   if (bias != nullptr) {
-    for (int64_t t = 0; t < tokens; ++t) {
-      RETURN_IF_ERROR(step.kernels.Add(output + t * step.dim, bias, step.dim));
-    }
+    RETURN_IF_ERROR(step.kernels.AddBias(output, bias, tokens, step.dim));
   }
   if (post_norm_weight != nullptr) {
     RETURN_IF_ERROR(step.kernels.RmsNorm(output, post_norm_weight, tokens, step.dim, norm, output));
   }
-  return step.kernels.Add(step.workspace.residual, output, count);
+  float* residual = step.workspace.residual;
+  if (step.next_norm == nullptr) return step.kernels.Add(residual, output, count);
+  return step.kernels.AddRmsNorm(residual, output, step.next_norm->weight, tokens, step.dim,
+                                 step.next_norm->norm, step.workspace.normed);
 }
 
 absl::Status RunMlp(const MlpBlock& block, int64_t tokens, const StepContext& step) {
   Kernels& kernels = step.kernels;
   const Workspace& work = step.workspace;
-  const int64_t columns = block.gate.rows;  // this rank's part of ffn_dim, may be 0
-  RETURN_IF_ERROR(
-      kernels.RmsNorm(work.residual, block.norm_weight, tokens, step.dim, block.norm, work.normed));
-  RETURN_IF_ERROR(kernels.MatMul(work.normed, block.gate, nullptr, tokens, work.gate, columns));
-  RETURN_IF_ERROR(kernels.MatMul(work.normed, block.up, nullptr, tokens, work.up, columns));
-  RETURN_IF_ERROR(kernels.GatedActivation(block.activation, work.gate, work.up, tokens * columns));
+  RETURN_IF_ERROR(NormInput(block.norm, tokens, step));
+  RETURN_IF_ERROR(kernels.GatedMatMul(work.normed, block.gate, block.up, block.activation, tokens,
+                                      work.gate, work.up));
   RETURN_IF_ERROR(
       kernels.MatMul(work.gate, block.down, nullptr, tokens, work.block_output, step.dim));
-  return AddToResidual(tokens, nullptr, block.post_norm_weight, block.norm, step);
+  return AddToResidual(tokens, nullptr, block.post_norm_weight, block.norm.norm, step);
 }
 
 }  // namespace tprun

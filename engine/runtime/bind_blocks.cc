@@ -16,10 +16,11 @@ const Region* Engine::FindRegion(RegionUse use, int layer) const {
 }
 
 void Engine::BindWorkspace() {
-  const auto floats = [&](RegionUse use) {
+  const auto at = [&](RegionUse use) -> void* {
     const Region* region = FindRegion(use, -1);
-    return region == nullptr ? nullptr : static_cast<float*>(Address(*region));
+    return region == nullptr ? nullptr : Address(*region);
   };
+  const auto floats = [&](RegionUse use) { return static_cast<float*>(at(use)); };
   workspace_.residual = floats(RegionUse::kResidual);
   workspace_.normed = floats(RegionUse::kNormed);
   workspace_.block_output = floats(RegionUse::kBlockOutput);
@@ -29,9 +30,9 @@ void Engine::BindWorkspace() {
   workspace_.up = floats(RegionUse::kUp);
   workspace_.logits_shard = floats(RegionUse::kLogitsShard);
   workspace_.logits = floats(RegionUse::kLogits);
-  if (const Region* ids = FindRegion(RegionUse::kTokenIds, -1)) {
-    workspace_.token_ids = static_cast<int32_t*>(Address(*ids));
-  }
+  workspace_.best_shard = static_cast<BestLogit*>(at(RegionUse::kBestShard));
+  workspace_.best = static_cast<BestLogit*>(at(RegionUse::kBest));
+  workspace_.step_inputs = static_cast<int32_t*>(at(RegionUse::kStepInputs));
 }
 
 absl::Status Engine::MakeRopeFrequencies() {
@@ -46,17 +47,20 @@ absl::Status Engine::MakeRopeFrequencies() {
   return absl::OkStatus();
 }
 
+WeightMatrix Engine::MatrixIn(const Region& region) const {
+  const TensorSpec& tensor = spec_.tensors[region.tensor];
+  // An empty share of a row-split matrix still has all output rows, each of no columns.
+  const bool by_columns = tensor.split == SplitRule::kRow;
+  const int64_t rows = by_columns ? tensor.shape[0] : region.shard.rows.size();
+  const int64_t columns = by_columns ? region.shard.columns.size() : tensor.shape[1];
+  return {Address(region), tensor.format, rows, columns};
+}
+
 WeightMatrix Engine::Matrix(int block, TensorRole role) const {
   for (const Region& region : layout_.regions) {
     if (region.use != RegionUse::kTensor) continue;
     const TensorSpec& tensor = spec_.tensors[region.tensor];
-    if (tensor.block != block || tensor.role != role) continue;
-    // An empty share of a row-split matrix still has all output rows, each of no columns.
-    const int64_t rows =
-        tensor.split == SplitRule::kRow ? tensor.shape[0] : region.shard.rows.size();
-    const int64_t columns =
-        tensor.split == SplitRule::kRow ? region.shard.columns.size() : tensor.shape[1];
-    return {Address(region), tensor.format, rows, columns};
+    if (tensor.block == block && tensor.role == role) return MatrixIn(region);
   }
   return {};
 }
@@ -100,8 +104,7 @@ void Engine::BindAttention(int layer) {
   const Range heads = QueryHeads(spec_, block, placement, index);
   const Range kv_heads = KvHeads(spec_, block, placement, index);
   AttentionBlock& to = attention_[layer];
-  to.norm = spec_.layers[layer].norm;
-  to.norm_weight = Vector(block, TensorRole::kNorm);
+  to.norm = {Vector(block, TensorRole::kNorm), spec_.layers[layer].norm};
   to.post_norm_weight = Vector(block, TensorRole::kPostNorm);
   to.query = Matrix(block, TensorRole::kQuery);
   to.key = Matrix(block, TensorRole::kKey);
@@ -127,22 +130,20 @@ void Engine::BindAttention(int layer) {
               .window = from.window};
   const Region& keys = *FindRegion(RegionUse::kKeys, layer);
   const Region& values = *FindRegion(RegionUse::kValues, layer);
-  for (int sequence = 0; sequence < options_.batch; ++sequence) {
-    const int64_t offset = sequence * (keys.bytes / options_.batch);
-    to.caches.push_back({.keys = static_cast<char*>(Address(keys)) + offset,
-                         .values = static_cast<char*>(Address(values)) + offset,
-                         .dtype = options_.kv_type,
-                         .capacity = options_.context,
-                         .kv_heads = to.kv_heads,
-                         .head_dim = from.head_dim});
-  }
+  to.cache = {.keys = Address(keys),
+              .values = Address(values),
+              .dtype = options_.kv_type,
+              .capacity = options_.context,
+              .kv_heads = to.kv_heads,
+              .head_dim = from.head_dim,
+              .sequence_stride = keys.bytes / options_.batch,
+              .sequences = options_.batch};
 }
 
 void Engine::BindMlp(int layer) {
   const int block = spec_.mlp_block(layer);
   MlpBlock& to = mlp_[layer];
-  to.norm = spec_.layers[layer].norm;
-  to.norm_weight = Vector(block, TensorRole::kNorm);
+  to.norm = {Vector(block, TensorRole::kNorm), spec_.layers[layer].norm};
   to.post_norm_weight = Vector(block, TensorRole::kPostNorm);
   to.activation = spec_.layers[layer].mlp.activation;
   to.gate = Matrix(block, TensorRole::kGate);
@@ -152,13 +153,13 @@ void Engine::BindMlp(int layer) {
 
 void Engine::BindHead() {
   const int block = spec_.head_block();
-  head_.norm = spec_.final_norm;
-  head_.norm_weight = Vector(block, TensorRole::kNorm);
+  head_.norm = {Vector(block, TensorRole::kNorm), spec_.final_norm};
   head_.weight = Matrix(block, TensorRole::kHead);
   head_.logit_softcap = spec_.final_logit_softcap;
-  for (int64_t share : placements_[block].shares) {
-    head_.row_counts.push_back(share * UnitsOf(spec_, block).elements);
-  }
+  const Placement& placement = placements_[block];
+  const int64_t unit_rows = UnitsOf(spec_, block).elements;
+  head_.first_row = UnitRange(placement, IndexInGroup(placement, rank_)).begin * unit_rows;
+  for (int64_t share : placement.shares) head_.row_counts.push_back(share * unit_rows);
 }
 
 }  // namespace tprun

@@ -1,10 +1,7 @@
 #include "engine/runtime/engine.h"
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/runtime/load_weights.h"
 
@@ -16,12 +13,22 @@ Engine::Engine(ModelSpec spec, std::vector<Placement> placements, const EngineOp
       placements_(std::move(placements)),
       options_(options),
       parts_(parts),
-      rank_(parts.world->rank()) {}
+      rank_(parts.world->rank()) {
+  for (const Placement& placement : placements_) {
+    runs_.push_back(IndexInGroup(placement, rank_) >= 0);
+  }
+}
+
+Engine::~Engine() {
+  (void)parts_.device->Synchronize();
+}  // its error has been told where it counts
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(ModelSpec spec,
                                                        std::vector<Placement> placements,
                                                        const EngineOptions& options,
                                                        const EngineParts& parts) {
+  RETURN_IF_ERROR(CheckRunnable(spec));
+  RETURN_IF_ERROR(CheckRunnable(options));
   RETURN_IF_ERROR(ValidatePlacements(spec, placements, parts.world->size()));
   auto engine =
       std::unique_ptr<Engine>(new Engine(std::move(spec), std::move(placements), options, parts));
@@ -30,6 +37,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(ModelSpec spec,
   // Before the groups are made, which takes all ranks: one without memory must not keep the others.
   RETURN_IF_ERROR(AgreeOnStatus(*parts.world, engine->Allocate()));
   RETURN_IF_ERROR(engine->MakeGroups());
+  RETURN_IF_ERROR(engine->AgreeOnRecording());
   engine->BindWorkspace();
   RETURN_IF_ERROR(engine->MakeRopeFrequencies());
   engine->BindBlocks();
@@ -48,8 +56,29 @@ absl::Status Engine::MakeGroups() {
   for (const Placement& placement : placements_) {
     if (placement.ranks.size() < 2 || IndexInGroup(placement, rank_) < 0) continue;
     if (groups_.contains(placement.ranks)) continue;
-    ASSIGN_OR_RETURN(groups_[placement.ranks], parts_.world->Split(placement.ranks));
+    ASSIGN_OR_RETURN(groups_[placement.ranks], exchange().Split(placement.ranks));
   }
+  return absl::OkStatus();
+}
+
+bool Engine::CanRecord() const {
+  if (!parts_.record_decode || !parts_.device->can_capture()) return false;
+  for (const auto& [ranks, group] : groups_) {
+    if (!group->capturable()) return false;
+  }
+  for (size_t block = 1; block < placements_.size(); ++block) {  // hops go over the exchange
+    if (placements_[block].ranks != placements_[block - 1].ranks) return exchange().capturable();
+  }
+  const bool head_is_with_rank_0 = IndexInGroup(placements_.back(), 0) >= 0;
+  return head_is_with_rank_0 || exchange().capturable();
+}
+
+// Ranks that exchange in a step all record it, or none does.
+absl::Status Engine::AgreeOnRecording() {
+  const float own = CanRecord() ? 1 : 0;
+  float able = 0;
+  RETURN_IF_ERROR(parts_.world->AllReduceSum(&own, &able, 1, DType::kF32));
+  record_decode_ = able == static_cast<float>(parts_.world->size());
   return absl::OkStatus();
 }
 
@@ -61,107 +90,29 @@ void* Engine::Address(const Region& region) const {
 }
 
 absl::Status Engine::LoadWeights(const Checkpoint& checkpoint, const LoadProgress& progress) {
+  RETURN_IF_ERROR(ReadWeights(checkpoint, progress));
+  return ArrangeWeights();
+}
+
+absl::Status Engine::ReadWeights(const Checkpoint& checkpoint, const LoadProgress& progress) {
   char* base = static_cast<char*>(weights_->data());
   return LoadShards(checkpoint, spec_, layout_, base, *parts_.device, *parts_.pool, progress);
 }
 
-absl::Status Engine::Forward(absl::Span<const int32_t> tokens, int64_t first_position,
-                             int sequence) {
-  if (sequence < 0 || sequence >= options_.batch) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("sequence ", sequence, " is not one of the batch of ", options_.batch));
+absl::Status Engine::ArrangeWeights() {
+  int64_t end_of_last = 0;
+  for (const Region& region : layout_.regions) {
+    if (region.use != RegionUse::kTensor || region.bytes == 0) continue;
+    const TensorSpec& tensor = spec_.tensors[region.tensor];
+    // A tied head shares the embedding's region.
+    if (tensor.shape.size() < 2 || region.offset < end_of_last) continue;
+    end_of_last = region.offset + region.bytes;
+    const WeightMatrix w = MatrixIn(region);
+    const absl::Status status =
+        parts_.kernels->ArrangeWeights(*w.format, Address(region), w.rows, w.columns);
+    if (!status.ok()) return Annotate(status, tensor.name);
   }
-  const int64_t end = first_position + static_cast<int64_t>(tokens.size());
-  if (tokens.empty() || first_position < 0 || end > options_.context) {
-    return absl::InvalidArgumentError(absl::StrCat("positions ", first_position, " to ", end,
-                                                   " do not fit the context of ",
-                                                   options_.context));
-  }
-  for (int32_t id : tokens) {
-    if (id >= 0 && id < spec_.vocab) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("token id ", id, " is outside the vocabulary of ", spec_.vocab));
-  }
-  const size_t chunk = std::max<int64_t>(1, std::min(options_.prefill_chunk, options_.context));
-  for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
-    const auto part = tokens.subspan(begin, chunk);
-    const bool last = begin + part.size() == tokens.size();
-    RETURN_IF_ERROR(ForwardChunk(part, first_position + begin, sequence, last));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Engine::ForwardChunk(absl::Span<const int32_t> tokens, int64_t first_position,
-                                  int sequence, bool want_logits) {
-  const int64_t count = tokens.size();
-  if (IndexInGroup(placements_[spec_.embed_block()], rank_) >= 0) {
-    RETURN_IF_ERROR(
-        parts_.device->CopyFromHost(workspace_.token_ids, tokens.data(), count * sizeof(int32_t)));
-  }
-  for (int block = 0; block < spec_.head_block(); ++block) {
-    if (block > 0) {
-      RETURN_IF_ERROR(Hop(placements_[block - 1].ranks, placements_[block].ranks,
-                          workspace_.residual, count * spec_.dim));
-    }
-    if (IndexInGroup(placements_[block], rank_) < 0) continue;
-    absl::Status status = RunBlock(block, count, first_position, sequence);
-    if (!status.ok()) return Annotate(status, BlockName(spec_, block));
-  }
-  if (!want_logits) return absl::OkStatus();
-  const int head = spec_.head_block();
-  float* last = workspace_.residual + (count - 1) * spec_.dim;
-  RETURN_IF_ERROR(Hop(placements_[head - 1].ranks, placements_[head].ranks, last, spec_.dim));
-  if (IndexInGroup(placements_[head], rank_) >= 0) {
-    RETURN_IF_ERROR(RunHead(head_, last, StepOf(head)));
-  }
-  return FetchLogits();
-}
-
-StepContext Engine::StepOf(int block) const {
-  const auto group = groups_.find(placements_[block].ranks);
-  return {*parts_.kernels, group == groups_.end() ? nullptr : group->second.get(), workspace_,
-          spec_.dim};
-}
-
-absl::Status Engine::RunBlock(int block, int64_t tokens, int64_t first_position, int sequence) {
-  const StepContext step = StepOf(block);
-  const Block& what = spec_.blocks[block];
-  switch (what.kind) {
-    case BlockKind::kEmbed:
-      return RunEmbedding(embedding_, tokens, step);
-    case BlockKind::kAttention:
-      return RunAttention(attention_[what.layer], tokens, first_position, sequence, step);
-    case BlockKind::kMlp:
-      return RunMlp(mlp_[what.layer], tokens, step);
-    case BlockKind::kHead:
-      break;
-  }
-  return absl::InternalError("the head is not run as a layer");
-}
-
-absl::Status Engine::Hop(const std::vector<int>& from, const std::vector<int>& to, float* data,
-                         int64_t count) {
-  if (from == to) return absl::OkStatus();
-  const auto holds = [&](int rank) {
-    return std::find(from.begin(), from.end(), rank) != from.end();
-  };
-  size_t next_sender = 0;  // receivers are spread over the senders
-  for (int receiver : to) {
-    if (holds(receiver)) continue;
-    const int sender = from[next_sender++ % from.size()];
-    const int64_t bytes = count * static_cast<int64_t>(sizeof(float));
-    if (rank_ == sender) RETURN_IF_ERROR(parts_.world->Send(data, bytes, receiver));
-    if (rank_ == receiver) RETURN_IF_ERROR(parts_.world->Receive(data, bytes, sender));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Engine::FetchLogits() {
-  RETURN_IF_ERROR(Hop(placements_[spec_.head_block()].ranks, {0}, workspace_.logits, spec_.vocab));
-  if (rank_ != 0) return absl::OkStatus();
-  logits_.resize(spec_.vocab);
-  return parts_.device->CopyToHost(logits_.data(), workspace_.logits,
-                                   spec_.vocab * static_cast<int64_t>(sizeof(float)));
+  return parts_.device->Synchronize();
 }
 
 }  // namespace tprun

@@ -14,6 +14,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/layers/layers.h"
 #include "engine/runtime/memory_layout.h"
+#include "engine/runtime/step.h"
 
 namespace tprun {
 
@@ -22,18 +23,27 @@ using LoadProgress = std::function<void(int64_t done, int64_t total)>;
 
 // The parts an engine works with; all outlive it.
 struct EngineParts {
-  Communicator* world = nullptr;
+  Communicator* world = nullptr;  // over host memory
   Device* device = nullptr;
   Kernels* kernels = nullptr;
   ThreadPool* pool = nullptr;  // reads weights in parallel
+  // The same ranks over the memory of their devices (see comm/device_communicator.h); nullptr where
+  // that is the host's.
+  Communicator* exchange = nullptr;
+  // Whether decode steps may be recorded once and run again (see Device::Capture).
+  bool record_decode = true;
 };
+
+// What Forward gives of the last token of each run: all logits, or the likeliest token alone, which
+// costs less.
+enum class ForwardOutput { kLogits, kGreedy };
 
 // One rank of a running model: carries out its part of a placement, decides nothing. Every rank
 // makes the same calls. Not thread-safe.
 //
 //   ASSIGN_OR_RETURN(auto engine, Engine::Create(spec, placements, options, parts));
 //   RETURN_IF_ERROR(engine->LoadWeights(checkpoint, progress));
-//   RETURN_IF_ERROR(engine->Forward(prompt, 0, 0));
+//   RETURN_IF_ERROR(engine->Forward({{0, 0, prompt}, {1, 0, other_prompt}}));
 //   if (world->rank() == 0) Sample(engine->logits());
 class Engine {
  public:
@@ -43,18 +53,37 @@ class Engine {
                                                         std::vector<Placement> placements,
                                                         const EngineOptions& options,
                                                         const EngineParts& parts);
+  // Waits for the device: work on it uses the engine's memory, kernels and groups.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
   // Reads this rank's byte ranges of `checkpoint`; for a checkpoint without tensors fills them with
   // random weights that depend on the tensor alone, scaled so that activations keep their size.
   absl::Status LoadWeights(const Checkpoint& checkpoint, const LoadProgress& progress);
+  // Its two steps: the first may run in another thread than the rank's, while that one does not use
+  // the engine.
+  absl::Status ReadWeights(const Checkpoint& checkpoint, const LoadProgress& progress);
+  absl::Status ArrangeWeights();
 
-  // Puts `tokens` at positions first_position... of `sequence` through the model, in chunks, and
-  // leaves the logits of the last one on rank 0. InvalidArgument when they do not fit the context
-  // or an id is outside the vocabulary.
-  absl::Status Forward(absl::Span<const int32_t> tokens, int64_t first_position, int sequence);
+  // Puts the tokens of some sequences, each at most once, through the model together, in chunks of
+  // at most options.prefill_chunk tokens, and leaves on rank 0 what is asked for. A step of one
+  // token each is a decode step. InvalidArgument when tokens do not fit the context or an id is
+  // outside the vocabulary.
+  absl::Status Forward(absl::Span<const SequenceRun> runs,
+                       ForwardOutput output = ForwardOutput::kLogits);
+  absl::Status Forward(absl::Span<const int32_t> tokens, int64_t first_position, int sequence) {
+    return Forward({{sequence, first_position, tokens}});
+  }
 
-  // [vocab], of the last Forward; meaningful on rank 0.
+  // Waits until this rank's part of all Forwards is done.
+  absl::Status Synchronize() { return parts_.device->Synchronize(); }
+
+  // [runs, vocab] of the last Forward, if it gave logits; meaningful on rank 0.
   absl::Span<const float> logits() const { return logits_; }
+  // [runs] of the last Forward, if it was greedy: the lowest id of the largest finite logit, -1
+  // where there is none; meaningful on rank 0.
+  absl::Span<const int32_t> greedy_ids() const { return greedy_ids_; }
 
   const ModelSpec& spec() const { return spec_; }
   const EngineOptions& options() const { return options_; }
@@ -67,6 +96,8 @@ class Engine {
 
   absl::Status Allocate();
   absl::Status MakeGroups();
+  absl::Status AgreeOnRecording();
+  bool CanRecord() const;
   absl::Status MakeRopeFrequencies();
   void BindWorkspace();
   void BindBlocks();
@@ -77,18 +108,38 @@ class Engine {
 
   const Region* FindRegion(RegionUse use, int layer) const;
   void* Address(const Region& region) const;
+  WeightMatrix MatrixIn(const Region& region) const;
   // This rank's shard of the tensor of `role` in `block`; data is null where there is none.
   WeightMatrix Matrix(int block, TensorRole role) const;
   const float* Vector(int block, TensorRole role) const;
 
-  absl::Status ForwardChunk(absl::Span<const int32_t> tokens, int64_t first_position, int sequence,
-                            bool want_logits);
+  absl::Status CheckRuns(absl::Span<const SequenceRun> runs) const;
+  absl::Status CheckRun(const SequenceRun& run) const;
+  absl::Status RunStep(const Step& step, ForwardOutput output);
+  absl::StatusOr<StepTokens> UploadInputs(const Step& step);
+  // Gives the device a step's work, up to what rank 0 then fetches.
+  absl::Status Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output);
+  // The same by launching a recording of it, once there is one.
+  absl::Status EnqueueRecorded(const Step& step, StepTokens tokens, ForwardOutput output);
+  absl::Status RunBlocks(const Step& step, const StepTokens& tokens);
+  Communicator& exchange() const {
+    return parts_.exchange != nullptr ? *parts_.exchange : *parts_.world;
+  }
   StepContext StepOf(int block) const;
-  absl::Status RunBlock(int block, int64_t tokens, int64_t first_position, int sequence);
+  bool Runs(int block) const { return runs_[block]; }
+  const InputNorm& NormOf(int block) const;
+  // Whether `block` begins with the norm of what `block` - 1 leaves on this rank, so that the sum
+  // and the norm are one pass.
+  bool JoinsNorm(int block, const Step& step) const;
+  absl::Status RunBlock(int block, const StepTokens& tokens, const StepContext& step);
+  absl::Status RunHeadBlock(const Step& step, ForwardOutput output);
   // `count` floats at `data`, which all ranks of `from` hold, to those ranks of `to` that do not.
-  absl::Status Hop(const std::vector<int>& from, const std::vector<int>& to, float* data,
+  absl::Status Hop(const std::vector<int>& from, const std::vector<int>& to, void* data,
                    int64_t count);
-  absl::Status FetchLogits();
+  // `bytes` bytes at `data` on the device, in results_ on the host.
+  absl::Status FetchResults(const void* data, int64_t bytes);
+  absl::Status FetchLogits(int64_t first_run, int64_t runs);
+  absl::Status FetchGreedyIds(int64_t first_run, int64_t runs);
 
   ModelSpec spec_;
   std::vector<Placement> placements_;
@@ -98,12 +149,23 @@ class Engine {
   MemoryLayout layout_;
   std::unique_ptr<Buffer> weights_, kv_cache_, workspace_buffer_;
   std::map<std::vector<int>, std::unique_ptr<Communicator>> groups_;  // of several ranks
+  std::vector<bool> runs_;                                            // blocks of this rank
+  bool record_decode_ = false;                                        // the same on every rank
+  // Decode steps by tokens and output. The first of a kind runs as it is: libraries set themselves
+  // up at their first call, which cannot be recorded.
+  struct Recording {
+    bool ran_once = false;
+    std::unique_ptr<DeviceGraph> graph;
+  };
+  std::map<std::pair<int64_t, ForwardOutput>, Recording> recordings_;
   Workspace workspace_;
   EmbeddingBlock embedding_;
   std::vector<AttentionBlock> attention_;
   std::vector<MlpBlock> mlp_;
   HeadBlock head_;
+  std::unique_ptr<Buffer> results_;  // host memory that the device copies a step's output to
   std::vector<float> logits_;
+  std::vector<int32_t> greedy_ids_;
 };
 
 }  // namespace tprun

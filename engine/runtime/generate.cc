@@ -11,15 +11,23 @@ namespace {
 
 constexpr int32_t kStop = -1;  // instead of a token id
 
-// Rank 0's prompt on every rank.
-absl::StatusOr<std::vector<int32_t>> SharePrompt(Communicator& world,
-                                                 absl::Span<const int32_t> prompt) {
-  int64_t count = prompt.size();
-  RETURN_IF_ERROR(world.Broadcast(&count, sizeof(count), 0));
-  std::vector<int32_t> ids(prompt.begin(), prompt.end());
-  ids.resize(count);
-  RETURN_IF_ERROR(world.Broadcast(ids.data(), count * static_cast<int64_t>(sizeof(int32_t)), 0));
-  return ids;
+// What all ranks have to know of rank 0's request.
+struct Request {
+  std::vector<int32_t> prompt;
+  ForwardOutput output = ForwardOutput::kLogits;
+};
+
+absl::StatusOr<Request> ShareRequest(Communicator& world, absl::Span<const int32_t> prompt,
+                                     const SamplerOptions& sampler) {
+  int64_t header[] = {static_cast<int64_t>(prompt.size()), sampler.greedy() ? 1 : 0};
+  RETURN_IF_ERROR(world.Broadcast(header, sizeof(header), 0));
+  Request request;
+  request.prompt.assign(prompt.begin(), prompt.end());
+  request.prompt.resize(header[0]);
+  if (header[1] != 0) request.output = ForwardOutput::kGreedy;
+  const int64_t bytes = header[0] * static_cast<int64_t>(sizeof(int32_t));
+  RETURN_IF_ERROR(world.Broadcast(request.prompt.data(), bytes, 0));
+  return request;
 }
 
 // Rank 0's part of a step: draws the next token, or kStop.
@@ -28,10 +36,9 @@ class Chooser {
   Chooser(const GenerateOptions& options, const OnToken& on_token, GenerateResult& result)
       : options_(options), on_token_(on_token), result_(result), sampler_(options.sampler) {}
 
-  absl::StatusOr<int32_t> Next(absl::Span<const float> logits, absl::Span<const int32_t> history,
-                               bool room) {
+  absl::StatusOr<int32_t> Next(const Engine& engine, absl::Span<const int32_t> history, bool room) {
     if (static_cast<int64_t>(result_.ids.size()) >= options_.max_tokens) return kStop;
-    ASSIGN_OR_RETURN(const int32_t id, sampler_.Sample(logits, history));
+    ASSIGN_OR_RETURN(const int32_t id, Draw(engine, history));
     const auto& ends = options_.end_ids;
     if (std::find(ends.begin(), ends.end(), id) != ends.end()) {
       result_.ended = true;
@@ -44,6 +51,13 @@ class Chooser {
   }
 
  private:
+  absl::StatusOr<int32_t> Draw(const Engine& engine, absl::Span<const int32_t> history) {
+    if (!options_.sampler.greedy()) return sampler_.Sample(engine.logits(), history);
+    const int32_t id = engine.greedy_ids()[0];
+    if (id < 0) return NoFiniteLogit();
+    return id;
+  }
+
   const GenerateOptions& options_;
   const OnToken& on_token_;
   GenerateResult& result_;
@@ -67,17 +81,18 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
   const int64_t context = engine.options().context;
   RETURN_IF_ERROR(AgreeOnStatus(
       world, first_rank ? CheckPromptLength(prompt.size(), context) : absl::OkStatus()));
-  ASSIGN_OR_RETURN(std::vector<int32_t> history, SharePrompt(world, prompt));
+  ASSIGN_OR_RETURN(Request request, ShareRequest(world, prompt, options.sampler));
+  std::vector<int32_t>& history = request.prompt;
   GenerateResult result;
   result.prompt_tokens = history.size();
   Chooser chooser(options, on_token, result);
   absl::Time start = absl::Now();
-  RETURN_IF_ERROR(engine.Forward(history, 0, 0));
+  RETURN_IF_ERROR(engine.Forward({{0, 0, history}}, request.output));
   while (true) {
     int32_t next = kStop;
     if (first_rank) {
       const bool room = static_cast<int64_t>(history.size()) < context;
-      ASSIGN_OR_RETURN(next, chooser.Next(engine.logits(), history, room));
+      ASSIGN_OR_RETURN(next, chooser.Next(engine, history, room));
     }
     RETURN_IF_ERROR(world.Broadcast(&next, sizeof(next), 0));
     if (result.prefill_seconds == 0) {
@@ -85,7 +100,8 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
       start = absl::Now();
     }
     if (next == kStop) break;
-    RETURN_IF_ERROR(engine.Forward({&next, 1}, history.size(), 0));
+    RETURN_IF_ERROR(
+        engine.Forward({{0, static_cast<int64_t>(history.size()), {&next, 1}}}, request.output));
     history.push_back(next);
     ++result.decode_steps;
   }

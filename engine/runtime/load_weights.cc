@@ -124,12 +124,43 @@ class RandomFiller : public Filler {
   }
 };
 
-absl::Status FillOnDevice(const Filler& filler, const Part& part, char* base, Device& device) {
-  if (device.host_accessible()) return filler.Fill(part, base + part.offset);
-  std::vector<char> staging(part.bytes);
-  RETURN_IF_ERROR(filler.Fill(part, staging.data()));
-  return device.CopyFromHost(base + part.offset, staging.data(), part.bytes);
-}
+// Fills parts from several threads, each through staging memory of its own where the host cannot
+// reach the device's.
+class PartWriter {
+ public:
+  PartWriter(const Filler& filler, const std::vector<Part>& parts, char* base, Device& device,
+             int workers)
+      : filler_(filler), base_(base), device_(device), uploaders_(workers) {
+    for (const Part& part : parts) largest_ = std::max(largest_, part.bytes);
+  }
+
+  absl::Status Write(const Part& part, int worker) {
+    char* to = base_ + part.offset;
+    if (device_.host_accessible()) return filler_.Fill(part, to);
+    std::unique_ptr<Uploader>& uploader = uploaders_[worker];
+    if (uploader == nullptr) {
+      ASSIGN_OR_RETURN(uploader, device_.MakeUploader(largest_));
+    }
+    ASSIGN_OR_RETURN(char* staging, uploader->Stage());
+    RETURN_IF_ERROR(filler_.Fill(part, staging));
+    return uploader->Upload(to, part.bytes);
+  }
+
+  absl::Status Finish() {
+    absl::Status status;
+    for (const std::unique_ptr<Uploader>& uploader : uploaders_) {
+      if (uploader != nullptr) status.Update(uploader->Finish());
+    }
+    return status;
+  }
+
+ private:
+  const Filler& filler_;
+  char* const base_;
+  Device& device_;
+  int64_t largest_ = 0;
+  std::vector<std::unique_ptr<Uploader>> uploaders_;  // of each worker
+};
 
 }  // namespace
 
@@ -145,12 +176,13 @@ absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
   }
   int64_t total = 0;
   for (const Part& part : parts) total += part.bytes;
+  PartWriter writer(*filler, parts, base, device, pool.num_threads());
   std::mutex mutex;  // guards first_error, done and the callback
   absl::Status first_error;
   int64_t done = 0;
-  pool.ParallelFor(parts.size(), 1, [&](int64_t begin, int64_t end, int /*worker*/) {
+  pool.ParallelFor(parts.size(), 1, [&](int64_t begin, int64_t end, int worker) {
     for (int64_t i = begin; i < end; ++i) {
-      const absl::Status status = FillOnDevice(*filler, parts[i], base, device);
+      const absl::Status status = writer.Write(parts[i], worker);
       const std::lock_guard<std::mutex> lock(mutex);
       if (first_error.ok()) first_error = status;
       if (!first_error.ok()) return;
@@ -158,6 +190,7 @@ absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
       if (progress) progress(done, total);
     }
   });
+  first_error.Update(writer.Finish());
   return first_error;
 }
 

@@ -26,6 +26,10 @@ absl::Status ValidateSampler(const SamplerOptions& options) {
   return CheckRange("repetition_penalty", options.repetition_penalty, 0.01, 100);
 }
 
+absl::Status NoFiniteLogit() {
+  return absl::InternalError("the model gave no finite logit: its weights may be damaged");
+}
+
 std::vector<Sampler::Candidate> Sampler::Candidates(absl::Span<const float> logits,
                                                     absl::Span<const int32_t> history) const {
   std::vector<Candidate> candidates;
@@ -73,9 +77,7 @@ void Sampler::KeepMostLikely(std::vector<Candidate>& candidates) const {
 absl::StatusOr<int32_t> Sampler::Sample(absl::Span<const float> logits,
                                         absl::Span<const int32_t> history) {
   std::vector<Candidate> candidates = Candidates(logits, history);
-  if (candidates.empty()) {
-    return absl::InternalError("the model gave no finite logit: its weights may be damaged");
-  }
+  if (candidates.empty()) return NoFiniteLogit();
   if (options_.temperature == 0) {
     return std::max_element(
                candidates.begin(), candidates.end(),

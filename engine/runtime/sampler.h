@@ -19,10 +19,16 @@ struct SamplerOptions {
   // Divides positive and multiplies negative logits of tokens seen (arXiv 1909.05858); 1: none.
   float repetition_penalty = 1;
   uint64_t seed = 0;
+
+  // The most likely token and nothing else: then Engine's greedy output will do.
+  bool greedy() const { return temperature == 0 && repetition_penalty == 1; }
 };
 
 // InvalidArgument names the option, what is allowed and what was given.
 absl::Status ValidateSampler(const SamplerOptions& options);
+
+// Internal: what is said when a model gives no finite logit.
+absl::Status NoFiniteLogit();
 
 // Draws tokens; the same seed and logits give the same tokens.
 class Sampler {

@@ -13,11 +13,15 @@ namespace {
 
 using Operation = std::function<absl::Status(Communicator&)>;
 
-// Runs `operation` until it fails: all ranks but the last come to it.
-absl::Status WaitInVain(Communicator& comm, const Operation& operation) {
-  const absl::Time start = absl::Now();
+// The clock that all processes of a host share.
+std::chrono::nanoseconds Now() { return std::chrono::steady_clock::now().time_since_epoch(); }
+
+// Runs `operation` until it fails: all ranks but the last come to it. That one aborts at
+// `abort_at`.
+absl::Status WaitInVain(Communicator& comm, const Operation& operation,
+                        std::chrono::nanoseconds abort_at) {
   const absl::Status status = operation(comm);
-  const absl::Duration took = absl::Now() - start;
+  const auto heard_after = absl::Nanoseconds((Now() - abort_at).count());
   const int failing = comm.size() - 1;
   const absl::Status wanted =
       absl::AbortedError(absl::StrCat("rank ", failing, " failed: no disk"));
@@ -25,21 +29,29 @@ absl::Status WaitInVain(Communicator& comm, const Operation& operation) {
     return absl::InternalError(
         absl::StrCat("wanted ", wanted.ToString(), ", found ", status.ToString()));
   }
-  if (took > absl::Seconds(1.5)) {
-    return absl::InternalError(absl::StrCat("heard of it after ", absl::FormatDuration(took)));
+  if (heard_after > absl::Seconds(1.5)) {
+    return absl::InternalError(
+        absl::StrCat("heard of it after ", absl::FormatDuration(heard_after)));
   }
   // Nothing works any more, and all says why.
   return comm.Barrier() == wanted ? absl::OkStatus() : absl::InternalError("barrier: another end");
 }
 
-ConformanceCheck AbortCheck(const std::string& name, const Operation& operation) {
-  return {absl::StrCat("AbortDuring", name), [operation](Communicator& comm) -> absl::Status {
+// The last rank aborts `lead` after all have begun; by then the others wait.
+ConformanceCheck AbortCheck(const std::string& name, const Operation& operation,
+                            std::chrono::milliseconds lead = std::chrono::milliseconds(100)) {
+  return {absl::StrCat("AbortDuring", name), [operation, lead](Communicator& comm) -> absl::Status {
             RETURN_IF_ERROR(comm.Barrier());
-            if (comm.rank() < comm.size() - 1) return WaitInVain(comm, operation);
-            std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the others sleep by now
+            const int failing = comm.size() - 1;
+            int64_t abort_at = (Now() + lead).count();
+            RETURN_IF_ERROR(comm.Broadcast(&abort_at, sizeof(abort_at), failing));
+            const std::chrono::nanoseconds at(abort_at);
+            if (comm.rank() != failing) return WaitInVain(comm, operation, at);
+            std::this_thread::sleep_for(at - Now());
             // From another thread, as a watchdog would.
             std::thread([&] { comm.Abort("no disk"); }).join();
-            return WaitInVain(comm, [](Communicator& c) { return c.Barrier(); });
+            return WaitInVain(
+                comm, [](Communicator& c) { return c.Barrier(); }, at);
           }};
 }
 
@@ -100,14 +112,18 @@ std::vector<ConformanceCheck> AbortChecks() {
                    float value = 0;
                    return comm.Receive(&value, 4, comm.size() - 1);
                  }),
-      AbortCheck("Send",
-                 [](Communicator& comm) {
-                   const std::string block(size_t{20} << 20, 'x');
-                   absl::Status status;
-                   while (status.ok())
-                     status = comm.Send(block.data(), block.size(), comm.size() - 1);
-                   return status;
-                 }),
+      // Takes a while until no more is buffered.
+      AbortCheck(
+          "Send",
+          [](Communicator& comm) {
+            const std::string block(size_t{20} << 20, 'x');
+            absl::Status status;
+            while (status.ok()) {
+              status = comm.Send(block.data(), block.size(), comm.size() - 1);
+            }
+            return status;
+          },
+          std::chrono::seconds(1)),
       AbortCheck("Barrier", [](Communicator& comm) { return comm.Barrier(); }),
       AbortCheck("SplitAndInGroups", WaitInGroup),
       AbortCheck("Agreement",

@@ -129,7 +129,8 @@ absl::Status BroadcastFromEach(Communicator& comm) {
   return absl::OkStatus();
 }
 
-// All send before any receives: messages of moderate size are buffered.
+// All send before any receives, if messages of moderate size are buffered; else rank 0 receives
+// first.
 absl::Status Ring(Communicator& comm) {
   const int n = comm.size();
   const int next = (comm.rank() + 1) % n;
@@ -137,9 +138,11 @@ absl::Status Ring(Communicator& comm) {
   for (int64_t count : {0, 1, 1000, 100003}) {
     std::vector<int> sent(count), received(count, -1);
     for (int64_t i = 0; i < count; ++i) sent[i] = Given(comm.rank(), i);
+    const bool receive_first = !comm.buffers_sends() && comm.rank() == 0 && n > 1;
+    if (receive_first) RETURN_IF_ERROR(comm.Receive(received.data(), count * 4, last));
     RETURN_IF_ERROR(comm.Send(sent.data(), count * 4, next));
     std::fill(sent.begin(), sent.end(), -2);  // the message is a copy
-    RETURN_IF_ERROR(comm.Receive(received.data(), count * 4, last));
+    if (!receive_first) RETURN_IF_ERROR(comm.Receive(received.data(), count * 4, last));
     for (int64_t i = 0; i < count; ++i) {
       RETURN_IF_ERROR(Expect(received[i] == Given(last, i),
                              absl::StrCat(Given(last, i), " at ", i, ", found ", received[i])));
@@ -148,24 +151,36 @@ absl::Status Ring(Communicator& comm) {
   return absl::OkStatus();
 }
 
-// Every rank sends 100 numbered messages of changing length to every other.
+// 100 numbered messages of changing length from one rank to another, of which this is one.
+absl::Status SendNumbered(Communicator& comm, int to) {
+  for (int m = 0; m < 100; ++m) {
+    const std::vector<int> message(1 + m * 37 % 3000, m * 100 + comm.rank());
+    RETURN_IF_ERROR(comm.Send(message.data(), message.size() * 4, to));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReceiveNumbered(Communicator& comm, int from) {
+  for (int m = 0; m < 100; ++m) {
+    std::vector<int> message(1 + m * 37 % 3000, -1);
+    RETURN_IF_ERROR(comm.Receive(message.data(), message.size() * 4, from));
+    RETURN_IF_ERROR(Expect(message[0] == m * 100 + from && message.back() == message[0],
+                           absl::StrCat("message ", m, " of rank ", from, ", found ", message[0])));
+  }
+  return absl::OkStatus();
+}
+
+// Every rank sends to every other: all before they receive, or pair after pair.
 absl::Status MessagesKeepOrder(Communicator& comm) {
-  constexpr int kMessages = 100;
-  const auto length = [](int m) { return 1 + m * 37 % 3000; };
-  for (int to = 0; to < comm.size(); ++to) {
-    for (int m = 0; to != comm.rank() && m < kMessages; ++m) {
-      const std::vector<int> message(length(m), m * 100 + comm.rank());
-      RETURN_IF_ERROR(comm.Send(message.data(), length(m) * 4, to));
+  for (int from = 0; from < comm.size(); ++from) {
+    for (int to = 0; to < comm.size(); ++to) {
+      if (from == to) continue;
+      if (from == comm.rank()) RETURN_IF_ERROR(SendNumbered(comm, to));
+      if (to == comm.rank() && !comm.buffers_sends()) RETURN_IF_ERROR(ReceiveNumbered(comm, from));
     }
   }
-  for (int from = 0; from < comm.size(); ++from) {
-    for (int m = 0; from != comm.rank() && m < kMessages; ++m) {
-      std::vector<int> message(length(m), -1);
-      RETURN_IF_ERROR(comm.Receive(message.data(), length(m) * 4, from));
-      RETURN_IF_ERROR(
-          Expect(message[0] == m * 100 + from && message.back() == message[0],
-                 absl::StrCat("message ", m, " of rank ", from, ", found ", message[0])));
-    }
+  for (int from = 0; from < comm.size() && comm.buffers_sends(); ++from) {
+    if (from != comm.rank()) RETURN_IF_ERROR(ReceiveNumbered(comm, from));
   }
   return absl::OkStatus();
 }

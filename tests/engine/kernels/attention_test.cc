@@ -41,7 +41,9 @@ class AttentionTest : public KernelsTest {
     std::vector<uint8_t> keys(c.kv_heads * capacity * c.head_dim * SizeOf(dtype), 0xff);
     std::vector<uint8_t> values = keys;
     const KvCacheView cache{keys.data(), values.data(), dtype, capacity, c.kv_heads, c.head_dim};
-    ASSERT_TRUE(kernels_->StoreKv(k.data(), v.data(), positions, kv_dim, 0, cache).ok());
+    ASSERT_TRUE(
+        kernels_->StoreKv(k.data(), v.data(), kv_dim, OwnedBatch(0, positions).batch(), cache)
+            .ok());
 
     const AttentionShape shape{
         c.query_heads, c.first_query_head, c.first_kv_head, c.queries_per_kv_head,
@@ -49,10 +51,9 @@ class AttentionTest : public KernelsTest {
     const int64_t q_stride = q_dim + 7;
     const std::vector<float> q = Random(c.tokens * q_stride, 2);
     std::vector<float> out(c.tokens * q_dim + 1, kUntouched);
+    const OwnedBatch batch(c.first_position, c.tokens);
     ASSERT_TRUE(
-        kernels_
-            ->Attention(q.data(), c.tokens, q_stride, c.first_position, cache, shape, out.data())
-            .ok());
+        kernels_->Attention(q.data(), q_stride, batch.batch(), cache, shape, out.data()).ok());
     EXPECT_EQ(out.back(), kUntouched);
     for (int64_t t = 0; t < c.tokens; ++t) {
       for (int h = 0; h < c.query_heads; ++h) {
@@ -122,6 +123,18 @@ TEST_P(AttentionTest, WindowAndSoftcap) {
   Check({4, 0, 2, 0, 2, 16, 70, 3, 0, 5}, DType::kF32);
 }
 
+// Where many tokens of a sequence are taken together, in tiles of 64 rows and 32 or 64 positions.
+TEST_P(AttentionTest, TilesOfTokens) {
+  for (DType dtype : {DType::kF16, DType::kBF16}) {
+    Check({4, 0, 2, 0, 2, 64, 0, 33}, dtype);
+    Check({3, 0, 1, 0, 3, 128, 70, 23, 0, 20}, dtype);
+    Check({2, 1, 2, 0, 2, 96, 100, 16, 50}, dtype);  // a head of each of two KV heads
+    Check({1, 0, 1, 0, 1, 64, 0, 130, 33}, dtype);
+    Check({5, 3, 2, 0, 4, 64, 65, 20}, dtype);  // one head of the first KV head, four of the next
+    Check({2, 0, 1, 0, 2, 256, 40, 17, 1}, dtype);
+  }
+}
+
 // Scores of +-2e4: exp of them overflows unless the maximum is taken off first.
 TEST_P(AttentionTest, LargeScoresAreStable) {
   const int64_t positions = 100;
@@ -130,10 +143,12 @@ TEST_P(AttentionTest, LargeScoresAreStable) {
   v[70] = 3;
   std::vector<float> keys(positions), values(positions);
   const KvCacheView cache{keys.data(), values.data(), DType::kF32, positions, 1, 1};
-  ASSERT_TRUE(kernels_->StoreKv(k.data(), v.data(), positions, 1, 0, cache).ok());
+  ASSERT_TRUE(
+      kernels_->StoreKv(k.data(), v.data(), 1, OwnedBatch(0, positions).batch(), cache).ok());
   for (float q : {2e4f, -2e4f}) {
     float out = kUntouched;
-    ASSERT_TRUE(kernels_->Attention(&q, 1, 1, positions - 1, cache, {1, 0, 0, 1, 1}, &out).ok());
+    const OwnedBatch last(positions - 1, 1);
+    ASSERT_TRUE(kernels_->Attention(&q, 1, last.batch(), cache, {1, 0, 0, 1, 1}, &out).ok());
     EXPECT_EQ(out, q > 0 ? 3 : 0);
   }
 }
@@ -149,7 +164,9 @@ TEST_P(AttentionTest, StoreKvRoundsAndTouchesOnlyItsPositions) {
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     std::vector<uint8_t> keys(kv_heads * capacity * dim * SizeOf(dtype), 0x5a), values = keys;
     const KvCacheView cache{keys.data(), values.data(), dtype, capacity, kv_heads, dim};
-    ASSERT_TRUE(kernels_->StoreKv(k.data(), v.data(), tokens, stride, first, cache).ok());
+    ASSERT_TRUE(
+        kernels_->StoreKv(k.data(), v.data(), stride, OwnedBatch(first, tokens).batch(), cache)
+            .ok());
     const auto check = [&](const std::vector<float>& in, const std::vector<uint8_t>& stored) {
       for (int64_t i = 0; i < kv_heads * capacity * dim; ++i) {
         const int64_t t = i / dim % capacity - first, h = i / dim / capacity;
@@ -180,15 +197,99 @@ TEST_P(AttentionTest, StoreKvRoundsAndTouchesOnlyItsPositions) {
 TEST_P(AttentionTest, RefusesWhatDoesNotFit) {
   float memory[8] = {}, x[8] = {}, out[8];
   const KvCacheView cache{memory, memory, DType::kF32, 4, 1, 2};
-  EXPECT_EQ(kernels_->StoreKv(x, x, 2, 2, 3, cache).code(), absl::StatusCode::kOutOfRange);
-  EXPECT_EQ(kernels_->StoreKv(x, x, 1, 2, -1, cache).code(), absl::StatusCode::kOutOfRange);
-  EXPECT_EQ(kernels_->Attention(x, 1, 2, 4, cache, {1}, out).code(), absl::StatusCode::kOutOfRange);
+  const auto store = [&](std::vector<TokenRun> runs) {
+    return kernels_->StoreKv(x, x, 2, OwnedBatch(std::move(runs)).batch(), cache).code();
+  };
+  EXPECT_EQ(store({{0, 3, 2}}), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(store({{0, -1, 1}}), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(store({{1, 0, 1}}), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(store({{-1, 0, 1}}), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(store({{0, 0, -1}}), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(store({{0, 0, 1}, {0, 4, 1}}), absl::StatusCode::kOutOfRange);
+  const OwnedBatch one(0, 1);
+  TokenBatch wrong = one.batch();
+  wrong.tokens = 2;
+  EXPECT_EQ(kernels_->StoreKv(x, x, 2, wrong, cache).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(kernels_->Attention(x, 2, OwnedBatch(4, 1).batch(), cache, {1}, out).code(),
+            absl::StatusCode::kOutOfRange);
   const AttentionShape beyond{2, 0, 0, 1, 1};  // its second head reads a KV head that is not here
-  EXPECT_EQ(kernels_->Attention(x, 1, 4, 0, cache, beyond, out).code(),
+  EXPECT_EQ(kernels_->Attention(x, 4, one.batch(), cache, beyond, out).code(),
             absl::StatusCode::kInvalidArgument);
   const AttentionShape before{1, 0, 1, 1, 1};
-  EXPECT_EQ(kernels_->Attention(x, 1, 4, 0, cache, before, out).code(),
+  EXPECT_EQ(kernels_->Attention(x, 4, one.batch(), cache, before, out).code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+// A rank with an empty share of the heads.
+TEST_P(AttentionTest, NoHeadsAreNothingToDo) {
+  float memory[8] = {}, x[8] = {}, frequency[1] = {1}, out[8];
+  const KvCacheView cache{memory, memory, DType::kF32, 4, 0, 2};
+  RopeSpec rope;
+  rope.dims = 2;
+  const OwnedBatch batch(1, 2);
+  EXPECT_TRUE(kernels_->Rope(x, batch.batch(), 0, 2, 0, rope, frequency).ok());
+  EXPECT_TRUE(kernels_->StoreKv(x, x, 0, batch.batch(), cache).ok());
+  const absl::Status both =
+      kernels_->RopeStoreKv(x, x, x, 0, batch.batch(), 0, rope, frequency, cache);
+  EXPECT_TRUE(both.ok()) << both;
+  EXPECT_TRUE(kernels_->Attention(x, 0, batch.batch(), cache, {0, 0, 0, 2, 1}, out).ok());
+}
+
+// Several sequences in one batch give what each gives alone and leave the others' memory as it was.
+TEST_P(AttentionTest, SequencesOfABatch) {
+  const int heads = 6, kv_heads = 2, dim = 20;
+  const int64_t capacity = 90, stride = (heads + 2 * kv_heads) * dim;
+  const std::vector<TokenRun> runs = {{3, 0, 70}, {0, 5, 1}, {2, 0, 0}, {1, 17, 3}};
+  const int64_t tokens = 74, out_stride = heads * dim;
+  const AttentionShape shape{heads, 0, 0, heads / kv_heads, 0.3f, 0, 16};
+  RopeSpec rope;
+  rope.dims = 10;
+  std::vector<float> frequency(rope.dims / 2);
+  InverseFrequencies(rope, nullptr, frequency.data());
+  const std::vector<float> qkv = Random(tokens * stride);
+  const std::vector<float> before = Random(4 * kv_heads * capacity * dim);  // of earlier steps
+  const auto run = [&](const std::vector<TokenRun>& part, int64_t first_token,
+                       std::vector<float>* keys, std::vector<float>* values) {
+    const OwnedBatch batch(part);
+    const int64_t count = batch.batch().tokens;
+    const KvCacheView cache{keys->data(),
+                            values->data(),
+                            DType::kF32,
+                            capacity,
+                            kv_heads,
+                            dim,
+                            kv_heads * capacity * dim * 4,
+                            4};
+    std::vector<float> q(qkv.begin() + first_token * stride,
+                         qkv.begin() + (first_token + count) * stride);
+    std::vector<float> out(count * out_stride);
+    float* k = q.data() + heads * dim;
+    EXPECT_TRUE(kernels_
+                    ->RopeStoreKv(q.data(), k, k + kv_heads * dim, stride, batch.batch(), heads,
+                                  rope, frequency.data(), cache)
+                    .ok());
+    EXPECT_TRUE(
+        kernels_->Attention(q.data(), stride, batch.batch(), cache, shape, out.data()).ok());
+    return out;
+  };
+  std::vector<float> keys = before, values = before, keys_apart = before, values_apart = before;
+  const std::vector<float> together = run(runs, 0, &keys, &values);
+  std::vector<float> apart;
+  for (const TokenRun& one : runs) {
+    const std::vector<float> part =
+        run({one}, apart.size() / out_stride, &keys_apart, &values_apart);
+    apart.insert(apart.end(), part.begin(), part.end());
+  }
+  ASSERT_EQ(together.size(), apart.size());
+  for (size_t i = 0; i < apart.size(); ++i) {
+    // Sums in another order where the work is cut otherwise.
+    ExpectNear(together[i], apart[i], 1e-5, absl::StrCat("element ", i));
+  }
+  EXPECT_EQ(keys, keys_apart);
+  EXPECT_EQ(values, values_apart);
+  const int64_t sequence = kv_heads * capacity * dim;  // floats
+  EXPECT_TRUE(std::equal(&keys[2 * sequence], &keys[3 * sequence], &before[2 * sequence]));
+  EXPECT_NE(keys[3 * sequence], before[3 * sequence]);
 }
 
 TPRUN_FOR_ALL_KERNELS(AttentionTest);

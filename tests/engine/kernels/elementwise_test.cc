@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,9 @@ const int64_t kCounts[] = {0, 1, 7, 16, 33, 1000, 40001};
 
 TEST_P(ElementwiseTest, NameSaysTheInstructionSet) {
   const std::string name(kernels_->name());
-  if (GetParam().threads == 0) {
+  if (GetParam().is_cuda()) {
+    EXPECT_TRUE(absl::StartsWith(name, "cuda (sm_")) << name;
+  } else if (GetParam().threads == 0) {
     EXPECT_EQ(name, "reference");
   } else if (GetParam().target == HWY_AVX2 || GetParam().target == HWY_SSE4) {
     EXPECT_EQ(name, absl::StrCat("cpu (", hwy::TargetName(GetParam().target), ")"));
@@ -63,8 +66,9 @@ TEST_P(ElementwiseTest, Rope) {
       InverseFrequencies(rope, nullptr, frequency.data());
       const std::vector<float> x = Random(tokens * stride);
       std::vector<float> out = x;
+      const OwnedBatch batch(first, tokens);
       ASSERT_TRUE(
-          kernels_->Rope(out.data(), tokens, heads, head_dim, stride, rope, frequency.data(), first)
+          kernels_->Rope(out.data(), batch.batch(), heads, head_dim, stride, rope, frequency.data())
               .ok());
       std::vector<double> expected(x.begin(), x.end());
       for (int64_t t = 0; layout != RopeLayout::kNone && t < tokens; ++t) {
@@ -90,7 +94,7 @@ TEST_P(ElementwiseTest, RopeRefusesMoreThanAHead) {
   float x[8] = {}, frequency[8] = {};
   for (int dims : {10, 3, -2}) {
     rope.dims = dims;
-    EXPECT_EQ(kernels_->Rope(x, 1, 1, 8, 8, rope, frequency, 0).code(),
+    EXPECT_EQ(kernels_->Rope(x, OwnedBatch(0, 1).batch(), 1, 8, 8, rope, frequency).code(),
               absl::StatusCode::kInvalidArgument);
   }
 }
@@ -147,6 +151,110 @@ TEST_P(ElementwiseTest, Softcap) {
       ExpectNear(out[i], expected, 1e-6 * std::fabs(expected), "softcap");
     }
   }
+}
+
+TEST_P(ElementwiseTest, ArgMaxIsTheFirstOfTheLargestFiniteOnes) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (int64_t columns : {1, 7, 1000, 40001}) {
+    const int64_t rows = 3, last = columns - 1;
+    std::vector<float> x = Random(rows * columns);
+    x[0] = kNan;
+    if (columns > 2) x[1] = kInf;
+    for (int64_t i : {columns / 2, last}) x[columns + i] = 100;  // equals
+    for (int64_t i = 0; i < columns; ++i) x[2 * columns + i] = i % 2 == 0 ? -kInf : kNan;
+    std::vector<BestLogit> best(rows + 1, {kUntouched, 77});
+    ASSERT_TRUE(kernels_->ArgMax(x.data(), rows, columns, 5, best.data()).ok());
+    BestLogit expected;
+    for (int64_t i = 0; i < columns; ++i) {
+      if (std::isfinite(x[i]) && (expected.id < 0 || x[i] > expected.logit)) {
+        expected = {x[i], static_cast<int32_t>(5 + i)};
+      }
+    }
+    EXPECT_EQ(best[0].id, expected.id);
+    if (expected.id >= 0) {
+      EXPECT_EQ(best[0].logit, expected.logit);
+    }
+    EXPECT_EQ(best[1].id, 5 + columns / 2);
+    EXPECT_EQ(best[1].logit, 100);
+    EXPECT_EQ(best[2].id, -1);
+    EXPECT_EQ(best[3].id, 77);
+  }
+  std::vector<float> negative = {-3, -2, -2};
+  BestLogit best;
+  ASSERT_TRUE(kernels_->ArgMax(negative.data(), 1, 3, 0, &best).ok());
+  EXPECT_EQ(best.id, 1);
+  ASSERT_TRUE(kernels_->ArgMax(negative.data(), 1, 0, 0, &best).ok());  // an empty share
+  EXPECT_EQ(best.id, -1);
+}
+
+// The steps of several ops are those ops one after the other, within the rounding of an op.
+TEST_P(ElementwiseTest, StepsOfSeveralOps) {
+  const int64_t tokens = 3, dim = 40, rows = 17;
+  const std::vector<float> x = Random(tokens * dim), w = Random(dim), bias = Random(rows);
+  const std::vector<float> m1 = Random(rows * dim), m2 = Random(rows * dim);
+  const WeightMatrix a = {m1.data(), &kF32Format, rows, dim},
+                     b = {m2.data(), &kF32Format, rows, dim};
+  const NormSpec norm{0.01f, true};
+  const auto expect = [](const std::vector<float>& got, const std::vector<float>& wanted,
+                         const char* what) {
+    ASSERT_EQ(got.size(), wanted.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      ExpectNear(got[i], wanted[i], 1e-5 * (1 + std::fabs(wanted[i])), what);
+    }
+  };
+  std::vector<float> one(tokens * rows), two(tokens * rows), both(tokens * (2 * rows + 1), 9);
+  std::vector<float> apart = both;
+  ASSERT_TRUE(kernels_->MatMul(x.data(), a, bias.data(), tokens, &apart[0], 2 * rows + 1).ok());
+  ASSERT_TRUE(kernels_->MatMul(x.data(), b, nullptr, tokens, &apart[rows], 2 * rows + 1).ok());
+  ASSERT_TRUE(kernels_
+                  ->MatMuls(x.data(),
+                            {{a, bias.data(), &both[0], 2 * rows + 1},
+                             {b, nullptr, &both[rows], 2 * rows + 1}},
+                            tokens)
+                  .ok());
+  expect(both, apart, "MatMuls");
+
+  ASSERT_TRUE(kernels_->MatMul(x.data(), a, nullptr, tokens, one.data(), rows).ok());
+  ASSERT_TRUE(kernels_->MatMul(x.data(), b, nullptr, tokens, two.data(), rows).ok());
+  ASSERT_TRUE(
+      kernels_->GatedActivation(Activation::kSilu, one.data(), two.data(), tokens * rows).ok());
+  std::vector<float> gated(tokens * rows), up(tokens * rows);
+  ASSERT_TRUE(
+      kernels_->GatedMatMul(x.data(), a, b, Activation::kSilu, tokens, gated.data(), up.data())
+          .ok());
+  expect(gated, one, "GatedMatMul");
+
+  std::vector<float> residual = x, sum = x, y = Random(tokens * dim), out(tokens * dim);
+  std::vector<float> expected(tokens * dim), in_place = y;
+  ASSERT_TRUE(kernels_->Add(sum.data(), y.data(), tokens * dim).ok());
+  ASSERT_TRUE(kernels_->RmsNorm(sum.data(), w.data(), tokens, dim, norm, expected.data()).ok());
+  ASSERT_TRUE(
+      kernels_->AddRmsNorm(residual.data(), y.data(), w.data(), tokens, dim, norm, out.data())
+          .ok());
+  expect(residual, sum, "AddRmsNorm: residual");
+  expect(out, expected, "AddRmsNorm");
+  residual = x;
+  ASSERT_TRUE(kernels_
+                  ->AddRmsNorm(residual.data(), in_place.data(), w.data(), tokens, dim, norm,
+                               in_place.data())
+                  .ok());
+  expect(in_place, expected, "AddRmsNorm in place");
+
+  // Two heads of 20 per token, with 0 floats between tokens; then with one head left out.
+  std::vector<float> heads = x;
+  ASSERT_TRUE(kernels_->RmsNorm(x.data(), w.data(), 2 * tokens, 20, norm, expected.data()).ok());
+  ASSERT_TRUE(kernels_->HeadNorm(heads.data(), w.data(), tokens, 2, 20, dim, norm).ok());
+  expect(heads, expected, "HeadNorm");
+  heads = x;
+  ASSERT_TRUE(kernels_->HeadNorm(heads.data(), w.data(), tokens, 1, 20, dim, norm).ok());
+  for (int64_t i = 0; i < tokens * dim; ++i) {
+    ExpectNear(heads[i], i % dim < 20 ? expected[i] : x[i], 1e-5, "HeadNorm of one head");
+  }
+
+  std::vector<float> biased = x;
+  ASSERT_TRUE(kernels_->AddBias(biased.data(), w.data(), tokens, dim).ok());
+  for (int64_t i = 0; i < tokens * dim; ++i) ASSERT_EQ(biased[i], x[i] + w[i % dim]);
 }
 
 TPRUN_FOR_ALL_KERNELS(ElementwiseTest);

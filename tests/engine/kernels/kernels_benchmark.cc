@@ -82,14 +82,15 @@ void Attention(benchmark::State& state, DType dtype, int64_t depth, int64_t toke
   std::vector<float> out(q.size());
   ThreadPool pool(Threads());
   const auto kernels = MakeCpuKernels(&pool);
+  const TokenRun run = {0, depth - tokens, tokens};
+  const TokenBatch batch = {.tokens = tokens, .runs = {&run, 1}};
   int64_t copy = 0;
   for (auto _ : state) {
     const KvCacheView cache{
         &keys[copy * bytes], &values[copy * bytes], dtype, depth, kv_heads, dim};
     copy = (copy + 1) % copies;
     const AttentionShape shape{heads, 0, 0, heads / kv_heads, 0.125f};
-    if (!kernels->Attention(q.data(), tokens, heads * dim, depth - tokens, cache, shape, out.data())
-             .ok()) {
+    if (!kernels->Attention(q.data(), heads * dim, batch, cache, shape, out.data()).ok()) {
       std::abort();
     }
     benchmark::DoNotOptimize(out.data());

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "base/thread_pool.h"
 #include "engine/kernels/kernels.h"
 #include "gtest/gtest.h"
@@ -20,27 +21,54 @@ struct Implementation {
   std::string name;
   int threads = 0;  // 0: the reference
   int64_t target = 0;
+  // For CUDA, instead of the above. Unavailable or Unimplemented: the test is skipped.
+  absl::StatusOr<std::unique_ptr<Kernels>> (*make_cuda)() = nullptr;
+
+  bool is_cuda() const { return make_cuda != nullptr; }
 };
 inline void PrintTo(const Implementation& i, std::ostream* out) { *out << i.name; }
 
-// The reference, the CPU with 1 and 3 threads, and with each lesser instruction set of this machine
-// that the kernels are compiled for; "baseline" is what the compiler assumes of every machine.
-inline std::vector<Implementation> Implementations() {
-  std::vector<Implementation> all = {{"reference", 0, 0}, {"cpu_1", 1, 0}, {"cpu_3", 3, 0}};
-  for (int64_t target : {int64_t{HWY_AVX2}, int64_t{HWY_SSE4}}) {
-    const bool supported = (hwy::SupportedTargets() & target) != 0;
-    if (supported) all.push_back({std::string("cpu_2_") + hwy::TargetName(target), 2, target});
+// Those that this program tests: host_implementations.cc or cuda_implementations.cc.
+std::vector<Implementation> Implementations();
+
+// A batch with its arrays.
+class OwnedBatch {
+ public:
+  explicit OwnedBatch(std::vector<TokenRun> runs) : runs_(std::move(runs)) {
+    for (const TokenRun& run : runs_) {
+      for (int64_t t = 0; t < run.tokens; ++t) {
+        sequences_.push_back(run.sequence);
+        positions_.push_back(static_cast<int32_t>(run.first_position + t));
+      }
+    }
   }
-  all.push_back({"cpu_2_baseline", 2, HWY_SCALAR});
-  return all;
-}
+  // Tokens of sequence 0.
+  OwnedBatch(int64_t first_position, int64_t tokens)
+      : OwnedBatch(std::vector<TokenRun>{{0, first_position, tokens}}) {}
+  TokenBatch batch() const {
+    int64_t tokens = 0;  // negative ones too, as a bad caller gives them
+    for (const TokenRun& run : runs_) tokens += run.tokens;
+    return {tokens, runs_, sequences_.data(), positions_.data()};
+  }
+
+ private:
+  std::vector<TokenRun> runs_;
+  std::vector<int32_t> sequences_, positions_;
+};
 
 // Makes the kernels of the parameter, and the random numbers.
 class KernelsTest : public ::testing::TestWithParam<Implementation> {
  protected:
   void SetUp() override {
     Choose(GetParam().target);
-    if (GetParam().threads == 0) {
+    if (GetParam().is_cuda()) {
+      auto kernels = GetParam().make_cuda();
+      if (absl::IsUnavailable(kernels.status()) || absl::IsUnimplemented(kernels.status())) {
+        GTEST_SKIP() << kernels.status();
+      }
+      ASSERT_TRUE(kernels.ok()) << kernels.status();
+      kernels_ = *std::move(kernels);
+    } else if (GetParam().threads == 0) {
       kernels_ = MakeReferenceKernels();
     } else {
       pool_ = std::make_unique<ThreadPool>(GetParam().threads);

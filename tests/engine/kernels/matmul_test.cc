@@ -39,8 +39,23 @@ class MatMulTest : public KernelsTest {
     return m;
   }
 
+  // CUDA multiplies many tokens by cuBLASLt, with x rounded to bf16 (a relative 2^-8 at most) with
+  // bf16 weights, else x and the weights of block formats to f16 (2^-11 each).
+  double RoundingOf(const WeightFormat& format, int64_t tokens) const {
+    if (!GetParam().is_cuda() || tokens <= 8 || format.name == "f32") return 0;
+    if (format.name == "bf16") return std::ldexp(1, -8);
+    return std::ldexp(1, format.block_elements > 1 ? -10 : -11);
+  }
+
+  // CUDA has a kernel for each format; those that it lacks it refuses.
+  bool Takes(const WeightFormat& format) {
+    const WeightMatrix nothing = {nullptr, &format, 0, format.block_elements};
+    return !absl::IsUnimplemented(kernels_->MatMul(nullptr, nothing, nullptr, 0, nullptr, 0));
+  }
+
   void Check(const WeightFormat& format, int64_t rows, int64_t columns, int64_t tokens,
              bool with_bias) {
+    if (!Takes(format)) return;
     const std::string what = absl::StrCat(format.name, " ", rows, "x", columns, " tokens ", tokens);
     const Matrix w = MakeMatrix(format, rows, columns, format.block_elements > 1 ? 2 : 0);
     const std::vector<float> x = Random(tokens * columns);
@@ -62,7 +77,8 @@ class MatMulTest : public KernelsTest {
         // Summed in f32: each addition rounds a partial sum, by half an ulp of at most the sum of
         // the magnitudes. Random signs make the real error far smaller than columns * that: 16
         // leaves room for it and none for a missing or doubled product of usual size.
-        ExpectNear(out[t * stride + r], sum, 16 * FLT_EPSILON * magnitude,
+        ExpectNear(out[t * stride + r], sum,
+                   (16 * FLT_EPSILON + RoundingOf(format, tokens)) * magnitude,
                    absl::StrCat(what, " [", t, ",", r, "]"));
       }
       for (int64_t r = rows; r < stride; ++r) ASSERT_EQ(out[t * stride + r], kUntouched) << what;
@@ -84,6 +100,19 @@ TEST_P(MatMulTest, PlainFormats) {
   }
 }
 
+TEST_P(MatMulTest, TakesFormats) {
+  for (const WeightFormat* format : AllWeightFormats()) {
+    EXPECT_TRUE(Takes(*format)) << format->name;
+  }
+  EXPECT_EQ(Takes(kNegated), !GetParam().is_cuda());
+  if (!GetParam().is_cuda()) return;
+  const float x = 1, w = 1;
+  float out;
+  const absl::Status status = kernels_->MatMul(&x, {&w, &kNegated, 1, 1}, nullptr, 1, &out, 1);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_NE(status.message().find("q4_0"), absl::string_view::npos) << status;
+}
+
 TEST_P(MatMulTest, BlockFormats) {
   for (const WeightFormat* format : {&kQ8_0Format, &kQ4_0Format}) {
     for (Shape s : {Shape{1, 32}, {3, 64}, {6, 544}, {37, 288}, {67, 2080}}) {
@@ -100,6 +129,40 @@ TEST_P(MatMulTest, Larger) {
     Check(*format, 96, 512, 200, false);
   }
   Check(kF32Format, 33, 70, 530, true);  // more tokens than are packed at a time
+}
+
+TEST_P(MatMulTest, GatedMatMul) {
+  for (const WeightFormat* format : {&kBF16Format, &kF16Format, &kQ8_0Format, &kQ4_0Format}) {
+    for (Shape s : {Shape{5, 64}, {37, 544}, {16, 2080}}) {
+      for (int64_t tokens : {1, 2, 3, 8, 9}) {
+        const Matrix gate = MakeMatrix(*format, s.rows, s.columns, 0);
+        const Matrix up = MakeMatrix(*format, s.rows, s.columns, 0);
+        const std::vector<float> x = Random(tokens * s.columns, 0.1f);
+        std::vector<float> out(tokens * s.rows + 1, kUntouched), up_out = out;
+        ASSERT_TRUE(kernels_
+                        ->GatedMatMul(x.data(), gate.view, up.view, Activation::kSilu, tokens,
+                                      out.data(), up_out.data())
+                        .ok());
+        for (int64_t i = 0; i < tokens * s.rows; ++i) {
+          double g = 0, u = 0, magnitude = 0;
+          for (int64_t c = 0; c < s.columns; ++c) {
+            const double xc = x[i / s.rows * s.columns + c];
+            g += xc * gate.values[i % s.rows * s.columns + c];
+            u += xc * up.values[i % s.rows * s.columns + c];
+            magnitude += std::fabs(xc) * (std::fabs(gate.values[i % s.rows * s.columns + c]) +
+                                          std::fabs(up.values[i % s.rows * s.columns + c]));
+          }
+          // The bounds of Check for both sums, through a function with a slope of at most 1.1.
+          const double rounding = 16 * FLT_EPSILON + RoundingOf(*format, tokens);
+          const double tolerance = 1.1 * rounding * magnitude * (1 + std::fabs(g) + std::fabs(u));
+          ExpectNear(out[i], g / (1 + std::exp(-g)) * u, tolerance,
+                     absl::StrCat(format->name, " gated ", s.rows, "x", s.columns, " tokens ",
+                                  tokens, " [", i, "]"));
+        }
+        EXPECT_EQ(out.back(), kUntouched);
+      }
+    }
+  }
 }
 
 TEST_P(MatMulTest, EmptyShapes) {
@@ -143,7 +206,8 @@ TEST_P(MatMulTest, ExtremesOfHalfFormats) {
 
 TEST_P(MatMulTest, Embedding) {
   for (const WeightFormat* format : AllWeightFormats()) {
-    const int64_t columns = 96, first_row = 100;
+    if (!Takes(*format)) continue;
+    const int64_t columns = format->block_elements == 256 ? 512 : 96, first_row = 100;
     const Matrix table = MakeMatrix(*format, 7, columns, 0);
     const std::vector<int32_t> ids = {100, 106, 107, 99, 103, 0, -1};
     for (float scale : {1.0f, 1.5f}) {

@@ -62,6 +62,28 @@ TEST(AddToResidual, NormsTheSumAndNotTheParts) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
+TEST(AddToResidual, AlsoDoesTheNextNorm) {
+  const absl::Status status = OnRanks(2, [&](Kernels& kernels, Communicator* group, int) {
+    std::vector<float> residual = {1, 0}, output = {1, 2}, normed = {9, 9};
+    const std::vector<float> weight = {1, 2};
+    const InputNorm next = {weight.data(), {.eps = 0}};
+    const Workspace work = {
+        .residual = residual.data(), .normed = normed.data(), .block_output = output.data()};
+    StepContext step = {kernels, group, work, kDim, &next};
+    const absl::Status added = AddToResidual(1, nullptr, nullptr, {}, step);
+    const float size = std::sqrt((9.0f + 16.0f) / 2);
+    EXPECT_THAT(residual, ElementsAre(3, 4));
+    EXPECT_THAT(normed, ElementsAre(FloatEq(3 / size), FloatEq(8 / size)));
+    // And then the next block's own is left out.
+    step.normed = true;
+    residual = {0, 0};
+    EXPECT_TRUE(NormInput(next, 1, step).ok());
+    EXPECT_THAT(normed, ElementsAre(FloatEq(3 / size), FloatEq(8 / size)));
+    return added;
+  });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
 TEST(RunEmbedding, EachRankHasSomeRowsOfTheVocabulary) {
   const std::vector<float> table = {1, 2, 3, 4, 5, 6};  // 3 rows
   const absl::Status status = OnRanks(3, [&](Kernels& kernels, Communicator* group, int rank) {
@@ -74,31 +96,68 @@ TEST(RunEmbedding, EachRankHasSomeRowsOfTheVocabulary) {
         .scale = 2};
     std::vector<float> residual(4, -1);
     std::vector<int32_t> ids = {2, 0};
-    const Workspace work = {.residual = residual.data(), .token_ids = ids.data()};
-    const absl::Status run = RunEmbedding(block, 2, {kernels, group, work, kDim});
+    const Workspace work = {.residual = residual.data()};
+    const StepTokens tokens = {.ids = ids.data(), .batch = {.tokens = 2}};
+    const absl::Status run = RunEmbedding(block, tokens, {kernels, group, work, kDim});
     EXPECT_THAT(residual, ElementsAre(10, 12, 2, 4));
     return run;
   });
   EXPECT_TRUE(status.ok()) << status;
 }
 
-TEST(RunHead, GathersUnequalShardsInOrder) {
+// A head of three rows over two ranks, for tokens 0, 2 and 3 of four.
+absl::Status WithHead(const std::function<absl::Status(
+                          const HeadBlock&, absl::Span<const TokenRange>, const StepContext&,
+                          std::vector<float>& logits, std::vector<BestLogit>& best)>& body) {
   const std::vector<float> weight = {1, 0, 0, 1, 1, 1};  // 3 rows
-  const absl::Status status = OnRanks(2, [&](Kernels& kernels, Communicator* group, int rank) {
+  return OnRanks(2, [&](Kernels& kernels, Communicator* group, int rank) {
     const std::vector<float> norm_weight = {1, 1};
-    const std::vector<float> residual = {1, 1};  // of size 1: the norm keeps it
-    std::vector<float> normed(2), shard(2), logits(3);
+    // Of size 1, which the norm keeps; the second is not asked for.
+    std::vector<float> residual = {1, 1, 7, 5, 1, -1, -1, -1};
+    std::vector<float> normed(8), shard(6), logits(9);
+    std::vector<BestLogit> best_shard(3), best(6);
     const HeadBlock block = {
-        .norm = {.eps = 0},
-        .norm_weight = norm_weight.data(),
+        .norm = {norm_weight.data(), {.eps = 0}},
         .weight = {weight.data() + (rank == 0 ? 0 : 2), &kF32Format, rank == 0 ? 1 : 2, kDim},
+        .first_row = rank,
         .row_counts = {1, 2}};
-    const Workspace work = {
-        .normed = normed.data(), .logits_shard = shard.data(), .logits = logits.data()};
-    const absl::Status run = RunHead(block, residual.data(), {kernels, group, work, kDim});
-    EXPECT_THAT(logits, ElementsAre(1, 1, 2));
-    return run;
+    const Workspace work = {.residual = residual.data(),
+                            .normed = normed.data(),
+                            .logits_shard = shard.data(),
+                            .logits = logits.data(),
+                            .best_shard = best_shard.data(),
+                            .best = best.data()};
+    return body(block, {{0, 1}, {2, 4}}, {kernels, group, work, kDim}, logits, best);
   });
+}
+
+TEST(RunHead, GathersUnequalShardsInOrder) {
+  const absl::Status status =
+      WithHead([](const HeadBlock& block, absl::Span<const TokenRange> tokens,
+                  const StepContext& step, std::vector<float>& logits, std::vector<BestLogit>&) {
+        const absl::Status run = RunHead(block, tokens, step);
+        // Row 0 of the three tokens, then rows 1 and 2 of each.
+        EXPECT_THAT(logits, ElementsAre(1, 1, -1, 1, 2, -1, 0, -1, -2));
+        return run;
+      });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST(RunGreedyHead, GathersTheBestOfEachShard) {
+  const absl::Status status =
+      WithHead([](const HeadBlock& block, absl::Span<const TokenRange> tokens,
+                  const StepContext& step, std::vector<float>&, std::vector<BestLogit>& best) {
+        const absl::Status run = RunGreedyHead(block, tokens, step);
+        std::vector<float> logits;
+        std::vector<int> ids;
+        for (const BestLogit& entry : best) {
+          logits.push_back(entry.logit);
+          ids.push_back(entry.id);
+        }
+        EXPECT_THAT(logits, ElementsAre(1, 1, -1, 2, 0, -1));
+        EXPECT_THAT(ids, ElementsAre(0, 0, 0, 2, 2, 1));
+        return run;
+      });
   EXPECT_TRUE(status.ok()) << status;
 }
 

@@ -123,13 +123,19 @@ absl::Status RunEngines(const TestModel& model, const TestLayout& layout,
   engine_options.context = std::min<int64_t>(model.spec.context_length, 512);
   engine_options.kv_type = options.kv_type;
   engine_options.prefill_chunk = options.prefill_chunk;
+  engine_options.batch = options.batch;
   return RunLocalRanks(
       layout.world_size, absl::Seconds(60), [&](Communicator& world) -> absl::Status {
-        const std::unique_ptr<Device> device = MakeCpuDevice();
         ThreadPool pool(options.threads);
-        const std::unique_ptr<Kernels> kernels =
-            options.reference_kernels ? MakeReferenceKernels() : MakeCpuKernels(&pool);
-        const EngineParts parts = {&world, device.get(), kernels.get(), &pool};
+        RankParts own;
+        if (options.make_parts) {
+          ASSIGN_OR_RETURN(own, options.make_parts(world, pool));
+        } else {
+          own.device = MakeCpuDevice();
+          own.kernels = options.reference_kernels ? MakeReferenceKernels() : MakeCpuKernels(&pool);
+        }
+        const EngineParts parts = {&world, own.device.get(),   own.kernels.get(),
+                                   &pool,  own.exchange.get(), options.record_decode};
         ASSIGN_OR_RETURN(
             const std::unique_ptr<Engine> engine,
             Engine::Create(model.spec, layout.place(model.spec), engine_options, parts));

@@ -10,6 +10,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/runtime/engine.h"
 #include "engine/runtime/generate.h"
+#include "tests/engine/runtime/fake_accelerator.h"
 
 namespace tprun {
 
@@ -43,6 +44,9 @@ struct TestOptions {
   int64_t prefill_chunk = 512;
   bool reference_kernels = false;
   int threads = 1;
+  int batch = 1;
+  MakeRankParts make_parts;  // else the CPU
+  bool record_decode = true;
 };
 
 // Runs `body` on every rank (as threads) with a loaded engine.

@@ -100,6 +100,7 @@ std::vector<GoldenCase> Cases() {
                            "qwen3",
                            "gemma",
                            "gemma2",
+                           "gemma3",
                            "glm",
                            "phi3"}) {
     cases.push_back({name, false});

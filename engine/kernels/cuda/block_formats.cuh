@@ -1,0 +1,153 @@
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+// Block formats that are read where they lie, as in the checkpoint: the value of element i of a
+// block, with the roundings of engine/format/<name>.cc, which says what the bytes mean. Correct, at
+// a fraction of the memory's speed; formats.cuh has those that are read at all of it.
+
+namespace tprun::cuda {
+
+__device__ __forceinline__ float HalfAt(const uint8_t* bytes) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(bytes[0] | bytes[1] << 8)));
+}
+
+__device__ __forceinline__ int NibbleOf32(const uint8_t* nibbles, int i) {
+  return (nibbles[i % 16] >> 4 * (i / 16)) & 15;
+}
+
+__device__ __forceinline__ int FiveBits(const uint8_t* packed, int i) {
+  return NibbleOf32(packed + 4, i) | ((packed[i / 8] >> i % 8) & 1) << 4;
+}
+
+// Not fused: as on the CPU.
+__device__ __forceinline__ float ScaledWithOffset(float scale, int q, float offset) {
+  return __fadd_rn(__fmul_rn(scale, static_cast<float>(q)), offset);
+}
+
+struct Q4_1 {
+  static constexpr int kElements = 32, kBytes = 20;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    return ScaledWithOffset(HalfAt(block), NibbleOf32(block + 4, i), HalfAt(block + 2));
+  }
+};
+
+struct Q5_0 {
+  static constexpr int kElements = 32, kBytes = 22;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    return static_cast<float>(FiveBits(block + 2, i) - 16) * HalfAt(block);
+  }
+};
+
+struct Q5_1 {
+  static constexpr int kElements = 32, kBytes = 24;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    return ScaledWithOffset(HalfAt(block), FiveBits(block + 4, i), HalfAt(block + 2));
+  }
+};
+
+struct Q2_K {
+  static constexpr int kElements = 256, kBytes = 84;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    const int scales = block[i / 16];
+    const int q = (block[16 + 32 * (i / 128) + i % 32] >> 2 * (i % 128 / 32)) & 3;
+    const float min = HalfAt(block + 82) * static_cast<float>(scales >> 4);
+    return ScaledWithOffset(HalfAt(block + 80) * static_cast<float>(scales & 15), q, -min);
+  }
+};
+
+struct Q3_K {
+  static constexpr int kElements = 256, kBytes = 110;
+  __device__ static __forceinline__ int Scale(const uint8_t* scales, int group) {
+    const int low = group < 8 ? scales[group] & 15 : scales[group - 8] >> 4;
+    return (low | ((scales[8 + group % 4] >> 2 * (group / 4)) & 3) << 4) - 32;
+  }
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    const int low = (block[32 + 32 * (i / 128) + i % 32] >> 2 * (i % 128 / 32)) & 3;
+    const int high = (block[i % 32] >> i / 32) & 1;
+    const float scale = HalfAt(block + 108) * static_cast<float>(Scale(block + 96, i / 16));
+    return scale * static_cast<float>(low - (high != 0 ? 0 : 4));
+  }
+};
+
+// The scale and minimum of 6 bits of group 0..7 in 12 bytes.
+__device__ __forceinline__ int KScale(const uint8_t* scales, int group) {
+  return group < 4 ? scales[group] & 63 : (scales[group + 4] & 15) | (scales[group - 4] >> 6) << 4;
+}
+__device__ __forceinline__ int KMin(const uint8_t* scales, int group) {
+  return group < 4 ? scales[group + 4] & 63 : (scales[group + 4] >> 4) | (scales[group] >> 6) << 4;
+}
+
+struct Q4_K {
+  static constexpr int kElements = 256, kBytes = 144;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    const float scale = HalfAt(block) * static_cast<float>(KScale(block + 4, i / 32));
+    const float min = HalfAt(block + 2) * static_cast<float>(KMin(block + 4, i / 32));
+    const int q = (block[16 + 32 * (i / 64) + i % 32] >> 4 * (i / 32 % 2)) & 15;
+    return ScaledWithOffset(scale, q, -min);
+  }
+};
+
+struct Q5_K {
+  static constexpr int kElements = 256, kBytes = 176;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    const float scale = HalfAt(block) * static_cast<float>(KScale(block + 4, i / 32));
+    const float min = HalfAt(block + 2) * static_cast<float>(KMin(block + 4, i / 32));
+    const int low = (block[48 + 32 * (i / 64) + i % 32] >> 4 * (i / 32 % 2)) & 15;
+    const int high = (block[16 + i % 32] >> i / 32) & 1;
+    return ScaledWithOffset(scale, low | high << 4, -min);
+  }
+};
+
+struct Q6_K {
+  static constexpr int kElements = 256, kBytes = 210;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    const int low = (block[64 * (i / 128) + i % 64] >> 4 * (i % 128 / 64)) & 15;
+    const int high = (block[128 + 32 * (i / 128) + i % 32] >> 2 * (i % 128 / 32)) & 3;
+    const float scale =
+        HalfAt(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + i / 16]));
+    return scale * static_cast<float>((low | high << 4) - 32);
+  }
+};
+
+// The 16 levels of iq4_nl and iq4_xs, less than 128 in magnitude, as bytes of four words: an array
+// in memory would be read once per lane.
+__device__ __forceinline__ float Iq4Level(int nibble) {
+  const uint32_t word = nibble < 8 ? (nibble < 4 ? 0xbfad9881u : 0xf6eaddcfu)
+                                   : (nibble < 12 ? 0x26190d01u : 0x71594535u);
+  return static_cast<float>(static_cast<int8_t>(word >> (nibble % 4 * 8)));
+}
+
+struct Iq4Nl {
+  static constexpr int kElements = 32, kBytes = 18;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    return HalfAt(block) * Iq4Level(NibbleOf32(block + 2, i));
+  }
+};
+
+struct Iq4Xs {
+  static constexpr int kElements = 256, kBytes = 136;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    const int group = i / 32;
+    const int low = (block[4 + group / 2] >> 4 * (group % 2)) & 15;
+    const int high = (block[2 + group / 4] >> 2 * (group % 4)) & 3;
+    const float scale = HalfAt(block) * static_cast<float>((low | high << 4) - 32);
+    return scale * Iq4Level(NibbleOf32(block + 8 + 16 * group, i % 32));
+  }
+};
+
+struct Mxfp4 {
+  static constexpr int kElements = 32, kBytes = 17;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    const int nibble = NibbleOf32(block + 1, i);
+    // Twice the level: 0, 1, 2, 3, 4, 6, 8, 12.
+    const int twice = (0xc8643210u >> (nibble % 8 * 4)) & 15;
+    const float level = 0.5f * static_cast<float>(nibble < 8 ? twice : -twice);
+    return ldexpf(1.0f, block[0] - 127) * level;
+  }
+};
+
+}  // namespace tprun::cuda

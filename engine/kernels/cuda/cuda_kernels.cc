@@ -1,0 +1,306 @@
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "engine/kernels/cuda/make_kernels.h"
+#include "engine/kernels/cuda/ops.h"
+#include "engine/kernels/cuda/projections.h"
+#include "engine/kernels/cuda/status.h"
+#include "engine/kernels/cuda/workspace.h"
+#include "engine/kernels/kernel_checks.h"
+
+namespace tprun::cuda {
+namespace {
+
+// By name: program and module have formats of their own.
+absl::StatusOr<Format> FormatOf(const WeightFormat& format) {
+  static constexpr std::pair<absl::string_view, Format> kFormats[] = {
+      {"f32", Format::kF32},     {"f16", Format::kF16},      {"bf16", Format::kBF16},
+      {"q8_0", Format::kQ8_0},   {"q4_0", Format::kQ4_0},    {"q4_1", Format::kQ4_1},
+      {"q5_0", Format::kQ5_0},   {"q5_1", Format::kQ5_1},    {"q2_k", Format::kQ2_K},
+      {"q3_k", Format::kQ3_K},   {"q4_k", Format::kQ4_K},    {"q5_k", Format::kQ5_K},
+      {"q6_k", Format::kQ6_K},   {"iq4_nl", Format::kIq4Nl}, {"iq4_xs", Format::kIq4Xs},
+      {"mxfp4", Format::kMxfp4},
+  };
+  std::string names;
+  for (const auto& [name, known] : kFormats) {
+    if (format.name == name) return known;
+    absl::StrAppend(&names, names.empty() ? "" : ", ", name);
+  }
+  return absl::UnimplementedError(absl::StrCat("there are no CUDA kernels for weights of format ",
+                                               format.name, "; there are for ", names));
+}
+
+absl::StatusOr<Matrix> MatrixOf(const WeightMatrix& w) {
+  RETURN_IF_ERROR(CheckWeights(w));
+  ASSIGN_OR_RETURN(const Format format, FormatOf(*w.format));
+  return Matrix{w.data, format, w.rows, w.columns};
+}
+
+Element ElementOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return Element::kF32;
+    case DType::kF16:
+      return Element::kF16;
+    case DType::kBF16:
+      return Element::kBF16;
+  }
+  return Element::kF32;
+}
+
+Gate GateOf(Activation activation) {
+  return activation == Activation::kSilu ? Gate::kSilu : Gate::kGeluTanh;
+}
+
+NormRows NormOf(const float* w, int64_t dim, const NormSpec& norm) {
+  return {w, dim, norm.eps, norm.unit_offset};
+}
+
+RopeArguments RopeOf(const RopeSpec& rope, const float* inverse_frequencies) {
+  if (rope.layout == RopeLayout::kNone) return {};
+  return {rope.dims / 2, rope.layout == RopeLayout::kInterleaved, inverse_frequencies};
+}
+
+Tokens TokensOf(const TokenBatch& batch) {
+  return {batch.tokens, batch.sequences, batch.positions};
+}
+
+CacheArguments CacheOf(const KvCacheView& cache) {
+  return {cache.keys,     cache.values,   ElementOf(cache.dtype), cache.capacity,
+          cache.kv_heads, cache.head_dim, cache.sequence_stride};
+}
+
+static_assert(sizeof(Best) == sizeof(BestLogit));
+
+class CudaKernels final : public Kernels {
+ public:
+  CudaKernels(const Stream& stream, std::unique_ptr<Buffer> workspace, std::unique_ptr<Gemm> gemm)
+      : stream_(stream),
+        name_(absl::StrCat("cuda (sm_", stream.compute_capability, ")")),
+        workspace_(std::move(workspace)),
+        projections_(stream, memory(), std::move(gemm)) {}
+
+  absl::string_view name() const override { return name_; }
+  int64_t workspace_bytes() const override { return kCudaKernelsWorkspaceBytes; }
+
+  absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
+                              int64_t columns) override;
+
+  absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
+                         int64_t first_row, float scale, float* out) override {
+    ASSIGN_OR_RETURN(const Matrix matrix, MatrixOf(table));
+    if (tokens == 0 || table.columns == 0) return absl::OkStatus();
+    return Launched(cuda::Embedding(stream_, matrix, ids, tokens, first_row, scale, out),
+                    "Embedding");
+  }
+
+  absl::Status RmsNorm(const float* x, const float* w, int64_t tokens, int64_t dim,
+                       const NormSpec& norm, float* out) override {
+    if (tokens == 0 || dim == 0) return absl::OkStatus();
+    return Launched(cuda::RmsNorm(stream_, x, 1, tokens, 0, NormOf(w, dim, norm), out), "RmsNorm");
+  }
+
+  absl::Status HeadNorm(float* x, const float* w, int64_t tokens, int heads, int head_dim,
+                        int64_t stride, const NormSpec& norm) override {
+    if (tokens == 0 || heads == 0) return absl::OkStatus();
+    return Launched(cuda::RmsNorm(stream_, x, tokens, heads, stride, NormOf(w, head_dim, norm), x),
+                    "HeadNorm");
+  }
+
+  absl::Status AddRmsNorm(float* residual, const float* y, const float* w, int64_t tokens,
+                          int64_t dim, const NormSpec& norm, float* out) override {
+    if (tokens == 0 || dim == 0) return absl::OkStatus();
+    return Launched(cuda::AddRmsNorm(stream_, residual, y, tokens, NormOf(w, dim, norm), out),
+                    "AddRmsNorm");
+  }
+
+  absl::Status MatMul(const float* x, const WeightMatrix& w, const float* bias, int64_t tokens,
+                      float* out, int64_t out_stride) override {
+    return MatMuls(x, {{w, bias, out, out_stride}}, tokens);
+  }
+
+  absl::Status MatMuls(const float* x, absl::Span<const Projection> projections,
+                       int64_t tokens) override {
+    std::vector<CudaProjection> on_device;
+    for (const Projection& p : projections) {
+      ASSIGN_OR_RETURN(const Matrix matrix, MatrixOf(p.weight));
+      on_device.push_back({matrix, p.bias, p.out, p.out_stride});
+    }
+    return Annotate(projections_.Run(x, on_device, tokens), "MatMul");
+  }
+
+  absl::Status GatedMatMul(const float* x, const WeightMatrix& gate, const WeightMatrix& up,
+                           Activation activation, int64_t tokens, float* out,
+                           float* up_out) override {
+    ASSIGN_OR_RETURN(const Matrix gate_matrix, MatrixOf(gate));
+    ASSIGN_OR_RETURN(const Matrix up_matrix, MatrixOf(up));
+    const auto done =
+        projections_.RunGated(x, gate_matrix, up_matrix, GateOf(activation), tokens, out);
+    RETURN_IF_ERROR(Annotate(done.status(), "GatedMatMul"));
+    if (*done) return absl::OkStatus();
+    return Kernels::GatedMatMul(x, gate, up, activation, tokens, out, up_out);
+  }
+
+  absl::Status Rope(float* x, const TokenBatch& batch, int heads, int head_dim, int64_t stride,
+                    const RopeSpec& rope, const float* inverse_frequencies) override {
+    RETURN_IF_ERROR(CheckBatch(batch));
+    RETURN_IF_ERROR(CheckRope(rope, head_dim));
+    const RopeArguments arguments = RopeOf(rope, inverse_frequencies);
+    if (batch.tokens == 0 || heads == 0 || arguments.half == 0) return absl::OkStatus();
+    return Launched(cuda::Rope(stream_, x, TokensOf(batch), heads, head_dim, stride, arguments),
+                    "Rope");
+  }
+
+  absl::Status StoreKv(const float* k, const float* v, int64_t stride, const TokenBatch& batch,
+                       const KvCacheView& cache) override {
+    return StoreRotated(nullptr, 0, k, v, stride, batch, {}, cache);
+  }
+
+  absl::Status RopeStoreKv(float* q, float* k, const float* v, int64_t stride,
+                           const TokenBatch& batch, int query_heads, const RopeSpec& rope,
+                           const float* inverse_frequencies, const KvCacheView& cache) override {
+    RETURN_IF_ERROR(CheckRope(rope, cache.head_dim));
+    const RopeArguments arguments = RopeOf(rope, inverse_frequencies);
+    return StoreRotated(arguments.half > 0 ? q : nullptr, query_heads, k, v, stride, batch,
+                        arguments, cache);
+  }
+
+  absl::Status Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
+                         const KvCacheView& cache, const AttentionShape& shape,
+                         float* out) override;
+
+  absl::Status GatedActivation(Activation activation, float* gate, const float* up,
+                               int64_t count) override {
+    if (count == 0) return absl::OkStatus();
+    return Launched(cuda::GatedActivation(stream_, GateOf(activation), gate, up, count),
+                    "GatedActivation");
+  }
+
+  absl::Status Add(float* x, const float* y, int64_t count) override {
+    if (count == 0) return absl::OkStatus();
+    return Launched(cuda::Add(stream_, x, y, count), "Add");
+  }
+
+  absl::Status AddBias(float* x, const float* bias, int64_t tokens, int64_t dim) override {
+    if (tokens == 0 || dim == 0) return absl::OkStatus();
+    return Launched(cuda::AddBias(stream_, x, bias, tokens, dim, dim), "AddBias");
+  }
+
+  absl::Status Softcap(float* x, int64_t count, float cap) override {
+    if (count == 0) return absl::OkStatus();
+    return Launched(cuda::Softcap(stream_, x, count, cap), "Softcap");
+  }
+
+  absl::Status ArgMax(const float* x, int64_t rows, int64_t columns, int32_t first_id,
+                      BestLogit* best) override {
+    if (rows == 0) return absl::OkStatus();
+    return Launched(
+        cuda::ArgMax(stream_, x, rows, columns, first_id, reinterpret_cast<Best*>(best)), "ArgMax");
+  }
+
+ private:
+  char* memory() const { return static_cast<char*>(workspace_->data()); }
+
+  static absl::Status Launched(cudaError_t error, absl::string_view op) {
+    return Annotate(LaunchStatus(error), op);
+  }
+
+  absl::Status StoreRotated(float* q, int query_heads, const float* k, const float* v,
+                            int64_t stride, const TokenBatch& batch, const RopeArguments& rope,
+                            const KvCacheView& cache) {
+    RETURN_IF_ERROR(CheckCache(cache, batch));
+    if (query_heads == 0) q = nullptr;
+    if (batch.tokens == 0 || (cache.kv_heads == 0 && q == nullptr)) return absl::OkStatus();
+    return Launched(cuda::RopeStoreKv(stream_, q, query_heads, k, v, stride, TokensOf(batch), rope,
+                                      CacheOf(cache)),
+                    "RopeStoreKv");
+  }
+
+  const Stream stream_;
+  const std::string name_;
+  const std::unique_ptr<Buffer> workspace_;
+  Projections projections_;
+};
+
+absl::Status CudaKernels::Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
+                                    const KvCacheView& cache, const AttentionShape& shape,
+                                    float* out) {
+  RETURN_IF_ERROR(CheckAttention(cache, shape, batch));
+  if (batch.tokens == 0 || shape.query_heads == 0) return absl::OkStatus();
+  if (cache.head_dim > kMostHeadDim) {
+    return absl::UnimplementedError(absl::StrCat("Attention: heads of ", cache.head_dim,
+                                                 " elements; the CUDA kernels take up to ",
+                                                 kMostHeadDim));
+  }
+  AttentionArguments arguments;
+  arguments.q = q;
+  arguments.q_stride = q_stride;
+  arguments.out = out;
+  arguments.tokens = TokensOf(batch);
+  arguments.cache = CacheOf(cache);
+  arguments.query_heads = shape.query_heads;
+  arguments.first_query_head = shape.first_query_head;
+  arguments.first_kv_head = shape.first_kv_head;
+  arguments.queries_per_kv_head = shape.queries_per_kv_head;
+  arguments.scale = shape.scale;
+  arguments.softcap = shape.logit_softcap;
+  arguments.window = shape.window;
+  arguments.partial = reinterpret_cast<float*>(memory() + WorkspaceLayout::kAttention);
+  arguments.tickets =
+      reinterpret_cast<unsigned*>(memory() + WorkspaceLayout::kTickets) + kMatVecTickets;
+  std::vector<Run> runs;
+  for (const TokenRun& run : batch.runs) {
+    runs.push_back({run.sequence, run.first_position, run.tokens});
+  }
+  return Launched(cuda::Attention(stream_, arguments, runs.data(), static_cast<int>(runs.size())),
+                  "Attention");
+}
+
+// Groups of rows keep their place, so a part of them at a time goes through the workspace. The last
+// to touch the matrix is a copy, for which every later kernel waits.
+absl::Status CudaKernels::ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
+                                         int64_t columns) {
+  ASSIGN_OR_RETURN(const Matrix matrix, MatrixOf({data, &format, rows, columns}));
+  if (!IsArranged(matrix.format) || rows == 0 || columns == 0) return absl::OkStatus();
+  if (!CanTile(matrix)) {
+    return absl::InvalidArgumentError(
+        "ArrangeWeights: a matrix of quantised blocks must start at a multiple of 16 bytes");
+  }
+  constexpr int64_t kGroup = 8;  // rows, as in ArrangeBlocks
+  const int64_t row_bytes = format.Bytes(columns);
+  const int64_t part = WorkspaceLayout::kWeightBytes / row_bytes / kGroup * kGroup;
+  if (part == 0) {
+    return absl::UnimplementedError(
+        absl::StrCat("ArrangeWeights: rows of ", columns, " elements are too long"));
+  }
+  void* arranged = memory() + WorkspaceLayout::kWeights;
+  for (int64_t first = 0; first < rows; first += part) {
+    const int64_t count = std::min(part, rows - first);
+    char* at = static_cast<char*>(data) + first * row_bytes;
+    RETURN_IF_ERROR(Launched(ArrangeBlocks(stream_, matrix.format, at, count, columns, arranged),
+                             "ArrangeWeights"));
+    RETURN_IF_ERROR(Launched(
+        cudaMemcpyAsync(at, arranged, count * row_bytes, cudaMemcpyDeviceToDevice, stream_.stream),
+        "ArrangeWeights"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Kernels>> MakeKernels(Device& device, const Stream& stream) {
+  auto workspace = device.Allocate(kCudaKernelsWorkspaceBytes);
+  RETURN_IF_ERROR(Annotate(workspace.status(), "workspace of the CUDA kernels"));
+  char* memory = static_cast<char*>((*workspace)->data());
+  RETURN_IF_ERROR(LaunchStatus(cudaMemsetAsync(memory + WorkspaceLayout::kTickets, 0,
+                                               WorkspaceLayout::kTicketBytes, stream.stream)));
+  ASSIGN_OR_RETURN(auto gemm, MakeGemm(stream, memory + WorkspaceLayout::kGemm));
+  return std::make_unique<CudaKernels>(stream, *std::move(workspace), std::move(gemm));
+}
+
+}  // namespace tprun::cuda

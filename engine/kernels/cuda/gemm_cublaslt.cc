@@ -1,0 +1,142 @@
+#include <cublasLt.h>
+
+#include <map>
+#include <tuple>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "engine/kernels/cuda/gemm.h"
+
+namespace tprun::cuda {
+namespace {
+
+absl::Status CublasStatus(cublasStatus_t status, const char* what) {
+  if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(what, ": ", cublasLtGetStatusString(status)));
+}
+
+#define CUBLAS_RETURN_IF_ERROR(expr) RETURN_IF_ERROR(CublasStatus((expr), #expr))
+
+// Owns one of cuBLASLt's descriptors.
+template <class Handle, cublasStatus_t (*kDestroy)(Handle)>
+class Owned {
+ public:
+  Owned() = default;
+  ~Owned() {
+    if (handle != nullptr) kDestroy(handle);
+  }
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
+  Handle handle = nullptr;
+};
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+cudaDataType_t DataType(Element element) {
+  switch (element) {
+    case Element::kF32:
+      return CUDA_R_32F;
+    case Element::kF16:
+      return CUDA_R_16F;
+    case Element::kBF16:
+      return CUDA_R_16BF;
+  }
+  return CUDA_R_32F;
+}
+
+// A product's descriptors and the algorithm that cuBLASLt's heuristic puts first. It counts in
+// columns: out' [rows, tokens] = w'^T [columns, rows] x' [columns, tokens].
+struct Plan {
+  Operation operation;
+  Layout w, x, out;
+  cublasLtMatmulAlgo_t algorithm;
+
+  absl::Status Prepare(cublasLtHandle_t handle, Element element, int64_t tokens, int64_t rows,
+                       int64_t columns, int64_t out_stride);
+};
+
+absl::Status Plan::Prepare(cublasLtHandle_t handle, Element element, int64_t tokens, int64_t rows,
+                           int64_t columns, int64_t out_stride) {
+  const cudaDataType_t type = DataType(element);
+  CUBLAS_RETURN_IF_ERROR(
+      cublasLtMatmulDescCreate(&operation.handle, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+  const cublasOperation_t transposed = CUBLAS_OP_T;
+  CUBLAS_RETURN_IF_ERROR(cublasLtMatmulDescSetAttribute(
+      operation.handle, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof(transposed)));
+  CUBLAS_RETURN_IF_ERROR(cublasLtMatrixLayoutCreate(&w.handle, type, columns, rows, columns));
+  CUBLAS_RETURN_IF_ERROR(cublasLtMatrixLayoutCreate(&x.handle, type, columns, tokens, columns));
+  CUBLAS_RETURN_IF_ERROR(
+      cublasLtMatrixLayoutCreate(&out.handle, CUDA_R_32F, rows, tokens, out_stride));
+  Preference preference;
+  CUBLAS_RETURN_IF_ERROR(cublasLtMatmulPreferenceCreate(&preference.handle));
+  const size_t bytes = kGemmWorkspaceBytes;
+  CUBLAS_RETURN_IF_ERROR(cublasLtMatmulPreferenceSetAttribute(
+      preference.handle, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof(bytes)));
+  cublasLtMatmulHeuristicResult_t result = {};
+  int found = 0;
+  CUBLAS_RETURN_IF_ERROR(cublasLtMatmulAlgoGetHeuristic(handle, operation.handle, w.handle,
+                                                        x.handle, out.handle, out.handle,
+                                                        preference.handle, 1, &result, &found));
+  if (found == 0) {
+    return absl::UnimplementedError(absl::StrCat("cuBLASLt has no algorithm for ", rows, " x ",
+                                                 columns, " by ", tokens, " tokens"));
+  }
+  algorithm = result.algo;
+  return absl::OkStatus();
+}
+
+class CublasLtGemm final : public Gemm {
+ public:
+  CublasLtGemm(const Stream& stream, void* workspace) : stream_(stream), workspace_(workspace) {}
+  ~CublasLtGemm() override {
+    if (handle_ != nullptr) cublasLtDestroy(handle_);
+  }
+  absl::Status Initialize() {
+    CUBLAS_RETURN_IF_ERROR(cublasLtCreate(&handle_));
+    return absl::OkStatus();
+  }
+
+  absl::Status Multiply(Element element, const void* x, const void* w, int64_t tokens, int64_t rows,
+                        int64_t columns, float* out, int64_t out_stride) override {
+    ASSIGN_OR_RETURN(const Plan* plan, PlanFor(element, tokens, rows, columns, out_stride));
+    const float one = 1, zero = 0;
+    CUBLAS_RETURN_IF_ERROR(cublasLtMatmul(handle_, plan->operation.handle, &one, w, plan->w.handle,
+                                          x, plan->x.handle, &zero, out, plan->out.handle, out,
+                                          plan->out.handle, &plan->algorithm, workspace_,
+                                          kGemmWorkspaceBytes, stream_.stream));
+    return absl::OkStatus();
+  }
+
+ private:
+  using Key = std::tuple<Element, int64_t, int64_t, int64_t, int64_t>;
+  // A model has a few shapes; prompts of all lengths make more, so they are dropped when there are
+  // many.
+  static constexpr size_t kMostPlans = 256;
+
+  absl::StatusOr<const Plan*> PlanFor(Element element, int64_t tokens, int64_t rows,
+                                      int64_t columns, int64_t out_stride) {
+    const Key key = {element, tokens, rows, columns, out_stride};
+    const auto found = plans_.find(key);
+    if (found != plans_.end()) return found->second.get();
+    if (plans_.size() >= kMostPlans) plans_.clear();
+    auto plan = std::make_unique<Plan>();
+    RETURN_IF_ERROR(plan->Prepare(handle_, element, tokens, rows, columns, out_stride));
+    return plans_.emplace(key, std::move(plan)).first->second.get();
+  }
+
+  const Stream stream_;
+  void* const workspace_;
+  cublasLtHandle_t handle_ = nullptr;
+  std::map<Key, std::unique_ptr<Plan>> plans_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Gemm>> MakeGemm(const Stream& stream, void* workspace) {
+  auto gemm = std::make_unique<CublasLtGemm>(stream, workspace);
+  RETURN_IF_ERROR(gemm->Initialize());
+  return gemm;
+}
+
+}  // namespace tprun::cuda

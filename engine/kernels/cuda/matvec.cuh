@@ -1,0 +1,394 @@
+#pragma once
+
+#include <cstdint>
+
+#include "engine/kernels/cuda/activations.cuh"
+#include "engine/kernels/cuda/formats.cuh"
+#include "engine/kernels/cuda/ops.h"
+
+// The product of a matrix with a few tokens, at the speed of the memory. A block of warps has a
+// tile of 32 rows; its warps share the columns, and so may several blocks (gridDim.y). Weights go
+// from memory to registers, are decoded to bf16 there and multiplied in the tensor cores, whose 8
+// columns take the three bf16 terms of each token's x. The next chunks' weights are on their way
+// while one is computed.
+
+namespace tprun::cuda {
+
+constexpr int kTileRows = 32;
+constexpr int kRowTiles = kTileRows / 16;
+constexpr int kXTerms = 3;                    // 3 x 8 bits are the 24 of an f32
+constexpr int kReduceStride = kTileRows + 4;  // floats; keeps the lanes' writes in different banks
+
+struct MatVecArguments {
+  MatVecTarget targets[kMostProjections];
+  int count = 0;
+  Gate gate = Gate::kNone;  // with one, tiles are 16 rows of targets 0 and the same of target 1
+  const float* x = nullptr;
+  int64_t columns = 0;
+  int tokens = 0;
+  MatVecWorkspace work;
+};
+
+template <class F, int kTokens>
+struct MatVecShape {
+  static_assert(!F::kScaled || F::kTerms == 1);
+  static constexpr int kColumns = F::kChunkColumns;
+  static constexpr int kMostWarps = kTokens == 1 ? 16 : 8;  // 128 registers a thread, or 255
+  static constexpr int kColumnTiles = (kTokens * kXTerms + 7) / 8;
+  // A row of x's terms in shared memory, in 32-bit words: an odd number of 64 bytes, so that two
+  // rows lie in different banks.
+  static constexpr int kXStride = kColumns / 2 + (kColumns == 32 ? 0 : 16);
+  static constexpr int kXWords = kTokens * kXTerms * kXStride;  // of a warp
+  static constexpr int kReduceFloats = kColumnTiles * 8 * kReduceStride;
+  static constexpr size_t SharedBytes(int warps) {
+    return static_cast<size_t>(warps) * 4 * (kXWords > kReduceFloats ? kXWords : kReduceFloats);
+  }
+};
+
+// One matrix's tile in a launch for several.
+__device__ __forceinline__ MatVecTarget TargetOf(const MatVecArguments& a, int tile) {
+  MatVecTarget target = a.targets[0];
+#pragma unroll
+  for (int i = 1; i < kMostProjections; ++i) {
+    if (i < a.count && tile >= a.targets[i].first_tile) target = a.targets[i];
+  }
+  return target;
+}
+
+// A lane's part of x for a chunk: some neighbouring columns of each token.
+template <class F, int kTokens>
+struct XValues {
+  static constexpr int kValues = F::kChunkColumns / 32;
+  float values[kTokens][kValues];
+
+  __device__ __forceinline__ void Load(const float* x, int columns, int tokens, int chunk,
+                                       int lane) {
+    const int column = chunk * F::kChunkColumns + lane * kValues;
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      const float* at = x + int64_t{t} * columns + column;
+#pragma unroll
+      for (int i = 0; i < kValues; ++i) values[t][i] = 0;
+      if (t >= tokens || column >= columns) continue;
+      if constexpr (kValues == 1) {
+        values[t][0] = *at;
+      } else if constexpr (kValues == 2) {
+        const float2 two = *reinterpret_cast<const float2*>(at);
+        values[t][0] = two.x, values[t][1] = two.y;
+      } else {
+        const float4 four = *reinterpret_cast<const float4*>(at);
+        values[t][0] = four.x, values[t][1] = four.y;
+        values[t][2] = four.z, values[t][3] = four.w;
+      }
+    }
+  }
+
+  // The three terms of each, to [token, term][column].
+  __device__ __forceinline__ void Store(uint32_t* words, int lane) {
+    constexpr int kStride = MatVecShape<F, kTokens>::kXStride;
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+#pragma unroll
+      for (int term = 0; term < kXTerms; ++term) {
+        uint32_t* row = words + (t * kXTerms + term) * kStride;
+        if constexpr (kValues == 1) {
+          reinterpret_cast<uint16_t*>(row)[lane] =
+              static_cast<uint16_t>(__float_as_uint(values[t][0]) >> 16);
+        } else if constexpr (kValues == 2) {
+          row[lane] = PackUpper(values[t][0], values[t][1]);
+        } else {
+          reinterpret_cast<uint2*>(row)[lane] = make_uint2(PackUpper(values[t][0], values[t][1]),
+                                                           PackUpper(values[t][2], values[t][3]));
+        }
+#pragma unroll
+        for (int i = 0; i < kValues; ++i) values[t][i] -= Truncated(values[t][i]);
+      }
+    }
+  }
+};
+
+// A warp's part of a tile.
+template <class F, int kTokens>
+struct MatVecWarp {
+  using Shape = MatVecShape<F, kTokens>;
+
+  F rows[2 * kRowTiles];  // lane / 4, and 8, 16, 24 rows below
+  int columns;
+  uint32_t* x_words;  // shared
+  float sum[kRowTiles][Shape::kColumnTiles][4];
+
+  struct Chunk {
+    typename F::Chunk of_row[2 * kRowTiles];
+  };
+
+  // Any chunk; of one beyond the last nothing is used.
+  template <bool kWhole>
+  __device__ __forceinline__ void Load(int chunk, int q, Chunk& to) const {
+    if (kWhole) chunk = min(chunk, columns / F::kChunkColumns - 1);
+#pragma unroll
+    for (int h = 0; h < 2 * kRowTiles; ++h) {
+      to.of_row[h] = rows[h].template Load<kWhole>(chunk, q, columns);
+    }
+  }
+
+  __device__ __forceinline__ void Compute(const Chunk& chunk, int lane) {
+#pragma unroll
+    for (int step = 0; step < F::kChunkColumns / kStepColumns; ++step) {
+      Step(chunk.of_row, step, step * kStepColumns / 2, lane);
+    }
+  }
+
+  // 32 columns: two tiles of 16. The words of x at `word` and on.
+  __device__ __forceinline__ void Step(const typename F::Chunk (&w)[2 * kRowTiles], int step,
+                                       int word, int lane) {
+    KeepLoadsHere();
+    uint4 xs[Shape::kColumnTiles];
+#pragma unroll
+    for (int n = 0; n < Shape::kColumnTiles; ++n) {
+      const int row = n * 8 + lane / 4;
+      xs[n] = make_uint4(0, 0, 0, 0);
+      if (row < kTokens * kXTerms) {
+        xs[n] =
+            *reinterpret_cast<const uint4*>(x_words + row * Shape::kXStride + word + lane % 4 * 4);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+      float part[Shape::kColumnTiles][4];
+#pragma unroll
+      for (int term = 0; term < F::kTerms; ++term) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const uint32_t a[4] = {F::Pair(w[2 * m], step, 2 * half, term),
+                                 F::Pair(w[2 * m + 1], step, 2 * half, term),
+                                 F::Pair(w[2 * m], step, 2 * half + 1, term),
+                                 F::Pair(w[2 * m + 1], step, 2 * half + 1, term)};
+#pragma unroll
+          for (int n = 0; n < Shape::kColumnTiles; ++n) {
+            const uint32_t b[2] = {half == 0 ? xs[n].x : xs[n].z, half == 0 ? xs[n].y : xs[n].w};
+            if (!F::kScaled) {
+              MultiplyAddBf16(sum[m][n], a, b);
+            } else if (half == 0) {
+              MultiplyBf16(part[n], a, b);
+            } else {
+              MultiplyAddBf16(part[n], a, b);
+            }
+          }
+        }
+      }
+      if (F::kScaled) {
+        const float upper = F::Scale(w[2 * m], step), lower = F::Scale(w[2 * m + 1], step);
+#pragma unroll
+        for (int n = 0; n < Shape::kColumnTiles; ++n) {
+          sum[m][n][0] += upper * part[n][0];
+          sum[m][n][1] += upper * part[n][1];
+          sum[m][n][2] += lower * part[n][2];
+          sum[m][n][3] += lower * part[n][3];
+        }
+      }
+    }
+  }
+
+  // The sums to shared memory [token, term][row].
+  __device__ __forceinline__ void StoreSums(float* to, int lane) const {
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+      for (int n = 0; n < Shape::kColumnTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int row = m * 16 + i / 2 * 8 + lane / 4, column = n * 8 + lane % 4 * 2 + i % 2;
+          to[column * kReduceStride + row] = sum[m][n][i];
+        }
+      }
+    }
+  }
+};
+
+// The block's sum of token t and row r, over its warps and the terms of x.
+template <class F, int kTokens>
+__device__ __forceinline__ float SumOfWarps(const float* sums, int warps, int t, int r) {
+  float total = 0;
+  for (int w = 0; w < warps; ++w) {
+    const float* of_warp = sums + w * MatVecShape<F, kTokens>::kReduceFloats;
+#pragma unroll
+    for (int term = kXTerms - 1; term >= 0; --term) {
+      total += of_warp[(t * kXTerms + term) * kReduceStride + r];
+    }
+  }
+  return total;
+}
+
+// Where a tile's sums go.
+struct MatVecOutput {
+  MatVecTarget target;
+  Gate gate;
+  int64_t first_row;
+  int rows;  // of the output
+
+  // Of token t and the tile's row r. `sum(r)` is the sum of a row of the tile.
+  template <class Sum>
+  __device__ __forceinline__ void Write(int t, int r, const Sum& sum) const {
+    if (first_row + r >= target.rows) return;
+    float value = sum(r);
+    if (gate != Gate::kNone) {
+      value = (gate == Gate::kSilu ? Silu::Of(value) : GeluTanh::Of(value)) * sum(r + rows);
+    } else if (target.bias != nullptr) {
+      value += target.bias[first_row + r];
+    }
+    target.out[t * target.out_stride + first_row + r] = value;
+  }
+};
+
+__device__ __forceinline__ MatVecOutput OutputOf(const MatVecArguments& a, int tile) {
+  if (a.gate == Gate::kNone) {
+    const MatVecTarget target = TargetOf(a, tile);
+    return {target, a.gate, int64_t{tile - target.first_tile} * kTileRows, kTileRows};
+  }
+  return {a.targets[0], a.gate, int64_t{tile} * (kTileRows / 2), kTileRows / 2};
+}
+
+// The lane's row of the tile: lane / 4, and 8 h below.
+template <class F>
+__device__ __forceinline__ F FindRow(const MatVecArguments& a, int tile, int h, int lane) {
+  MatVecTarget target;
+  int64_t row;
+  if (a.gate == Gate::kNone) {
+    target = TargetOf(a, tile);
+    row = int64_t{tile - target.first_tile} * kTileRows + 8 * h;
+  } else {
+    target = h < kRowTiles ? a.targets[0] : a.targets[1];
+    row = int64_t{tile} * (kTileRows / 2) + 8 * (h % kRowTiles);
+  }
+  row += lane / 4;
+  return F::Find(target.data, target.rows, a.columns, row < target.rows ? row : target.rows - 1);
+}
+
+// Adds up the parts of the blocks of a tile, in the block that comes last; always in one order.
+__device__ __forceinline__ void AddBlocks(const MatVecArguments& a, int tile) {
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) last = atomicAdd(a.work.tickets + tile, 1u) == gridDim.y - 1;
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  const MatVecOutput output = OutputOf(a, tile);
+  const int floats = kTileRows * a.tokens;
+  const float* partial = a.work.partial + int64_t{tile} * gridDim.y * floats;
+  for (int i = threadIdx.x; i < output.rows * a.tokens; i += blockDim.x) {
+    const int t = i / output.rows;
+    output.Write(t, i % output.rows, [&](int r) {
+      float total = 0;
+      for (unsigned part = 0; part < gridDim.y; ++part) {
+        total += __ldcg(partial + part * floats + t * kTileRows + r);
+      }
+      return total;
+    });
+  }
+  if (threadIdx.x == 0) a.work.tickets[tile] = 0;
+}
+
+// The block's sums, over its warps: to the output, or to where AddBlocks finds them.
+template <class F, int kTokens>
+__device__ __forceinline__ void FinishTile(const MatVecArguments& a, int tile, const float* sums) {
+  const int warps = blockDim.x / 32;
+  if (gridDim.y == 1) {
+    const MatVecOutput output = OutputOf(a, tile);
+    for (int i = threadIdx.x; i < output.rows * a.tokens; i += blockDim.x) {
+      const int t = i / output.rows;
+      output.Write(t, i % output.rows,
+                   [&](int r) { return SumOfWarps<F, kTokens>(sums, warps, t, r); });
+    }
+    return;
+  }
+  const int floats = kTileRows * a.tokens;
+  float* partial = a.work.partial + (int64_t{tile} * gridDim.y + blockIdx.y) * floats;
+  for (int i = threadIdx.x; i < floats; i += blockDim.x) {
+    partial[i] = SumOfWarps<F, kTokens>(sums, warps, i / kTileRows, i % kTileRows);
+  }
+  AddBlocks(a, tile);
+}
+
+// kWhole: rows are whole chunks.
+template <class F, int kTokens, bool kWhole>
+__global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
+    MatVecKernel(MatVecArguments a) {
+  using Shape = MatVecShape<F, kTokens>;
+  LetNextKernelStart();
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const int tile = blockIdx.x, columns = static_cast<int>(a.columns);
+  const auto row = [&](int h) { return FindRow<F>(a, tile, h, lane); };
+  float* shared = DynamicShared<float>();
+  MatVecWarp<F, kTokens> part = {{row(0), row(1), row(2), row(3)},
+                                 columns,
+                                 reinterpret_cast<uint32_t*>(shared) + warp * Shape::kXWords,
+                                 {}};
+  const int chunks = (columns + Shape::kColumns - 1) / Shape::kColumns;
+  const int step = gridDim.y * warps;
+  const int first = blockIdx.y * warps + warp;
+  typename MatVecWarp<F, kTokens>::Chunk ahead[F::kChunksAhead];
+#pragma unroll
+  for (int i = 0; i < F::kChunksAhead; ++i)
+    part.template Load<kWhole>(first + i * step, lane % 4, ahead[i]);
+  WaitForPreviousKernel();
+  // x of the next chunk is loaded ahead too, where there are registers for it.
+  constexpr bool kXAhead = kTokens * F::kChunkColumns <= 256;
+  XValues<F, kTokens> x;
+  if (kXAhead) x.Load(a.x, columns, a.tokens, first, lane);
+  for (int chunk = first; chunk < chunks;) {
+#pragma unroll
+    for (int i = 0; i < F::kChunksAhead; ++i) {
+      if (chunk >= chunks) break;
+      if (!kXAhead) x.Load(a.x, columns, a.tokens, chunk, lane);
+      x.Store(part.x_words, lane);
+      __syncwarp();
+      if (kXAhead) x.Load(a.x, columns, a.tokens, chunk + step, lane);
+      part.Compute(ahead[i], lane);
+      part.template Load<kWhole>(chunk + F::kChunksAhead * step, lane % 4, ahead[i]);
+      __syncwarp();
+      chunk += step;
+    }
+  }
+  __syncthreads();
+  part.StoreSums(shared + warp * Shape::kReduceFloats, lane);
+  __syncthreads();
+  FinishTile<F, kTokens>(a, tile, shared);
+}
+
+template <class F, int kTokens, bool kWhole = true>
+cudaError_t LaunchMatVec(const Stream& stream, int tiles, const MatVecArguments& arguments) {
+  using Shape = MatVecShape<F, kTokens>;
+  const int64_t chunks = (arguments.columns + Shape::kColumns - 1) / Shape::kColumns;
+  // Few tiles: more warps each, then more blocks, as long as every warp has a chunk.
+  const int64_t wanted = int64_t{2} * stream.multiprocessors;
+  int64_t warps = tiles >= wanted ? 8 : Shape::kMostWarps;
+  while (warps > 1 && warps >= 2 * chunks) warps /= 2;
+  int64_t splits = stream.multiprocessors / tiles;
+  splits = splits < chunks / warps ? splits : chunks / warps;
+  splits = splits < kMatVecTickets / tiles ? splits : kMatVecTickets / tiles;
+  splits = splits < 1 ? 1 : splits > 8 ? 8 : splits;
+  const Grid grid = {dim3(tiles, static_cast<unsigned>(splits)),
+                     dim3(static_cast<unsigned>(warps * 32)),
+                     Shape::SharedBytes(static_cast<int>(warps))};
+  return Launch(stream, grid, &MatVecKernel<F, kTokens, kWhole>, arguments);
+}
+
+template <class F>
+cudaError_t LaunchMatVecOf(const Stream& stream, int tiles, const MatVecArguments& arguments) {
+  if (arguments.columns % F::kChunkColumns != 0) {
+    return LaunchMatVec<F, kMostMatVecTokens, false>(stream, tiles, arguments);
+  }
+  if (arguments.tokens <= 1) return LaunchMatVec<F, 1>(stream, tiles, arguments);
+  if (arguments.tokens <= 2) return LaunchMatVec<F, 2>(stream, tiles, arguments);
+  if (arguments.tokens <= 4) return LaunchMatVec<F, 4>(stream, tiles, arguments);
+  return LaunchMatVec<F, kMostMatVecTokens>(stream, tiles, arguments);
+}
+
+// Each in a file of its own: they compile for long.
+cudaError_t LaunchMatVecBf16(const Stream&, int tiles, const MatVecArguments&);
+cudaError_t LaunchMatVecF16(const Stream&, int tiles, const MatVecArguments&);
+cudaError_t LaunchMatVecQ8_0(const Stream&, int tiles, const MatVecArguments&);
+cudaError_t LaunchMatVecQ4_0(const Stream&, int tiles, const MatVecArguments&);
+
+}  // namespace tprun::cuda

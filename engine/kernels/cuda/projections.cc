@@ -1,0 +1,177 @@
+#include "engine/kernels/cuda/projections.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "engine/kernels/cuda/status.h"
+#include "engine/kernels/cuda/workspace.h"
+
+namespace tprun::cuda {
+namespace {
+
+// What x is rounded to for the weights of a format.
+Element ElementFor(Format format) {
+  if (format == Format::kF32) return Element::kF32;
+  return format == Format::kBF16 ? Element::kBF16 : Element::kF16;
+}
+
+CudaProjection FromToken(CudaProjection p, int64_t token) {
+  p.out += token * p.out_stride;
+  return p;
+}
+
+}  // namespace
+
+absl::Status Projections::Run(const float* x, absl::Span<const CudaProjection> projections,
+                              int64_t tokens) {
+  std::vector<CudaProjection> some;  // those with rows
+  for (const CudaProjection& p : projections) {
+    if (p.weight.rows == 0 || tokens == 0) continue;
+    if (IsArranged(p.weight.format) && p.weight.columns > 0 && !CanTile(p.weight)) {
+      return absl::InvalidArgumentError(
+          "a matrix of quantised blocks must start at a multiple of 16 bytes");
+    }
+    some.push_back(p);
+  }
+  if (some.empty()) return absl::OkStatus();
+  if (tokens <= kMostMatVecTokens) return RunFew(x, some, static_cast<int>(tokens));
+  const int64_t columns = some[0].weight.columns;
+  int64_t tile = std::min(tokens, WorkspaceLayout::kMostTokens);
+  if (columns > 0) tile = std::min(tile, WorkspaceLayout::kActivationBytes / (2 * columns));
+  if (tile < kMostMatVecTokens) {
+    return absl::UnimplementedError(absl::StrCat("rows of ", columns, " elements are too long"));
+  }
+  for (int64_t first = 0; first < tokens; first += tile) {
+    std::vector<CudaProjection> part = some;
+    for (CudaProjection& p : part) p = FromToken(p, first);
+    RETURN_IF_ERROR(RunMany(x + first * columns, part, std::min(tile, tokens - first)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Projections::RunGated(const float* x, const Matrix& gate, const Matrix& up,
+                                           Gate kind, int64_t tokens, float* out) {
+  if (tokens == 0 || tokens > kMostMatVecTokens || gate.rows == 0) return false;
+  if (gate.format != up.format || gate.rows != up.rows || gate.columns != up.columns) return false;
+  if (!CanTile(gate) || !CanTile(up)) return false;
+  ASSIGN_OR_RETURN(x, Aligned(x, tokens * gate.columns));
+  const MatVecTarget targets[] = {{gate.data, nullptr, out, gate.rows, gate.rows},
+                                  {up.data, nullptr, nullptr, up.rows, up.rows}};
+  RETURN_IF_ERROR(LaunchStatus(TileMatVec(stream_, gate.format, targets, 2, kind, x, gate.columns,
+                                          static_cast<int>(tokens), MatVecMemory())));
+  return true;
+}
+
+// x, or a copy where it does not start at 16 bytes.
+absl::StatusOr<const float*> Projections::Aligned(const float* x, int64_t floats) {
+  if (reinterpret_cast<uintptr_t>(x) % 16 == 0) return x;
+  void* aligned = workspace_ + WorkspaceLayout::kActivations;
+  RETURN_IF_ERROR(LaunchStatus(
+      cudaMemcpyAsync(aligned, x, floats * 4, cudaMemcpyDeviceToDevice, stream_.stream)));
+  return static_cast<const float*>(aligned);
+}
+
+MatVecWorkspace Projections::MatVecMemory() const {
+  return {reinterpret_cast<float*>(workspace_ + WorkspaceLayout::kMatVec),
+          reinterpret_cast<unsigned*>(workspace_ + WorkspaceLayout::kTickets)};
+}
+
+// Runs of matrices of one format in a launch.
+absl::Status Projections::RunFew(const float* x, absl::Span<const CudaProjection> projections,
+                                 int tokens) {
+  ASSIGN_OR_RETURN(x, Aligned(x, tokens * projections[0].weight.columns));
+  for (size_t i = 0; i < projections.size();) {
+    const CudaProjection& p = projections[i];
+    if (!CanTile(p.weight)) {
+      RETURN_IF_ERROR(RunPlain(x, p, tokens));
+      ++i;
+      continue;
+    }
+    MatVecTarget targets[kMostProjections];
+    int count = 0;
+    for (; i < projections.size() && count < kMostProjections; ++i) {
+      const CudaProjection& next = projections[i];
+      if (next.weight.format != p.weight.format || !CanTile(next.weight)) break;
+      targets[count++] = {next.weight.data, next.bias, next.out, next.weight.rows, next.out_stride};
+    }
+    RETURN_IF_ERROR(LaunchStatus(TileMatVec(stream_, p.weight.format, targets, count, Gate::kNone,
+                                            x, p.weight.columns, tokens, MatVecMemory())));
+  }
+  return absl::OkStatus();
+}
+
+// In f32, a few tokens at a time: for what neither the tiles nor cuBLASLt take.
+absl::Status Projections::RunPlain(const float* x, const CudaProjection& p, int64_t tokens) {
+  Matrix w = p.weight;
+  if (w.columns == 0) w.format = Format::kF32;  // zeros, or the bias
+  for (int64_t first = 0; first < tokens; first += kMostMatVecTokens) {
+    const int count = static_cast<int>(std::min<int64_t>(kMostMatVecTokens, tokens - first));
+    RETURN_IF_ERROR(LaunchStatus(PlainMatVec(stream_, w, p.bias, x + first * w.columns, count,
+                                             p.out + first * p.out_stride, p.out_stride)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Projections::RunMany(const float* x, absl::Span<const CudaProjection> projections,
+                                  int64_t tokens) {
+  Element cast = Element::kF32;  // what the workspace holds of x, if not f32
+  for (const CudaProjection& p : projections) {
+    if (p.weight.columns == 0) {
+      RETURN_IF_ERROR(RunPlain(x, p, tokens));
+      continue;
+    }
+    absl::Status status = MultiplyTile(x, p, tokens, &cast);
+    if (absl::IsUnimplemented(status) && IsPlain(p.weight.format)) {
+      status = RunPlain(x, p, tokens);  // rows that are not aligned for cuBLASLt
+    }
+    RETURN_IF_ERROR(status);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Projections::MultiplyTile(const float* x, const CudaProjection& p, int64_t tokens,
+                                       Element* cast) {
+  const Matrix& w = p.weight;
+  const Element element = ElementFor(w.format);
+  void* activations = workspace_ + WorkspaceLayout::kActivations;
+  float* scales = reinterpret_cast<float*>(workspace_ + WorkspaceLayout::kScales);
+  if (element == Element::kF32) {
+    RETURN_IF_ERROR(
+        gemm_->Multiply(element, x, w.data, tokens, w.rows, w.columns, p.out, p.out_stride));
+    if (p.bias == nullptr) return absl::OkStatus();
+    return LaunchStatus(FinishRows(stream_, p.out, nullptr, p.bias, tokens, w.rows, p.out_stride));
+  }
+  if (*cast != element) {
+    RETURN_IF_ERROR(
+        LaunchStatus(element == Element::kBF16
+                         ? CastToBf16(stream_, x, tokens * w.columns, activations)
+                         : CastRowsToF16(stream_, x, tokens, w.columns, activations, scales)));
+    *cast = element;
+  }
+  if (!IsPlain(w.format)) {
+    RETURN_IF_ERROR(MultiplyDecoded(p, tokens));
+  } else {
+    RETURN_IF_ERROR(gemm_->Multiply(element, activations, w.data, tokens, w.rows, w.columns, p.out,
+                                    p.out_stride));
+  }
+  if (element == Element::kBF16 && p.bias == nullptr) return absl::OkStatus();
+  return LaunchStatus(FinishRows(stream_, p.out, element == Element::kF16 ? scales : nullptr,
+                                 p.bias, tokens, w.rows, p.out_stride));
+}
+
+// As many rows at a time as the workspace holds decoded.
+absl::Status Projections::MultiplyDecoded(const CudaProjection& p, int64_t tokens) {
+  const Matrix& w = p.weight;
+  void* decoded = workspace_ + WorkspaceLayout::kWeights;
+  const int64_t tile = WorkspaceLayout::kWeightBytes / (2 * w.columns);
+  for (int64_t first = 0; first < w.rows; first += tile) {
+    const int64_t rows = std::min(tile, w.rows - first);
+    RETURN_IF_ERROR(LaunchStatus(DecodeToF16(stream_, w, first, rows, decoded)));
+    RETURN_IF_ERROR(gemm_->Multiply(Element::kF16, workspace_ + WorkspaceLayout::kActivations,
+                                    decoded, tokens, rows, w.columns, p.out + first, p.out_stride));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tprun::cuda

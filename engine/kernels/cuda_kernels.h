@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "comm/device.h"
+#include "engine/kernels/kernels.h"
+
+namespace tprun {
+
+// The op set on a CudaDevice's stream. Matrices of block formats must have gone through
+// ArrangeWeights. Only inside the CUDA module; the device outlives the kernels. Not thread-safe.
+absl::StatusOr<std::unique_ptr<Kernels>> MakeCudaKernels(Device& device);
+
+// Device memory that they hold: decoded weights and activations for cuBLASLt, its workspace, and
+// the parts of split sums. The same for every model, so that a plan knows it without a GPU.
+inline constexpr int64_t kCudaKernelsWorkspaceBytes = int64_t{178} << 20;
+
+}  // namespace tprun

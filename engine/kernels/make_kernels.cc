@@ -1,0 +1,14 @@
+#include "engine/kernels/make_kernels.h"
+
+#include "base/status_macros.h"
+#include "comm/cuda_module.h"
+
+namespace tprun {
+
+absl::StatusOr<std::unique_ptr<Kernels>> MakeKernelsFor(Device& device, ThreadPool* pool) {
+  if (device.host_accessible()) return MakeCpuKernels(pool);
+  ASSIGN_OR_RETURN(const CudaModule* module, LoadCudaModule());
+  return module->make_kernels(device);
+}
+
+}  // namespace tprun

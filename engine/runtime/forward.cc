@@ -1,0 +1,230 @@
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "engine/runtime/engine.h"
+
+// The part of Engine that puts tokens through the model.
+
+namespace tprun {
+
+absl::Status Engine::CheckRun(const SequenceRun& run) const {
+  if (run.sequence < 0 || run.sequence >= options_.batch) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sequence ", run.sequence, " is not one of the batch of ", options_.batch));
+  }
+  const int64_t end = run.first_position + static_cast<int64_t>(run.tokens.size());
+  if (run.tokens.empty() || run.first_position < 0 || end > options_.context) {
+    return absl::InvalidArgumentError(absl::StrCat("positions ", run.first_position, " to ", end,
+                                                   " do not fit the context of ",
+                                                   options_.context));
+  }
+  for (int32_t id : run.tokens) {
+    if (id >= 0 && id < spec_.vocab) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("token id ", id, " is outside the vocabulary of ", spec_.vocab));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::CheckRuns(absl::Span<const SequenceRun> runs) const {
+  std::vector<bool> seen(options_.batch);
+  for (const SequenceRun& run : runs) {
+    RETURN_IF_ERROR(CheckRun(run));
+    if (seen[run.sequence]) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("sequence ", run.sequence, " comes twice in one step"));
+    }
+    seen[run.sequence] = true;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput output) {
+  RETURN_IF_ERROR(CheckRuns(runs));
+  logits_.clear();
+  greedy_ids_.clear();
+  if (rank_ == 0) {
+    if (output == ForwardOutput::kLogits) logits_.resize(runs.size() * spec_.vocab);
+    if (output == ForwardOutput::kGreedy) greedy_ids_.resize(runs.size());
+  }
+  const int64_t chunk = std::max<int64_t>(1, std::min(options_.prefill_chunk, options_.context));
+  for (const Step& step : CutIntoSteps(runs, chunk)) RETURN_IF_ERROR(RunStep(step, output));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepTokens> Engine::UploadInputs(const Step& step) {
+  const int64_t tokens = step.tokens();
+  StepTokens result;
+  result.batch = {.tokens = tokens, .runs = step.runs};
+  if (workspace_.step_inputs == nullptr) return result;  // a rank without blocks
+  RETURN_IF_ERROR(parts_.device->CopyFromHost(workspace_.step_inputs, step.inputs.data(),
+                                              step.inputs.size() * sizeof(int32_t)));
+  result.ids = workspace_.step_inputs;
+  result.batch.sequences = workspace_.step_inputs + tokens;
+  result.batch.positions = workspace_.step_inputs + 2 * tokens;
+  return result;
+}
+
+absl::Status Engine::RunStep(const Step& step, ForwardOutput output) {
+  ASSIGN_OR_RETURN(const StepTokens tokens, UploadInputs(step));
+  const bool decode = step.ended == step.tokens();
+  if (record_decode_ && decode) {
+    RETURN_IF_ERROR(EnqueueRecorded(step, tokens, output));
+  } else {
+    RETURN_IF_ERROR(Enqueue(step, tokens, output));
+  }
+  if (rank_ != 0 || step.ended == 0) return absl::OkStatus();
+  return output == ForwardOutput::kLogits ? FetchLogits(step.first_ended, step.ended)
+                                          : FetchGreedyIds(step.first_ended, step.ended);
+}
+
+absl::Status Engine::EnqueueRecorded(const Step& step, StepTokens tokens, ForwardOutput output) {
+  Recording& recording = recordings_[{step.tokens(), output}];
+  if (recording.graph != nullptr) return recording.graph->Launch();
+  if (!recording.ran_once) {
+    recording.ran_once = true;
+    return Enqueue(step, tokens, output);
+  }
+  tokens.batch.recorded = true;
+  ASSIGN_OR_RETURN(recording.graph,
+                   parts_.device->Capture([&] { return Enqueue(step, tokens, output); }));
+  return recording.graph->Launch();
+}
+
+absl::Status Engine::Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output) {
+  RETURN_IF_ERROR(RunBlocks(step, tokens));
+  if (step.ended == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(RunHeadBlock(step, output));
+  const Placement& head = placements_[spec_.head_block()];
+  if (output == ForwardOutput::kLogits) {
+    return Hop(head.ranks, {0}, workspace_.logits, step.ended * spec_.vocab);
+  }
+  constexpr int64_t kFloats = sizeof(BestLogit) / sizeof(float);
+  const auto ranks = static_cast<int64_t>(head.ranks.size());
+  return Hop(head.ranks, {0}, workspace_.best, step.ended * ranks * kFloats);
+}
+
+absl::Status Engine::RunBlocks(const Step& step, const StepTokens& tokens) {
+  for (int block = 0; block < spec_.head_block(); ++block) {
+    if (block > 0) {
+      RETURN_IF_ERROR(Hop(placements_[block - 1].ranks, placements_[block].ranks,
+                          workspace_.residual, step.tokens() * spec_.dim));
+    }
+    if (!Runs(block)) continue;
+    StepContext context = StepOf(block);
+    context.normed = JoinsNorm(block, step);
+    if (JoinsNorm(block + 1, step)) context.next_norm = &NormOf(block + 1);
+    const absl::Status status = RunBlock(block, tokens, context);
+    if (!status.ok()) return Annotate(status, BlockName(spec_, block));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::RunHeadBlock(const Step& step, ForwardOutput output) {
+  const int head = spec_.head_block();
+  for (const TokenRange& range : step.ends) {
+    RETURN_IF_ERROR(Hop(placements_[head - 1].ranks, placements_[head].ranks,
+                        workspace_.residual + range.begin * spec_.dim,
+                        (range.end - range.begin) * spec_.dim));
+  }
+  if (!Runs(head)) return absl::OkStatus();
+  StepContext context = StepOf(head);
+  context.normed = JoinsNorm(head, step);
+  const absl::Status status = output == ForwardOutput::kLogits
+                                  ? RunHead(head_, step.ends, context)
+                                  : RunGreedyHead(head_, step.ends, context);
+  return Annotate(status, BlockName(spec_, head));
+}
+
+const InputNorm& Engine::NormOf(int block) const {
+  const Block& what = spec_.blocks[block];
+  return what.kind == BlockKind::kHead        ? head_.norm
+         : what.kind == BlockKind::kAttention ? attention_[what.layer].norm
+                                              : mlp_[what.layer].norm;
+}
+
+bool Engine::JoinsNorm(int block, const Step& step) const {
+  if (block == 0 || !Runs(block) || !Runs(block - 1)) return false;
+  if (spec_.blocks[block - 1].kind == BlockKind::kEmbed) return false;
+  return block < spec_.head_block() || step.ended == step.tokens();  // the head takes the last ones
+}
+
+StepContext Engine::StepOf(int block) const {
+  const auto group = groups_.find(placements_[block].ranks);
+  return {*parts_.kernels, group == groups_.end() ? nullptr : group->second.get(), workspace_,
+          spec_.dim};
+}
+
+absl::Status Engine::RunBlock(int block, const StepTokens& tokens, const StepContext& step) {
+  const Block& what = spec_.blocks[block];
+  switch (what.kind) {
+    case BlockKind::kEmbed:
+      return RunEmbedding(embedding_, tokens, step);
+    case BlockKind::kAttention:
+      return RunAttention(attention_[what.layer], tokens.batch, step);
+    case BlockKind::kMlp:
+      return RunMlp(mlp_[what.layer], tokens.batch.tokens, step);
+    case BlockKind::kHead:
+      break;
+  }
+  return absl::InternalError("the head is not run as a layer");
+}
+
+absl::Status Engine::Hop(const std::vector<int>& from, const std::vector<int>& to, void* data,
+                         int64_t count) {
+  if (from == to) return absl::OkStatus();
+  const auto holds = [&](int rank) {
+    return std::find(from.begin(), from.end(), rank) != from.end();
+  };
+  size_t next_sender = 0;  // receivers are spread over the senders
+  for (int receiver : to) {
+    if (holds(receiver)) continue;
+    const int sender = from[next_sender++ % from.size()];
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(float));
+    if (rank_ == sender) RETURN_IF_ERROR(exchange().Send(data, bytes, receiver));
+    if (rank_ == receiver) RETURN_IF_ERROR(exchange().Receive(data, bytes, sender));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::FetchResults(const void* data, int64_t bytes) {
+  if (results_ == nullptr || results_->size() < bytes) {
+    ASSIGN_OR_RETURN(results_, parts_.device->AllocateHost(bytes));
+  }
+  return parts_.device->CopyToHost(results_->data(), data, bytes);
+}
+
+absl::Status Engine::FetchLogits(int64_t first_run, int64_t runs) {
+  const Placement& head = placements_[spec_.head_block()];
+  const int64_t bytes = runs * spec_.vocab * static_cast<int64_t>(sizeof(float));
+  RETURN_IF_ERROR(FetchResults(workspace_.logits, bytes));
+  // From [rank, run, its rows] to [run, row].
+  const auto* from = static_cast<const float*>(results_->data());
+  float* out = logits_.data() + first_run * spec_.vocab;
+  for (int64_t share : head.shares) {
+    const int64_t rows = share * UnitsOf(spec_, spec_.head_block()).elements;
+    for (int64_t run = 0; run < runs; ++run, from += rows) {
+      std::copy_n(from, rows, out + run * spec_.vocab);
+    }
+    out += rows;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::FetchGreedyIds(int64_t first_run, int64_t runs) {
+  const int64_t ranks = placements_[spec_.head_block()].ranks.size();
+  const int64_t count = runs * ranks;
+  RETURN_IF_ERROR(FetchResults(workspace_.best, count * static_cast<int64_t>(sizeof(BestLogit))));
+  const auto* parts = static_cast<const BestLogit*>(results_->data());  // [rank, run], ids rise
+  for (int64_t run = 0; run < runs; ++run) {
+    BestLogit best;
+    for (int64_t i = run; i < count; i += runs) {
+      if (parts[i].id >= 0 && (best.id < 0 || parts[i].logit > best.logit)) best = parts[i];
+    }
+    greedy_ids_[first_run + run] = best.id;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tprun

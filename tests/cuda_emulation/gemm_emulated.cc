@@ -1,0 +1,44 @@
+// What cuBLASLt computes, as plain loops: for tests whose kernels are emulated.
+
+#include "base/dtype.h"
+#include "engine/kernels/cuda/gemm.h"
+
+namespace tprun::cuda {
+namespace {
+
+float At(Element element, const void* data, int64_t i) {
+  switch (element) {
+    case Element::kF32:
+      return static_cast<const float*>(data)[i];
+    case Element::kF16:
+      return ToFloat(static_cast<const Float16*>(data)[i]);
+    case Element::kBF16:
+      return ToFloat(static_cast<const BFloat16*>(data)[i]);
+  }
+  return 0;
+}
+
+class EmulatedGemm final : public Gemm {
+ public:
+  absl::Status Multiply(Element element, const void* x, const void* w, int64_t tokens, int64_t rows,
+                        int64_t columns, float* out, int64_t out_stride) override {
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t r = 0; r < rows; ++r) {
+        float sum = 0;
+        for (int64_t c = 0; c < columns; ++c) {
+          sum += At(element, x, t * columns + c) * At(element, w, r * columns + c);
+        }
+        out[t * out_stride + r] = sum;
+      }
+    }
+    return absl::OkStatus();
+  }
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Gemm>> MakeGemm(const Stream&, void*) {
+  return std::make_unique<EmulatedGemm>();
+}
+
+}  // namespace tprun::cuda

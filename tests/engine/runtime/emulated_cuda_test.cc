@@ -1,0 +1,106 @@
+// The whole engine with the CUDA kernels, run without a GPU by tests/cuda_emulation, behind fake
+// accelerators (fake_accelerator.h): layouts, batches and recorded steps.
+#include <string>
+
+#include "base/json.h"
+#include "gmock/gmock.h"
+#include "tests/cuda_emulation/emulated_device.h"
+#include "tests/engine/runtime/engine_harness.h"
+#include "tests/test_data.h"
+
+namespace tprun {
+namespace {
+
+constexpr double kTolerance = 1e-4;  // sums of float32 in another order
+// Of logits of a few units, where activations are rounded to bf16: in matrix products of more than
+// 8 tokens with weights of 16 bits.
+constexpr double kRoundedTolerance = 0.05;
+
+// The executor is one for all threads: each op holds `mutex`.
+MakeFakeCompute Emulated(const std::shared_ptr<std::mutex>& mutex) {
+  return [mutex](ThreadPool&) {
+    const std::shared_ptr<Device> device = MakeEmulatedDevice();
+    std::shared_ptr<Kernels> kernels = MakeEmulatedCudaKernels(*device);
+    Kernels* const raw = kernels.get();
+    // The device ends after the kernels, which have memory of it.
+    const auto end = [device, kernels = std::move(kernels)](Kernels*) mutable { kernels.reset(); };
+    return FakeCompute{std::shared_ptr<Kernels>(raw, end), mutex, /*arranges=*/true};
+  };
+}
+
+struct EmulatedCase {
+  std::string model;
+  TestLayout layout;
+  bool record = false;
+  int64_t prefill_chunk = 8;
+};
+
+class EmulatedCuda : public testing::TestWithParam<EmulatedCase> {};
+
+TEST_P(EmulatedCuda, GivesTheGoldenLogitsAndTokens) {
+  const std::string folder = SourcePath("tests/golden/" + GetParam().model);
+  const auto model = OpenTestModel(folder);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto expected = ReadJsonFile(folder + "/expected.json");
+  ASSERT_TRUE(expected.ok());
+  const auto tokens = (*expected)["input_ids"].get<std::vector<int32_t>>();
+  const int64_t last = static_cast<int64_t>(tokens.size()) - 1;
+  TestOptions options;
+  options.prefill_chunk = GetParam().prefill_chunk;
+  options.make_parts = FakeAccelerators(
+      {.record = GetParam().record, .make_compute = Emulated(std::make_shared<std::mutex>())});
+  const auto logits = LogitsAt(*model, GetParam().layout, options, tokens, {last - 3, last});
+  ASSERT_TRUE(logits.ok()) << logits.status();
+  const auto golden = (*expected)["last_logits"].get<std::vector<float>>();
+  const double tolerance = GetParam().prefill_chunk > 8 ? kRoundedTolerance : kTolerance;
+  EXPECT_LT(LargestDifference(logits->back(), golden), tolerance);
+}
+
+std::vector<EmulatedCase> Cases() {
+  std::vector<EmulatedCase> cases;
+  for (const char* model : {"llama_gqa", "qwen3", "gemma2", "glm", "mistral_window", "phi3",
+                            "llama_attention_bias", "llama_odd_vocabulary"}) {
+    cases.push_back({model, TensorSplit({1})});
+  }
+  cases.push_back({"llama_gqa", TensorSplit({2, 1}), false, 512});
+  for (const TestLayout& layout :
+       {TensorSplit({5, 2, 1}), TensorSplit({1, 0, 2}), TensorSplit({1, 1, 1, 1, 1}), LayerSplit(2),
+        BlocksApart(), ChangingGroups()}) {
+    cases.push_back({"llama_gqa", layout, true});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EmulatedCuda, testing::ValuesIn(Cases()), [](const auto& info) {
+  std::string name = info.param.model + "_" + info.param.layout.name;
+  if (info.param.record) name += "_recorded";
+  for (char& c : name) {
+    if (!isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
+});
+
+// Greedy text from quantised weights, which the kernels arrange in their own order.
+TEST(EmulatedCudaStories, GreedyTextOfEachFormat) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string folder = TestDataDirectory() + "/models/tiny/stories260K/gguf/";
+  const auto json = ReadJsonFile(folder + "expected.json");
+  ASSERT_TRUE(json.ok()) << json.status();
+  for (const std::string format : {"f16", "bf16", "q8_0", "q4_0"}) {
+    const std::string file = "stories260K-" + format + ".gguf";
+    const auto model = OpenTestModel(folder + file);
+    ASSERT_TRUE(model.ok()) << model.status();
+    auto ids = (*json)["files"][file]["greedy_after_prompt"]["new_ids"].get<std::vector<int32_t>>();
+    ids.resize(std::min<size_t>(ids.size(), 8));
+    TestOptions options;
+    options.make_parts = FakeAccelerators(
+        {.record = true, .make_compute = Emulated(std::make_shared<std::mutex>())});
+    const auto got = GreedyTokens(*model, TensorSplit({2, 1}), options, {1, 403, 407, 261, 378},
+                                  static_cast<int64_t>(ids.size()), {1, 2});
+    ASSERT_TRUE(got.ok()) << format << ": " << got.status();
+    EXPECT_EQ(*got, ids) << format;
+  }
+}
+
+}  // namespace
+}  // namespace tprun

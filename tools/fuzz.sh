@@ -1,0 +1,44 @@
+#!/bin/sh
+# Runs every fuzz target for a while, from the real dumps of $TPRUN_TEST_DATA/topology and our own
+# cluster files. Build them first: cmake --preset fuzz && cmake --build build-fuzz --target fuzzers
+#
+#   tools/fuzz.sh [SECONDS [FOLDER [TARGET...]]]     60 s each, build-fuzz, all targets
+#
+# What a target has learnt stays in FOLDER/corpus/TARGET, inputs that fail in FOLDER/failures; keep
+# a small one of each in tests/fuzz/regressions, which the ordinary tests feed to all readers.
+# Exit: 0 nothing found; 1 a target failed; 2 nothing is built.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+seconds=${1:-60}
+folder=${2:-build-fuzz}
+[ $# -ge 2 ] && shift 2 || shift $#
+[ -n "$(ls "$folder"/fuzzers/*_fuzzer 2>/dev/null)" ] || {
+  echo "fuzz: no fuzzers in $folder; cmake --preset fuzz, cmake --build build-fuzz --target fuzzers" >&2
+  exit 2
+}
+[ $# -gt 0 ] || set -- $(cd "$folder/fuzzers" && ls)
+
+# The seeds of a target: the dumps of its kind.
+seeds() {
+  data=${TPRUN_TEST_DATA:+$TPRUN_TEST_DATA/topology}
+  case "$1" in
+    nvidia_smi_*) subfolder=nvidia-smi ;;
+    nccl_*) subfolder=nccl-xml ;;
+    hwloc_*) subfolder=hwloc-xml ;;
+    topology_any_*) printf '%s\n' "$data/nvidia-smi" "$data/nccl-xml" clusters && return ;;
+    *) echo clusters && return ;;
+  esac
+  if [ -n "$data" ]; then echo "$data/$subfolder"; fi
+}
+
+status=0
+mkdir -p "$folder/failures"
+for target in "$@"; do
+  mkdir -p "$folder/corpus/$target"
+  echo "fuzz: $target, $seconds s" >&2
+  "$folder/fuzzers/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    -max_len=100000 -print_final_stats=0 -print_funcs=0 -verbosity=0 -artifact_prefix="$folder/failures/$target-" \
+    "$folder/corpus/$target" tests/fuzz/regressions $(seeds "$target") || status=1
+done
+exit $status
