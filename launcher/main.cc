@@ -40,7 +40,7 @@ int Main(int argc, char** argv) {
                        absl::StrCat("tprun " TPRUN_VERSION ", MPI: ", tprun::MpiVersion()));
   app.require_subcommand(1);
   const std::vector<tprun::Command> commands = {
-      tprun::MakeTopoCommand(app), tprun::MakePlanCommand(app),
+      tprun::MakeTopoCommand(app), tprun::MakeDoctorCommand(app), tprun::MakePlanCommand(app),
       tprun::MakeRunCommand(app, arguments), tprun::MakeBenchCommand(app, arguments)};
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

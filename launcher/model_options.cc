@@ -24,10 +24,14 @@ void AddShapeOptions(CLI::App& command, ModelOptions& options) {
            .add_option("--context", options.context,
                        "Positions per sequence [the model's, at most 4096]")
            ->check(CLI::PositiveNumber),
-       command.add_option("--batch", options.batch, "Sequences at once (more than one: plan only)")
+       command
+           .add_option("--batch", options.batch,
+                       "Sequences at once (more than one: plan and bench)")
            ->check(CLI::Range(1, 1 << 16))
            ->capture_default_str(),
-       command.add_option("--kv_type", options.kv_type, "Type of the KV cache: f32, f16, bf16")
+       command
+           .add_option("--kv_type", options.kv_type,
+                       "Type of the KV cache: f32, f16, bf16; to plan also q8_0, q4_0, fp8")
            ->capture_default_str(),
        command
            .add_option("--prefill_chunk", options.prefill_chunk,
@@ -42,23 +46,55 @@ void AddPlacementOptions(CLI::App& command, ModelOptions& options) {
       {command.add_option_function<std::string>(
            "--devices", [&](const std::string& text) { ReadDevices(text, options.devices); },
            "One rank on each of these, in order: cpu, cuda:0, ...; one device may come "
-           "several times (cpu,cpu)"),
+           "several times (cpu,cpu) [plan: those that are best]"),
        command
            .add_option("--topology", options.topology,
                        "Plan for the machine in this file instead of this one")
            ->check(NotEmpty()),
        command
            .add_option("--objective", options.objective,
-                       "latency, throughput (both: shares by memory bandwidth) or context (shares "
-                       "by free memory)")
+                       "latency (the soonest next token), throughput (most tokens of all sequences "
+                       "together) or context (most positions in the KV cache)")
            ->capture_default_str(),
        command
            .add_option("--split", options.split,
-                       "tensor: every block over all ranks; layer: each layer on one rank")
+                       "auto: as is best; tensor: every block over all ranks; layer: each layer on "
+                       "one rank")
            ->capture_default_str(),
        command
            .add_option("--shares", options.shares,
                        "Proportions of the ranks, as 5:2:1 [the planner's choice]")
+           ->check(NotEmpty())});
+}
+
+void AddLimitOptions(CLI::App& command, ModelOptions& options) {
+  options.plan_options.insert(
+      options.plan_options.end(),
+      {command
+           .add_option("--reserve", options.reserve,
+                       "Memory to leave free on every device, as 1GiB [0]")
+           ->check(NotEmpty()),
+       command
+           .add_option("--utilization", options.utilization,
+                       "Part of a device's total memory that may be in use, others' use included")
+           ->check(CLI::Range(0.01, 1.0))
+           ->capture_default_str(),
+       command
+           .add_option("--limit", options.limits,
+                       "Most to use of one device, as cuda:1=10GiB; may be given several times")
+           ->allow_extra_args(false)
+           ->check(NotEmpty()),
+       command
+           .add_option("--depth", options.depth,
+                       "Positions in the cache that speeds are told for [512 at most]")
+           ->check(CLI::NonNegativeNumber),
+       command
+           .add_option("--min_speed", options.min_speed,
+                       "Tokens per second that each sequence needs [of speech models: real time]")
+           ->check(CLI::PositiveNumber),
+       command
+           .add_option("--calibration", options.calibration,
+                       "Efficiencies measured or fitted, in a file (see docs/planning.md)")
            ->check(NotEmpty())});
 }
 
@@ -79,6 +115,7 @@ void AddPlanOptions(CLI::App& command, ModelOptions& options) {
       ->required();
   AddPlacementOptions(command, options);
   AddShapeOptions(command, options);
+  AddLimitOptions(command, options);
   command
       .add_option("--weights", options.weights,
                   "Type of the weights for a bare config.json: f32, f16, bf16, q8_0, q4_0 [the "
@@ -97,11 +134,20 @@ void AddRunOptions(CLI::App& command, ModelOptions& options) {
                   "auto (mpi where there is one)")
       ->check(CLI::IsMember({"auto", "mpi", "local"}))
       ->capture_default_str();
+  command
+      .add_option("--exchange", options.exchange,
+                  "How GPUs exchange: nccl, ipc (straight into each other's memory), host (through "
+                  "host memory), auto (the best that a trial shows to work)")
+      ->check(CLI::IsMember({"auto", "nccl", "ipc", "host"}))
+      ->capture_default_str();
+  command.add_flag("--no_graph", options.no_graph,
+                   "GPUs: give every decode step kernel by kernel instead of as one CUDA graph");
   command.add_option("--threads", options.threads, "Threads per rank [cores / ranks of the host]")
       ->check(CLI::Range(0, 4096));
   command
-      .add_option("--kernels", options.kernels,
-                  "cpu (vectorised) or reference (plain loops, one thread, for comparison)")
+      .add_option(
+          "--kernels", options.kernels,
+          "Of CPU ranks: cpu (vectorised) or reference (plain loops, one thread, for comparison)")
       ->check(CLI::IsMember({"cpu", "reference"}))
       ->capture_default_str();
   command

@@ -18,13 +18,22 @@ struct ModelOptions {
   std::string kv_type = "f16";
   std::string weights;
   std::string objective = "latency";
-  std::string split = "tensor";
+  std::string split = "auto";
   std::string shares;
+  std::string reserve;
+  double utilization = 1;
+  std::vector<std::string> limits;
+  int64_t depth = -1;
+  double min_speed = 0;
+  std::string calibration;
+  bool choose_batch = false;  // throughput: with as many sequences as are worth it
   int64_t prefill_chunk = 512;
   // Not of `plan`:
   std::string plan;
   std::string backend = "auto";
+  std::string exchange = "auto";  // see DeviceCommunicatorOptions
   std::string kernels = "cpu";
+  bool no_graph = false;
   int threads = 0;
   int timeout_s = 300;
   // Those that choose a plan; to see which were given.

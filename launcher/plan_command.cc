@@ -1,4 +1,7 @@
+#include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -7,6 +10,7 @@
 #include "launcher/model_options.h"
 #include "launcher/prepare.h"
 #include "launcher/terminal.h"
+#include "partition/export.h"
 
 namespace tprun {
 namespace {
@@ -15,19 +19,55 @@ struct PlanOptions {
   ModelOptions model;
   std::string format = "text";
   std::string output;
+  bool explain = false;
 };
 
-absl::StatusOr<std::string> Render(const PreparedModel& model, const PlanOptions& options) {
-  if (options.format == "json") return PlanToJson(model.plan, model.spec);
-  if (options.format == "svg") return PlanSvg(model.plan, model.spec);
-  if (options.format == "device-map") return PlanDeviceMap(model.plan, model.spec);
-  return PlanText(model.plan, model.spec, options.output.empty() && UseColor());
+using Renderer = absl::StatusOr<std::string> (*)(const PreparedModel&, const PlanOptions&);
+
+// What --format may ask for.
+std::map<std::string, Renderer> Renderers() {
+  return {
+      {"text",
+       [](const PreparedModel& m, const PlanOptions& o) -> absl::StatusOr<std::string> {
+         return PlanText(m.plan, m.spec, o.output.empty() && UseColor(), o.explain);
+       }},
+      {"json",
+       [](const PreparedModel& m, const PlanOptions&) -> absl::StatusOr<std::string> {
+         return PlanToJson(m.plan, m.spec);
+       }},
+      {"svg",
+       [](const PreparedModel& m, const PlanOptions&) -> absl::StatusOr<std::string> {
+         return PlanSvg(m.plan, m.spec);
+       }},
+      {"device-map",
+       [](const PreparedModel& m, const PlanOptions&) { return PlanDeviceMap(m.plan, m.spec); }},
+      {"python", [](const PreparedModel& m,
+                    const PlanOptions&) { return PlanPythonDeviceMap(m.plan, m.spec); }},
+      {"llama.cpp",
+       [](const PreparedModel& m, const PlanOptions& o) {
+         return PlanLlamaCppArguments(m.plan, m.spec, o.model.model);
+       }},
+      {"vllm", [](const PreparedModel& m,
+                  const PlanOptions& o) { return PlanVllmCommand(m.plan, m.spec, o.model.model); }},
+      {"rankfile",
+       [](const PreparedModel& m, const PlanOptions&) -> absl::StatusOr<std::string> {
+         return PlanMpiRankfile(m.plan);
+       }},
+      {"hostfile",
+       [](const PreparedModel& m, const PlanOptions&) { return PlanMpiHostfile(m.plan); }}};
+}
+
+std::vector<std::string> Formats() {
+  std::vector<std::string> names;
+  for (const auto& [name, renderer] : Renderers()) names.push_back(name);
+  return names;
 }
 
 // The plan is shown also when it does not fit; the exit code tells.
-absl::Status RunPlan(const PlanOptions& options) {
+absl::Status RunPlan(PlanOptions options, const CLI::Option& batch) {
+  options.model.choose_batch = batch.count() == 0;
   ASSIGN_OR_RETURN(const PreparedModel model, PrepareModel(options.model, {}));
-  ASSIGN_OR_RETURN(const std::string text, Render(model, options));
+  ASSIGN_OR_RETURN(const std::string text, Renderers().at(options.format)(model, options));
   if (!options.output.empty()) {
     RETURN_IF_ERROR(WriteFile(options.output, text));
   } else {
@@ -44,12 +84,17 @@ Command MakePlanCommand(CLI::App& app) {
   auto options = std::make_shared<PlanOptions>();
   AddPlanOptions(*command, options->model);
   command
-      ->add_option("--format", options->format,
-                   "text, json (plan.json, for tprun run --plan), device-map (Hugging Face), svg")
-      ->check(CLI::IsMember({"text", "json", "device-map", "svg"}))
+      ->add_option(
+          "--format", options->format,
+          "text; json (plan.json, for tprun run --plan); svg; for others: device-map, "
+          "python (both Hugging Face), llama.cpp, vllm, rankfile, hostfile (both Open MPI)")
+      ->check(CLI::IsMember(Formats()))
       ->capture_default_str();
   command->add_option("--output", options->output, "Write to this file")->check(NotEmpty());
-  return {command, [options] { return ReportStatus(RunPlan(*options)); }};
+  command->add_flag("--explain", options->explain,
+                    "Also which layers and shares each rank has, and what the figures rest on");
+  const CLI::Option* batch = command->get_option("--batch");
+  return {command, [options, batch] { return ReportStatus(RunPlan(*options, *batch)); }};
 }
 
 }  // namespace tprun

@@ -8,9 +8,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "engine/arch/read_model_spec.h"
+#include "partition/calibration.h"
 #include "partition/planner.h"
 #include "topology/topology.h"
 
@@ -33,13 +35,6 @@ absl::StatusOr<std::vector<double>> ParseShares(const std::string& text) {
   return shares;
 }
 
-absl::StatusOr<SplitMode> ParseSplit(const std::string& text) {
-  if (text == "tensor") return SplitMode::kTensor;
-  if (text == "layer") return SplitMode::kLayer;
-  return absl::InvalidArgumentError(
-      absl::StrCat("--split: wanted tensor or layer, found \"", text, "\""));
-}
-
 absl::StatusOr<PreparedModel> OpenModel(const ModelOptions& options) {
   PreparedModel model;
   const WeightFormat* assumed = nullptr;
@@ -60,10 +55,43 @@ absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
       options.context != 0 ? options.context : std::min(spec.context_length, kDefaultContext);
   result.batch = options.batch;
   result.prefill_chunk = options.prefill_chunk;
-  absl::StatusOr<DType> kv_type = ParseDType(options.kv_type);
-  if (!kv_type.ok()) return Annotate(kv_type.status(), "--kv_type");
-  result.kv_type = *kv_type;
+  RETURN_IF_ERROR(Annotate(SetKvType(options.kv_type, result), "--kv_type"));
   return result;
+}
+
+absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options) {
+  MemoryLimits limits;
+  limits.utilization = options.utilization;
+  if (!options.reserve.empty()) {
+    const absl::StatusOr<int64_t> bytes = ParseBytes(options.reserve);
+    if (!bytes.ok()) return Annotate(bytes.status(), "--reserve");
+    limits.reserve_bytes = *bytes;
+  }
+  for (const std::string& text : options.limits) {
+    ASSIGN_OR_RETURN(const auto limit, ParseLimit(text));
+    limits.limit_bytes.insert(limit);
+  }
+  return limits;
+}
+
+// All that the options say of a plan; topology and devices are to be filled in.
+absl::StatusOr<PlanRequest> ReadRequest(const ModelOptions& options, const ModelSpec& spec) {
+  PlanRequest request;
+  request.spec = &spec;
+  ASSIGN_OR_RETURN(request.options, ReadEngineOptions(options, spec));
+  ASSIGN_OR_RETURN(request.objective, ParseObjective(options.objective));
+  ASSIGN_OR_RETURN(request.split, ParseSplitMode(options.split));
+  ASSIGN_OR_RETURN(request.shares, ParseShares(options.shares));
+  ASSIGN_OR_RETURN(request.limits, ReadLimits(options));
+  request.depth = options.depth;
+  request.min_tokens_per_s = options.min_speed;
+  request.choose_batch = options.choose_batch;
+  if (options.calibration.empty()) return request;
+  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(options.calibration));
+  absl::StatusOr<Coefficients> coefficients = CoefficientsFromJson(json);
+  if (!coefficients.ok()) return Annotate(coefficients.status(), options.calibration);
+  request.coefficients = *std::move(coefficients);
+  return request;
 }
 
 // What is free on this machine now counts, not what the file says was. A plan over several hosts
@@ -96,10 +124,9 @@ absl::StatusOr<Topology> TopologyFor(const ModelOptions& options) {
 std::vector<std::string> AllDevices(const Topology& topology) {
   std::vector<std::string> gpus;
   std::vector<std::string> cpus;
-  for (const DeviceInfo& device : topology.devices) {
-    std::string id = device.id;
-    if (topology.hosts.size() > 1) id = absl::StrCat(topology.hosts[device.host].name, "/", id);
-    (device.kind == DeviceKind::kGpu ? gpus : cpus).push_back(std::move(id));
+  for (const DeviceRef& ref : AllDeviceRefs(topology)) {
+    const bool is_gpu = topology.devices[ref.device].kind == DeviceKind::kGpu;
+    (is_gpu ? gpus : cpus).push_back(DeviceId(topology, ref));
   }
   return gpus.empty() ? cpus : gpus;
 }
@@ -123,17 +150,10 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
   }
   ASSIGN_OR_RETURN(PreparedModel model, OpenModel(options));
   ASSIGN_OR_RETURN(const Topology topology, TopologyFor(options));
-  PlanRequest request;
-  request.spec = &model.spec;
+  ASSIGN_OR_RETURN(PlanRequest request, ReadRequest(options, model.spec));
   request.topology = &topology;
-  request.devices = !options.devices.empty()  ? options.devices
-                    : default_devices.empty() ? AllDevices(topology)
-                                              : default_devices;
-  ASSIGN_OR_RETURN(request.options, ReadEngineOptions(options, model.spec));
-  ASSIGN_OR_RETURN(request.objective, ParseObjective(options.objective));
-  ASSIGN_OR_RETURN(request.split, ParseSplit(options.split));
-  ASSIGN_OR_RETURN(request.shares, ParseShares(options.shares));
-  ASSIGN_OR_RETURN(model.plan, MakeProportionalPlanner()->MakePlan(request));
+  request.devices = !options.devices.empty() ? options.devices : default_devices;
+  ASSIGN_OR_RETURN(model.plan, MakePlanner()->MakePlan(request));
   return model;
 }
 
@@ -141,7 +161,7 @@ absl::Status CheckOneSequence(const Plan& plan) {
   if (plan.options.batch == 1) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("one sequence is generated at a time, but the batch is ", plan.options.batch,
-                   ": --batch is for plan"));
+                   ": --batch is for plan and bench"));
 }
 
 absl::Status CheckFits(const Plan& plan) {

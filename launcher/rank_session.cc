@@ -14,16 +14,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "comm/device_communicator.h"
+#include "engine/kernels/make_kernels.h"
 #include "launcher/progress.h"
+#include "launcher/report.h"
 #include "topology/topology.h"
 
 namespace tprun {
 namespace {
-
-// "cuda:0" of "node1/cuda:0": the device on the rank's own host.
-std::string LocalName(const std::string& device) {
-  return device.substr(device.find('/') + 1);  // npos + 1 == 0
-}
 
 // Tells hosts and the cores that they let a process use apart.
 uint64_t CoresDigest() {
@@ -59,6 +57,17 @@ absl::StatusOr<int> ThreadsPerRank(const ModelOptions& options, Communicator& wo
   return std::max(1, UsableThreads() / sharing);
 }
 
+// Of a GPU, as the system tells without opening it; 0 if it does not, and for the CPU.
+int64_t FreeMemoryOf(const std::string& name) {
+  if (name == "cpu") return 0;
+  const absl::StatusOr<Topology> topology = DetectTopology();
+  if (!topology.ok()) return 0;
+  for (const DeviceInfo& device : topology->devices) {
+    if (device.id == name) return device.available_bytes;
+  }
+  return 0;
+}
+
 absl::Status CheckWorld(const Plan& plan, int world_size) {
   if (plan.world_size() == world_size) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
@@ -69,6 +78,12 @@ absl::Status CheckWorld(const Plan& plan, int world_size) {
 
 }  // namespace
 
+std::string LocalName(const std::string& device) {
+  return device.substr(device.find('/') + 1);  // npos + 1 == 0
+}
+
+bool IsCpu(const std::string& device) { return LocalName(device) == "cpu"; }
+
 absl::StatusOr<std::unique_ptr<RankSession>> RankSession::Start(
     const ModelOptions& options, Communicator& world, absl::StatusOr<PreparedModel> model_of_rank_0,
     bool* agreed) {
@@ -76,7 +91,8 @@ absl::StatusOr<std::unique_ptr<RankSession>> RankSession::Start(
   if (agreed == nullptr) agreed = &ignored;
   auto session = std::unique_ptr<RankSession>(new RankSession(world));
   RETURN_IF_ERROR(session->SharePlan(options, std::move(model_of_rank_0), agreed));
-  RETURN_IF_ERROR(AgreeOnStatus(world, session->OpenRankDevice(), agreed));
+  RETURN_IF_ERROR(AgreeOnStatus(world, session->OpenRankDevice(options), agreed));
+  RETURN_IF_ERROR(AgreeOnStatus(world, session->MakeExchange(options), agreed));
   RETURN_IF_ERROR(AgreeOnStatus(world, session->MakeEngine(options), agreed));
   RETURN_IF_ERROR(AgreeOnStatus(world, session->Load(), agreed));
   return session;
@@ -89,6 +105,8 @@ absl::Status RankSession::SharePlan(const ModelOptions& options,
   std::string json;
   if (first_rank()) {
     status = model.status();
+    if (status.ok()) status = CheckRunnable(model->spec);
+    if (status.ok()) status = CheckRunnable(model->plan.options);
     if (status.ok()) status = CheckFits(model->plan);
     if (status.ok()) status = CheckWorld(model->plan, world_.size());
     if (status.ok()) {
@@ -116,27 +134,58 @@ absl::Status RankSession::SharePlan(const ModelOptions& options,
   return AgreeOnStatus(world_, status, agreed);
 }
 
-absl::Status RankSession::OpenRankDevice() {
-  const RankPlan& rank = model_.plan.ranks[world_.rank()];
-  ASSIGN_OR_RETURN(device_, OpenDevice(LocalName(rank.device)));
+absl::Status RankSession::OpenRankDevice(const ModelOptions& options) {
+  ASSIGN_OR_RETURN(const int threads, ThreadsPerRank(options, world_));
+  const std::string name = LocalName(model_.plan.ranks[world_.rank()].device);
+  free_at_start_ = FreeMemoryOf(name);
+  RETURN_IF_ERROR(world_.Barrier());  // others may open the same GPU
+  ASSIGN_OR_RETURN(device_, OpenDevice(name));
+  pool_ = std::make_unique<ThreadPool>(threads);
+  if (options.kernels == "reference" && device_->host_accessible()) {
+    kernels_ = MakeReferenceKernels();
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(kernels_, MakeKernelsFor(*device_, pool_.get()));
+  return absl::OkStatus();
+}
+
+absl::Status RankSession::MakeExchange(const ModelOptions& options) {
+  const std::vector<RankPlan>& ranks = model_.plan.ranks;
+  const bool all_cpus = std::all_of(ranks.begin(), ranks.end(),
+                                    [](const RankPlan& rank) { return IsCpu(rank.device); });
+  if (all_cpus) return absl::OkStatus();
+  DeviceCommunicatorOptions wanted;
+  wanted.backend = options.exchange;
+  absl::StatusOr<std::unique_ptr<Communicator>> made =
+      MakeDeviceCommunicator(world_, *device_, wanted);
+  if (!made.ok()) return Annotate(made.status(), "--exchange");
+  exchange_ = *std::move(made);
   return absl::OkStatus();
 }
 
 absl::Status RankSession::MakeEngine(const ModelOptions& options) {
-  ASSIGN_OR_RETURN(const int threads, ThreadsPerRank(options, world_));
-  pool_ = std::make_unique<ThreadPool>(threads);
-  kernels_ = options.kernels == "reference" ? MakeReferenceKernels() : MakeCpuKernels(pool_.get());
-  const EngineParts parts = {&world_, device_.get(), kernels_.get(), pool_.get()};
+  const EngineParts parts = {.world = &world_,
+                             .device = device_.get(),
+                             .kernels = kernels_.get(),
+                             .pool = pool_.get(),
+                             .exchange = exchange_.get(),
+                             .record_decode = !options.no_graph};
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(model_.spec, model_.plan.placements, model_.plan.options, parts));
   return absl::OkStatus();
+}
+
+int64_t RankSession::MemoryInUse() const {
+  if (device_->host_accessible()) return ResidentBytes();
+  if (free_at_start_ == 0) return 0;
+  return free_at_start_ - FreeMemoryOf(device_->name());
 }
 
 absl::Status RankSession::Load() {
   const absl::Time start = absl::Now();
   LoadCounters counters;
   const auto load = [&] {
-    return engine_->LoadWeights(*model_.checkpoint, [&](int64_t done, int64_t total) {
+    return engine_->ReadWeights(*model_.checkpoint, [&](int64_t done, int64_t total) {
       counters.done_bytes = done;
       counters.total_bytes = total;
     });
@@ -151,6 +200,7 @@ absl::Status RankSession::Load() {
   const absl::Status together = AwaitLoading(loading, counters);
   absl::Status status = loading.get();
   status.Update(together);
+  if (status.ok()) status = engine_->ArrangeWeights();
   load_seconds_ = absl::ToDoubleSeconds(absl::Now() - start);
   return status;
 }

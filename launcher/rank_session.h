@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <future>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "base/thread_pool.h"
@@ -15,6 +16,11 @@
 #include "launcher/prepare.h"
 
 namespace tprun {
+
+// The device's name on its own host: "cuda:0" of "node1/cuda:0".
+std::string LocalName(const std::string& device);
+// Whether it is, on its host, the CPU.
+bool IsCpu(const std::string& device);
 
 // How far a rank has come with its weights.
 struct LoadCounters {
@@ -37,15 +43,23 @@ class RankSession {
   const PreparedModel& model() const { return model_; }
   Engine& engine() { return *engine_; }
   Kernels& kernels() { return *kernels_; }
+  Device& device() { return *device_; }
   int threads() const { return pool_->num_threads(); }
   double load_seconds() const { return load_seconds_; }
+  // Among the memories of the ranks' devices; the world itself where they are all the host's.
+  Communicator& exchange() { return exchange_ != nullptr ? *exchange_ : world_; }
+  // Bytes in use: of this process on the CPU; on a GPU what has become less there since the start,
+  // by all ranks that share it, 0 if that is unknown.
+  int64_t MemoryInUse() const;
 
  private:
   explicit RankSession(Communicator& world) : world_(world) {}
   // Rank 0's model, or the error that it met, on every rank.
   absl::Status SharePlan(const ModelOptions& options, absl::StatusOr<PreparedModel> model,
                          bool* agreed);
-  absl::Status OpenRankDevice();
+  absl::Status OpenRankDevice(const ModelOptions& options);
+  // Among the memories of the ranks' devices, where they are not all the host's.
+  absl::Status MakeExchange(const ModelOptions& options);
   absl::Status MakeEngine(const ModelOptions& options);
   absl::Status Load();
   // Returns once `loading` has ended on all ranks.
@@ -56,7 +70,9 @@ class RankSession {
   std::unique_ptr<Device> device_;
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Kernels> kernels_;
+  std::unique_ptr<Communicator> exchange_;  // null: all of them are the host's memory
   std::unique_ptr<Engine> engine_;
+  int64_t free_at_start_ = 0;  // of the rank's GPU
   double load_seconds_ = 0;
 };
 

@@ -1,11 +1,13 @@
 #include "launcher/ranks.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "comm/communicator_checks.h"
+#include "comm/cuda_module.h"
 #include "comm/local_communicator.h"
 #include "comm/mpi_communicator.h"
 #include "launcher/exit_code.h"
@@ -16,26 +18,41 @@
 namespace tprun {
 namespace {
 
-// CPU ranks are what this version runs; a GPU asked for by name is refused by OpenDevice.
-std::vector<std::string> CpuRanks(int count) { return std::vector<std::string>(count, "cpu"); }
-
-// One rank per NUMA node of this host.
-int DefaultRanks() {
+// The devices that a run takes when none are named: this host's GPUs, as far as there are ranks for
+// them; else CPU ranks. `ranks`: how many were started; 0: as many as there are GPUs, or one CPU
+// rank per NUMA node.
+std::vector<std::string> DefaultDevices(int ranks, bool quiet) {
   const absl::StatusOr<Topology> topology = DetectTopology();
-  if (!topology.ok() || topology->hosts.empty()) return 1;
-  return std::max<int>(1, topology->hosts[0].numa_nodes.size());
+  const bool known = topology.ok() && !topology->hosts.empty();
+  std::vector<std::string> gpus;
+  if (known) gpus = AllDevices(*topology);
+  if (!gpus.empty() && gpus[0] == "cpu") gpus.clear();
+  if (!gpus.empty() && ranks <= static_cast<int>(gpus.size())) {
+    const absl::StatusOr<const CudaModule*> module = LoadCudaModule();
+    if (module.ok()) {
+      if (ranks > 0) gpus.resize(ranks);
+      return gpus;
+    }
+    if (!quiet) WriteLog(absl::StrCat("no GPU is used: ", module.status().message()));
+  }
+  if (ranks == 0) ranks = known ? std::max<int>(1, topology->hosts[0].numa_nodes.size()) : 1;
+  return std::vector<std::string>(ranks, "cpu");
 }
 
 absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
-                                             const RanksCommand& command, int default_ranks) {
+                                             const RanksCommand& command, int started_ranks) {
   absl::StatusOr<PreparedModel> model = absl::InternalError("not prepared");
   if (const std::string path = PlanFromLauncher(); !path.empty()) {
     ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
     model = PrepareForPlan(options, json);
   } else {
-    model = PrepareModel(options, CpuRanks(default_ranks));
+    const bool named = !options.devices.empty() || !options.plan.empty();
+    model = PrepareModel(
+        options, named ? std::vector<std::string>() : DefaultDevices(started_ranks, command.quiet));
   }
   if (!model.ok()) return model;
+  RETURN_IF_ERROR(CheckRunnable(model->spec));
+  RETURN_IF_ERROR(CheckRunnable(model->plan.options));
   RETURN_IF_ERROR(CheckFits(model->plan));
   if (command.check) RETURN_IF_ERROR(command.check(*model));
   return model;
@@ -114,8 +131,7 @@ int RunOnRanks(const ModelOptions& options, const RanksCommand& command) {
   if (MpiBuilt() && StartedByMpi()) {
     return Supervise([&] { return RunAsMpiRank(options, command); });
   }
-  const int default_ranks = options.devices.empty() && options.plan.empty() ? DefaultRanks() : 1;
-  absl::StatusOr<PreparedModel> model = PrepareChecked(options, command, default_ranks);
+  absl::StatusOr<PreparedModel> model = PrepareChecked(options, command, /*started_ranks=*/0);
   if (!model.ok()) return ReportStatus(model.status());
   const int ranks = model->plan.world_size();
   const absl::StatusOr<std::string> backend = ChooseBackend(options, ranks);

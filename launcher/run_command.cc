@@ -194,6 +194,7 @@ int RunRunCommand(RunOptions& options, std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), {"--prompt", options.prompt});
   }
   RanksCommand command;
+  command.quiet = options.quiet;
   command.arguments = std::move(arguments);
   command.check = [&](const PreparedModel& model) { return CheckRun(options, model); };
   command.run = [&](RankSession& session) { return RunModel(options, session); };

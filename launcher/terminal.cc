@@ -1,5 +1,6 @@
 #include "launcher/terminal.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -26,6 +27,12 @@ bool StdoutIsTerminal() { return IsTerminal(STDOUT_FILENO, "TPRUN_STDOUT_TERMINA
 bool StderrIsTerminal() { return IsTerminal(STDERR_FILENO, "TPRUN_STDERR_TERMINAL"); }
 
 bool UseColor() { return StdoutIsTerminal() && std::getenv("NO_COLOR") == nullptr; }
+
+int StdoutColumns() {
+  winsize size = {};
+  if (!StdoutIsTerminal() || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
+  return size.ws_col;
+}
 
 bool WriteStdout(absl::string_view text) {
   return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&

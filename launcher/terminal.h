@@ -13,6 +13,9 @@ bool StderrIsTerminal();
 // Colour on standard output: a terminal, and NO_COLOR (no-color.org) not set.
 bool UseColor();
 
+// The width of the terminal that standard output is on; 0 if it is none.
+int StdoutColumns();
+
 // Writes all of it to standard output and flushes; false when nobody reads it any more.
 bool WriteStdout(absl::string_view text);
 

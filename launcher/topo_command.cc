@@ -1,49 +1,72 @@
 #include <memory>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "base/units.h"
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
+#include "launcher/measure.h"
 #include "launcher/model_options.h"
 #include "launcher/terminal.h"
 #include "topology/format_topology.h"
 #include "topology/topology.h"
+#include "topology/topology_file.h"
 
 namespace tprun {
 namespace {
 
+constexpr char kFooter[] =
+    "\nExamples:\n"
+    "  tprun topo                                  this machine\n"
+    "  tprun topo --measure --output=box.yaml      capture it, with measured figures; elsewhere:\n"
+    "  tprun plan MODEL --topology=box.yaml        plans as on the box\n"
+    "  nvidia-smi topo -m | tprun topo --from=-    what a dump tells\n"
+    "  tprun topo --from=matrix.txt --from=query.csv --format=svg --output=box.svg\n"
+    "\n"
+    "--from takes cluster files (clusters/README.md), captures, outputs of nvidia-smi (topo -m, "
+    "-q,\n"
+    "--query-gpu as CSV, -L, nvlink -s, topo -p2p, the plain table), NCCL's and hwloc's XML; "
+    "which\n"
+    "it is, is told by the content.";
+
 struct TopoOptions {
-  std::string format = "text";
-  std::string from;
+  std::string format;  // "": by the name of the output
+  std::vector<std::string> from;
   std::string output;
   bool measure = false;
+  std::string measured_rank;
 };
 
-absl::Status Measure(Topology& topology) {
-  for (DeviceInfo& device : topology.devices) {
-    if (device.kind != DeviceKind::kCpu) continue;
-    device.memory_bandwidth_bytes_per_s = MeasureMemoryBandwidth(device.threads);
-    device.bandwidth_measured = true;
+std::string FormatOf(const TopoOptions& options) {
+  if (!options.format.empty()) return options.format;
+  for (const auto& [extension, format] : {std::pair(".yaml", "yaml"), std::pair(".yml", "yaml"),
+                                          std::pair(".json", "json"), std::pair(".svg", "svg")}) {
+    if (absl::EndsWith(options.output, extension)) return format;
   }
-  return absl::OkStatus();
+  return "text";
 }
 
 absl::StatusOr<std::string> Render(const Topology& topology, const TopoOptions& options) {
-  if (options.format == "json") return TopologyJson(topology).dump(2) + "\n";
-  if (options.format == "svg") return TopologySvg(topology);
-  if (options.format == "yaml") return TopologyYaml(topology);
+  const std::string format = FormatOf(options);
+  if (format == "json") return TopologyJson(topology).dump(2) + "\n";
+  if (format == "svg") return TopologySvg(topology);
+  if (format == "yaml") return TopologyYaml(topology);
   return TopologyText(topology, options.output.empty() && UseColor());
 }
 
 absl::Status RunTopo(const TopoOptions& options) {
+  if (!options.measured_rank.empty()) return RunMeasuredRank(options.measured_rank);
   if (options.measure && !options.from.empty()) {
     return absl::InvalidArgumentError("--measure measures this machine: leave it or --from out");
   }
   ASSIGN_OR_RETURN(Topology topology,
-                   options.from.empty() ? DetectTopology() : ReadTopologyFile(options.from));
-  if (options.measure) RETURN_IF_ERROR(Measure(topology));
+                   options.from.empty() ? DetectTopology() : ReadTopologyFiles(options.from));
+  if (options.measure) {
+    MeasureMachine(topology, [](const std::string& what) {
+      WriteLog(absl::StrCat("tprun: measuring ", what, " ..."));
+    });
+  }
   ASSIGN_OR_RETURN(const std::string text, Render(topology, options));
   if (!options.output.empty()) return WriteFile(options.output, text);
   return WriteResult(text);
@@ -53,16 +76,25 @@ absl::Status RunTopo(const TopoOptions& options) {
 
 Command MakeTopoCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("topo", "Show the machine: CPUs, memory, GPUs, links");
+  command->footer(kFooter);
   auto options = std::make_shared<TopoOptions>();
-  command->add_option("--format", options->format, "text, json, svg, yaml (a cluster file)")
-      ->check(CLI::IsMember({"text", "json", "svg", "yaml"}))
-      ->capture_default_str();
+  command
+      ->add_option("--format", options->format,
+                   "text, json, svg, yaml (a cluster file); by default that of --output's "
+                   "extension, else text")
+      ->check(CLI::IsMember({"text", "json", "svg", "yaml"}));
   command
       ->add_option("--from", options->from,
-                   "Read a cluster file (see clusters/README.md) or a capture instead")
-      ->check(NotEmpty());
+                   "Read this file (- for standard input) instead of this machine; given several "
+                   "times, the files are about one machine and joined, the first going before")
+      ->check(NotEmpty())
+      ->take_all()
+      ->allow_extra_args(false);
   command->add_option("--output", options->output, "Write to this file")->check(NotEmpty());
-  command->add_flag("--measure", options->measure, "Measure the memory bandwidth (a second)");
+  command->add_flag("--measure", options->measure,
+                    "Measure memory bandwidth, matrix products, copies and links, and write to and "
+                    "read back from every GPU's peers; takes seconds");
+  command->add_option("--measured_rank", options->measured_rank)->group("");  // see measure.h
   return {command, [options] { return ReportStatus(RunTopo(*options)); }};
 }
 

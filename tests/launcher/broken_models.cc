@@ -181,7 +181,7 @@ std::vector<BrokenModel> BrokenModels::MakeGguf() {
   AddGguf("cut_in_keys", "cut_in_keys.gguf", [](std::string& bytes) { bytes.resize(300); });
   AddGguf("cut_in_data", "cut_in_data.gguf",
           [](std::string& bytes) { bytes.resize(bytes.size() / 2); });
-  AddGguf("architecture", "unknown architecture \"lxama\"", [](std::string& bytes) {
+  AddGguf("architecture", "does not know the architecture \"lxama\"", [](std::string& bytes) {
     for (size_t at = bytes.find("llama"); at != std::string::npos && at < 4000;
          at = bytes.find("llama", at)) {
       bytes[at + 1] = 'x';

@@ -29,7 +29,7 @@ TEST(CliHelp, GoesToStandardOutput) {
 TEST(CliArguments, WrongOnesEndWithOneLineAndExitCode2) {
   const std::string model = SourcePath("models/stories");
   const std::pair<std::vector<std::string>, std::string> cases[] = {
-      {{}, "wanted a command: topo, plan, run"},
+      {{}, "wanted a command: topo, doctor, plan, run"},
       {{"rum"}, "unknown command \"rum\"; did you mean run?"},
       {{"run"}, "MODEL is required"},
       {{"run", model, "--promt=x"}, "did you mean --prompt?"},
@@ -40,7 +40,7 @@ TEST(CliArguments, WrongOnesEndWithOneLineAndExitCode2) {
       {{"run", model, "--seed=-1"}, "--seed: wanted a whole number from 0"},
       {{"run", model, "--seed=99999999999999999999"}, "--seed"},
       {{"run", model, "--batch=2"}, "--batch is for plan"},
-      {{"bench", model, "--batch=2", "--prompt_tokens=4"}, "--batch is for plan"},
+      {{"bench", model, "--batch=0"}, "--batch"},
       {{"run", model, "--plan=", "--quiet"}, "--plan: wanted a value"},
       {{"run", model, "--devices=", "--quiet"}, "--devices: wanted names"},
       {{"run", model, "--devices=cpu,,cpu"}, "--devices: wanted names"},
@@ -57,7 +57,7 @@ TEST(CliArguments, WrongOnesEndWithOneLineAndExitCode2) {
       {{"plan", model, "--batch=0"}, "--batch"},
       {{"plan", model, "--batch=65537"}, "--batch"},
       {{"plan", model, "--kv_type=q9"}, "--kv_type: unknown element type \"q9\""},
-      {{"plan", model, "--split=rows"}, "--split: wanted tensor or layer"},
+      {{"plan", model, "--split=rows"}, "--split: wanted auto, tensor or layer"},
       {{"plan", model, "--objective=fun"}, "--objective: wanted latency"},
       {{"plan", model, "--shares=5:x"}, "--shares: wanted numbers"},
       {{"plan", model, "--shares=5:2"}, "--shares"},

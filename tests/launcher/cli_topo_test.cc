@@ -1,4 +1,7 @@
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -52,6 +55,98 @@ TEST(CliTopo, YamlOfThisMachineIsAClusterFile) {
   const ProcessResult read = RunTprun({"topo", "--from=" + path, "--format=json"});
   EXPECT_EQ(read.exit_code, 0) << read.err;
   std::filesystem::remove(path);
+}
+
+// The program with a made-up NVIDIA driver.
+ProcessResult WithFakeDriver(const std::vector<std::string>& arguments) {
+  return RunTprun(arguments, {.environment = {{"TPRUN_NVML_LIBRARY", FAKE_NVML},
+                                              {"FAKE_NVML_MACHINE", "pair"}}});
+}
+
+class Capture : public testing::Test {
+ protected:
+  void TearDown() override {
+    for (const char* extension : {"yaml", "json", "svg", "txt"}) {
+      std::filesystem::remove(Path(extension));
+    }
+  }
+  static std::string Path(const std::string& extension) {
+    return ::testing::TempDir() + "/cli_topo_capture." + extension;
+  }
+};
+
+TEST_F(Capture, PlansElsewhereAsOnTheBox) {
+  ASSERT_EQ(WithFakeDriver({"topo", "--output=" + Path("yaml")}).exit_code, 0);
+  ASSERT_EQ(RunTprun({"topo", "--from=" + Path("yaml"), "--output=" + Path("json")}).exit_code, 0);
+  for (const std::string devices : {"cuda:0,cuda:2", "cuda:0,cuda:1,cuda:2", "cuda:1"}) {
+    const std::vector<std::string> plan = {"plan", SourcePath("models/stories"), "--format=json",
+                                           "--devices=" + devices};
+    const ProcessResult on_the_box = WithFakeDriver(plan);
+    ASSERT_EQ(on_the_box.exit_code, 0) << on_the_box.err;
+    for (const std::string extension : {"yaml", "json"}) {
+      std::vector<std::string> elsewhere = plan;
+      elsewhere.push_back("--topology=" + Path(extension));
+      EXPECT_EQ(RunTprun(elsewhere).out, on_the_box.out) << extension << " " << devices;
+    }
+  }
+}
+
+TEST_F(Capture, RoundTripsWithMeasuredFigures) {
+  const ProcessResult measured = WithFakeDriver({"topo", "--measure", "--output=" + Path("yaml")});
+  ASSERT_EQ(measured.exit_code, 0) << measured.err;
+  EXPECT_THAT(measured.err, HasSubstr("measuring"));
+  EXPECT_EQ(measured.out, "");
+  const std::string from = "--from=" + Path("yaml");
+  EXPECT_EQ(RunTprun({"topo", from, "--format=yaml"}).out, *ReadFile(Path("yaml")));
+  ASSERT_EQ(RunTprun({"topo", from, "--output=" + Path("json")}).exit_code, 0);
+  EXPECT_EQ(RunTprun({"topo", "--from=" + Path("json"), "--format=yaml"}).out,
+            *ReadFile(Path("yaml")));
+  const auto json = ReadJsonFile(Path("json"));
+  ASSERT_TRUE(json.ok()) << json.status();
+  const Json& cpu = (*json)["devices"][0];
+  EXPECT_GT(cpu["measured"]["memory_bandwidth_bytes_per_s"], 1e8);
+  EXPECT_GT(cpu["measured"]["matmul_ops_per_s"]["bf16"], 1e8);
+  EXPECT_GT(cpu["measured"]["rank_latency_s"], 0);
+  EXPECT_GT(cpu["measured"]["rank_bandwidth_bytes_per_s"], 1e6);
+  EXPECT_EQ(cpu["sources"]["memory_bandwidth_bytes_per_s"], "estimate from the cores")
+      << "the nominal figure stays";
+  EXPECT_EQ((*json)["devices"][1]["measured"]["memory_bandwidth_bytes_per_s"], 0)
+      << "this GPU is made up";
+  EXPECT_THAT((*json)["notes"].dump(), HasSubstr("the GPUs were not measured"));
+}
+
+TEST_F(Capture, ExtensionPicksTheForm) {
+  for (const auto& [extension, begin] :
+       {std::pair("yaml", "# Written by tprun"), std::pair("json", "{"), std::pair("svg", "<"),
+        std::pair("txt", "this machine")}) {
+    ASSERT_EQ(RunTprun({"topo", "--output=" + Path(extension)}).exit_code, 0);
+    EXPECT_THAT(*ReadFile(Path(extension)), StartsWith(begin));
+  }
+  ASSERT_EQ(RunTprun({"topo", "--format=json", "--output=" + Path("txt")}).exit_code, 0);
+  EXPECT_THAT(*ReadFile(Path("txt")), StartsWith("{")) << "--format goes before";
+}
+
+TEST_F(Capture, SeveralFilesAndStandardInputAreJoined) {
+  const std::string matrix =
+      "\tGPU0\tGPU1\tCPU Affinity\tNUMA Affinity\n"
+      "GPU0\t X \tNV4\t0-15\t0\n"
+      "GPU1\tNV4\t X \t0-15\t0\n";
+  const ProcessResult piped = RunTprun({"topo", "--from=-", "--format=json"}, {.input = matrix});
+  ASSERT_EQ(piped.exit_code, 0) << piped.err;
+  const auto alone = ParseJson(piped.out);
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_EQ((*alone)["devices"].size(), 2 + ((*alone)["devices"][0]["kind"] == "cpu" ? 1 : 0));
+  const std::string csv =
+      "index, name, memory.total [MiB]\n"
+      "0, NVIDIA GeForce RTX 3090, 24576 MiB\n"
+      "1, NVIDIA GeForce RTX 3090, 24576 MiB\n";
+  ASSERT_TRUE(WriteFile(Path("txt"), csv).ok());
+  const ProcessResult joined =
+      RunTprun({"topo", "--from=-", "--from=" + Path("txt"), "--format=json"}, {.input = matrix});
+  ASSERT_EQ(joined.exit_code, 0) << joined.err;
+  EXPECT_THAT(joined.out, HasSubstr("RTX 3090"));
+  EXPECT_THAT(joined.out, HasSubstr("\"kind\": \"nvlink\""));
+  EXPECT_EQ(RunTprun({"topo", "--measure", "--from=-"}, {.input = matrix}).exit_code, 2);
 }
 
 TEST(CliTopo, BadFilesEndWithExitCode2) {

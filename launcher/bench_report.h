@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "comm/all_reduce_benchmark.h"
+#include "launcher/rank_session.h"
+
+namespace tprun {
+
+// How much `tprun bench` runs.
+struct BenchSizes {
+  int64_t prompt_tokens = 512;  // per sequence
+  int64_t tokens = 64;          // per sequence
+  int repeats = 5;
+  int batch = 1;  // sequences
+};
+
+struct BenchResult {
+  double bandwidth = 0;        // bytes/s that all ranks together read from memory
+  double prefill_seconds = 0;  // of the prompts of all sequences, median
+  double step_seconds = 0;     // of one decode step, a token per sequence, median
+  double fastest_step_seconds = 0;
+  int64_t weight_bytes_per_step = 0;  // of all ranks
+  int64_t kv_bytes_per_step = 0;      // at the middle of the measured positions
+  AllReduceTimings all_reduce;        // of one step's activations
+  double load_seconds = 0;
+};
+
+std::string BenchText(RankSession& session, const BenchSizes& sizes, const BenchResult& result);
+std::string BenchJson(RankSession& session, const BenchSizes& sizes, const BenchResult& result);
+
+}  // namespace tprun
