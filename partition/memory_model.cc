@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "engine/kernels/cuda_kernels.h"
 
 namespace tprun {
 namespace {
@@ -18,11 +19,6 @@ namespace {
 // NVIDIA's aiconfigurator had it with cuBLAS. Contexts grow with the number of SMs.
 constexpr int64_t kDataCenterContext = 400 * kMiB;
 constexpr int64_t kDesktopContext = 250 * kMiB;
-
-// cuBLAS on Hopper takes 32 MiB of workspace, before that 4 to 8 MiB (cuBLAS library manual,
-// cublasSetWorkspace).
-constexpr int64_t kCublasHopper = 32 * kMiB;
-constexpr int64_t kCublas = 8 * kMiB;
 
 // NCCL per channel and peer: 4 MiB for the simple protocol, 512 KiB LL, 4.69 MiB LL128 (nccl
 // src/init.cc and src/include/device.h, commit 5067397c); two channels are what messages of one
@@ -67,11 +63,10 @@ std::vector<Overhead> OverheadsOf(const DeviceInfo& device, const RankRole& role
   if (device.kind == DeviceKind::kCpu) {
     return {{"process", kCpuProcess, "resident size with Open MPI 4.1, measured 2026-11"}};
   }
-  const bool hopper = std::atof(device.compute_capability.c_str()) >= 9;
   std::vector<Overhead> overheads = {
       {"CUDA context", IsDataCenter(device) ? kDataCenterContext : kDesktopContext,
        "estimate between published measurements of 250 and 481 MiB"},
-      {"cuBLAS workspace", hopper ? kCublasHopper : kCublas, "cuBLAS manual"}};
+      {"CUDA kernels", kCudaKernelsWorkspaceBytes, "what they allocate: cuBLASLt's workspace too"}};
   const int peers = role.group_peers + role.hop_peers;
   if (peers > 0) {
     overheads.push_back({"NCCL buffers", kNcclBase + kNcclChannels * kNcclChannelPeer * peers,
