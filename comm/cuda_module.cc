@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -52,9 +53,7 @@ void PrepareEnvironment() {
   setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", /*overwrite=*/0);
 }
 
-}  // namespace
-
-absl::StatusOr<const CudaModule*> LoadCudaModule() {
+absl::StatusOr<const CudaModule*> Load() {
   const absl::StatusOr<std::string> path = FindFile();
   if (!path.ok()) return path.status();
   PrepareEnvironment();
@@ -76,6 +75,16 @@ absl::StatusOr<const CudaModule*> LoadCudaModule() {
                      TPRUN_CUDA_INTERFACE, "): build both again, from the same sources"));
   }
   return module;
+}
+
+}  // namespace
+
+// One at a time: ranks that are threads come here together, and the first one sets variables of the
+// environment that the driver reads afterwards.
+absl::StatusOr<const CudaModule*> LoadCudaModule() {
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+  return Load();
 }
 
 }  // namespace tprun

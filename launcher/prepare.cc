@@ -69,7 +69,7 @@ absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options) {
   }
   for (const std::string& text : options.limits) {
     ASSIGN_OR_RETURN(const auto limit, ParseLimit(text));
-    limits.limit_bytes.insert(limit);
+    limits.limit_bytes[limit.first] = limit.second;
   }
   return limits;
 }
@@ -114,6 +114,29 @@ absl::Status CheckOnlyPlan(const ModelOptions& options) {
   return absl::OkStatus();
 }
 
+// What a plan cannot do without: known devices, and their memory.
+absl::Status CheckDevices(const ModelOptions& options, const PlanRequest& request) {
+  const Topology& topology = *request.topology;
+  for (const auto& [id, bytes] : request.limits.limit_bytes) {
+    RETURN_IF_ERROR(Annotate(LocateDevice(topology, id).status(), "--limit"));
+  }
+  std::vector<DeviceRef> refs;
+  for (const std::string& id : request.devices) {
+    ASSIGN_OR_RETURN(const DeviceRef ref, LocateDevice(topology, id));
+    refs.push_back(ref);
+  }
+  if (refs.empty()) refs = AllDeviceRefs(topology);
+  for (const DeviceRef& ref : refs) {
+    if (topology.devices[ref.device].memory_bytes > 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.topology.empty() ? topology.source : options.topology, ": how much memory ",
+        DeviceId(topology, ref),
+        " has is not stated; merge it with an output that tells it (`nvidia-smi -q` or the plain "
+        "table): tprun topo --from=THIS --from=THAT --output=box.yaml, then --topology=box.yaml"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Topology> TopologyFor(const ModelOptions& options) {
@@ -153,6 +176,7 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
   ASSIGN_OR_RETURN(PlanRequest request, ReadRequest(options, model.spec));
   request.topology = &topology;
   request.devices = !options.devices.empty() ? options.devices : default_devices;
+  RETURN_IF_ERROR(CheckDevices(options, request));
   ASSIGN_OR_RETURN(model.plan, MakePlanner()->MakePlan(request));
   return model;
 }

@@ -116,8 +116,13 @@ class Arguments {
   // Blocks that lie elsewhere than their layer as -ngl and -ts put it.
   void AddOverrides(int on_cpu, std::vector<std::string>& flags) const {
     std::map<std::pair<std::string, int>, std::vector<int>> moved;  // (tensors, device) -> layers
-    for (int layer = on_cpu; layer < spec_.num_layers() && !row_split_; ++layer) {
+    for (int layer = on_cpu; layer < spec_.num_layers(); ++layer) {
       const int home = cut_.empty() ? (gpus_.empty() ? -1 : *gpus_.begin()) : cut_[layer - on_cpu];
+      if (row_split_) {  // every GPU has its rows; only what is on the CPU lies elsewhere
+        if (attention_[layer] < 0) moved[{"attn.*", -1}].push_back(layer);
+        if (mlp_[layer] < 0) moved[{"ffn.*", -1}].push_back(layer);
+        continue;
+      }
       if (attention_[layer] != home) moved[{"attn.*", attention_[layer]}].push_back(layer);
       if (mlp_[layer] != home) moved[{"ffn.*", mlp_[layer]}].push_back(layer);
     }

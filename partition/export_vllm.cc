@@ -79,12 +79,12 @@ absl::StatusOr<std::string> PlanVllmCommand(const Plan& plan, const ModelSpec& s
   }
   ASSIGN_OR_RETURN(const Stages stages, ReadStages(plan, spec));
   std::vector<int> gpus;
-  int64_t kv_bytes = std::numeric_limits<int64_t>::max();
+  int64_t kv_bytes = 0;  // the flag is per GPU: what the stage of most layers needs
   for (const std::vector<int>& ranks : stages.ranks) {
     for (int rank : ranks) {
       ASSIGN_OR_RETURN(const int gpu, GpuNumber(plan, rank, "vLLM"));
       gpus.push_back(gpu);
-      kv_bytes = std::min(kv_bytes, plan.ranks[rank].kv_bytes);
+      kv_bytes = std::max(kv_bytes, plan.ranks[rank].kv_bytes);
     }
   }
   std::string command = absl::StrCat("CUDA_VISIBLE_DEVICES=", absl::StrJoin(gpus, ","), " ");

@@ -82,19 +82,22 @@ double StepLimit(const PlanRequest& request) {
   return 1 / request.min_tokens_per_s - request.coefficients.step_seconds;
 }
 
-// The most positions per sequence with which a layout of at least the wanted speed fits.
+// The most positions per sequence, up to those that the model knows, with which a layout of at
+// least the wanted speed fits.
 int64_t MostPositions(const PlanRequest& request, const Candidates& candidates) {
   const auto fits = [&](int64_t context) {
     EngineOptions options = request.options;
     options.context = context;
     return FindLayout(request, candidates, options, 0, StepLimit(request)).has_value();
   };
-  constexpr int64_t kMost = int64_t{1} << 30;
   constexpr int kParts = 512;  // found to 1/512
+  const int64_t known = request.spec->context_length;
+  const int64_t most = std::max(known > 0 ? known : int64_t{1} << 30, request.options.context);
+  if (known > 0 && fits(most)) return most;
   if (!fits(1)) return 0;
   int64_t low = 1;
   int64_t high = 2;
-  while (high < kMost && fits(high)) {
+  while (high < most && fits(high)) {
     low = high;
     high *= 2;
   }

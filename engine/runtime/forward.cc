@@ -89,6 +89,9 @@ absl::Status Engine::EnqueueRecorded(const Step& step, StepTokens tokens, Forwar
   tokens.batch.recorded = true;
   ASSIGN_OR_RETURN(recording.graph,
                    parts_.device->Capture([&] { return Enqueue(step, tokens, output); }));
+  // A rank whose waiting kernel runs holds up another's instantiation on the same GPU: all meet
+  // first. Once per recording, which all ranks make in the same step.
+  if (parts_.world->size() > 1) RETURN_IF_ERROR(parts_.world->Barrier());
   return recording.graph->Launch();
 }
 

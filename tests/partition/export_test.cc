@@ -105,7 +105,7 @@ TEST(VllmCommand, SaysTensorAndPipelineParallel) {
   Plan plan = LayerPlan(spec, {"cuda:2", "cuda:0"}, {0, 0, 0, 1, 1, 1, 1, 1});
   const auto stages = PlanVllmCommand(plan, spec, "m");
   ASSERT_TRUE(stages.ok()) << stages.status();
-  const int64_t kv = 3 * 2 * 2048 * 8 * 64 * 2;  // of the smaller stage
+  const int64_t kv = 5 * 2 * 2048 * 8 * 64 * 2;  // of the larger stage
   EXPECT_EQ(*stages,
             "CUDA_VISIBLE_DEVICES=2,0 VLLM_PP_LAYER_PARTITION=3,5 vllm serve m "
             "--tensor-parallel-size 1 --pipeline-parallel-size 2 --max-model-len 2048 "

@@ -68,8 +68,23 @@ TEST(Planner, SharesMoveOffAFullCard) {
   EXPECT_GT(shares[0], 0);
 }
 
-TEST(Planner, ContextObjectiveFollowsMemory) {
+// Once everything the model knows fits, speed counts again.
+TEST(Planner, ContextObjectiveStopsAtTheModelsContext) {
   const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}, {24, 900}});
+  PlanRequest request = RequestFor(spec, topology);
+  const Plan fastest = MakePlan(request);
+  request.objective = Objective::kContext;
+  const Plan plan = MakePlan(request);
+  EXPECT_THAT(
+      plan.notes,
+      testing::Contains(HasSubstr(absl::StrCat("room for ", spec.context_length, " positions"))));
+  EXPECT_GE(plan.decode.expected, 0.99 * fastest.decode.expected);
+}
+
+TEST(Planner, ContextObjectiveFollowsMemory) {
+  ModelSpec spec = PlanModel();
+  spec.context_length = 1 << 30;  // memory is the limit, not the model
   const Topology topology = GpuTopology({{6, 900}, {18, 900}});
   PlanRequest request = RequestFor(spec, topology);
   request.objective = Objective::kContext;

@@ -1,5 +1,8 @@
 #include <cublasLt.h>
 
+#include <algorithm>
+#include <compare>
+#include <cstdint>
 #include <map>
 #include <tuple>
 
@@ -12,6 +15,10 @@ namespace {
 
 absl::Status CublasStatus(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+  // What cuBLASLt cannot do, in the heuristic or in the product, the plain kernels can.
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
+    return absl::UnimplementedError(absl::StrCat(what, ": ", cublasLtGetStatusString(status)));
+  }
   return absl::InternalError(absl::StrCat(what, ": ", cublasLtGetStatusString(status)));
 }
 
@@ -45,6 +52,17 @@ cudaDataType_t DataType(Element element) {
   return CUDA_R_32F;
 }
 
+// The largest power of two that divides each address, at most 256, which is what cuBLASLt assumes
+// where nobody tells it.
+struct Alignments {
+  uint32_t w, x, out;
+  auto operator<=>(const Alignments&) const = default;
+};
+uint32_t AlignmentOf(const void* address) {
+  const uintptr_t bits = reinterpret_cast<uintptr_t>(address);
+  return static_cast<uint32_t>(std::min<uintptr_t>(256, bits & (~bits + 1)));
+}
+
 // A product's descriptors and the algorithm that cuBLASLt's heuristic puts first. It counts in
 // columns: out' [rows, tokens] = w'^T [columns, rows] x' [columns, tokens].
 struct Plan {
@@ -53,11 +71,18 @@ struct Plan {
   cublasLtMatmulAlgo_t algorithm;
 
   absl::Status Prepare(cublasLtHandle_t handle, Element element, int64_t tokens, int64_t rows,
-                       int64_t columns, int64_t out_stride);
+                       int64_t columns, int64_t out_stride, const Alignments& alignments);
 };
 
+absl::Status Tell(cublasLtMatmulPreference_t preference,
+                  cublasLtMatmulPreferenceAttributes_t attribute, uint32_t bytes) {
+  CUBLAS_RETURN_IF_ERROR(
+      cublasLtMatmulPreferenceSetAttribute(preference, attribute, &bytes, sizeof(bytes)));
+  return absl::OkStatus();
+}
+
 absl::Status Plan::Prepare(cublasLtHandle_t handle, Element element, int64_t tokens, int64_t rows,
-                           int64_t columns, int64_t out_stride) {
+                           int64_t columns, int64_t out_stride, const Alignments& alignments) {
   const cudaDataType_t type = DataType(element);
   CUBLAS_RETURN_IF_ERROR(
       cublasLtMatmulDescCreate(&operation.handle, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -73,6 +98,14 @@ absl::Status Plan::Prepare(cublasLtHandle_t handle, Element element, int64_t tok
   const size_t bytes = kGemmWorkspaceBytes;
   CUBLAS_RETURN_IF_ERROR(cublasLtMatmulPreferenceSetAttribute(
       preference.handle, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof(bytes)));
+  RETURN_IF_ERROR(
+      Tell(preference.handle, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignments.w));
+  RETURN_IF_ERROR(
+      Tell(preference.handle, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments.x));
+  RETURN_IF_ERROR(
+      Tell(preference.handle, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments.out));
+  RETURN_IF_ERROR(
+      Tell(preference.handle, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments.out));
   cublasLtMatmulHeuristicResult_t result = {};
   int found = 0;
   CUBLAS_RETURN_IF_ERROR(cublasLtMatmulAlgoGetHeuristic(handle, operation.handle, w.handle,
@@ -99,7 +132,9 @@ class CublasLtGemm final : public Gemm {
 
   absl::Status Multiply(Element element, const void* x, const void* w, int64_t tokens, int64_t rows,
                         int64_t columns, float* out, int64_t out_stride) override {
-    ASSIGN_OR_RETURN(const Plan* plan, PlanFor(element, tokens, rows, columns, out_stride));
+    const Alignments alignments = {AlignmentOf(w), AlignmentOf(x), AlignmentOf(out)};
+    ASSIGN_OR_RETURN(const Plan* plan,
+                     PlanFor(element, tokens, rows, columns, out_stride, alignments));
     const float one = 1, zero = 0;
     CUBLAS_RETURN_IF_ERROR(cublasLtMatmul(handle_, plan->operation.handle, &one, w, plan->w.handle,
                                           x, plan->x.handle, &zero, out, plan->out.handle, out,
@@ -109,19 +144,20 @@ class CublasLtGemm final : public Gemm {
   }
 
  private:
-  using Key = std::tuple<Element, int64_t, int64_t, int64_t, int64_t>;
+  using Key = std::tuple<Element, int64_t, int64_t, int64_t, int64_t, Alignments>;
   // A model has a few shapes; prompts of all lengths make more, so they are dropped when there are
   // many.
   static constexpr size_t kMostPlans = 256;
 
   absl::StatusOr<const Plan*> PlanFor(Element element, int64_t tokens, int64_t rows,
-                                      int64_t columns, int64_t out_stride) {
-    const Key key = {element, tokens, rows, columns, out_stride};
+                                      int64_t columns, int64_t out_stride,
+                                      const Alignments& alignments) {
+    const Key key = {element, tokens, rows, columns, out_stride, alignments};
     const auto found = plans_.find(key);
     if (found != plans_.end()) return found->second.get();
     if (plans_.size() >= kMostPlans) plans_.clear();
     auto plan = std::make_unique<Plan>();
-    RETURN_IF_ERROR(plan->Prepare(handle_, element, tokens, rows, columns, out_stride));
+    RETURN_IF_ERROR(plan->Prepare(handle_, element, tokens, rows, columns, out_stride, alignments));
     return plans_.emplace(key, std::move(plan)).first->second.get();
   }
 

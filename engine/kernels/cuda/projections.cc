@@ -164,7 +164,9 @@ absl::Status Projections::MultiplyTile(const float* x, const CudaProjection& p, 
 absl::Status Projections::MultiplyDecoded(const CudaProjection& p, int64_t tokens) {
   const Matrix& w = p.weight;
   void* decoded = workspace_ + WorkspaceLayout::kWeights;
-  const int64_t tile = WorkspaceLayout::kWeightBytes / (2 * w.columns);
+  // Whole lines of out, where there are any: cuBLASLt likes aligned tiles.
+  const int64_t most = WorkspaceLayout::kWeightBytes / (2 * w.columns);
+  const int64_t tile = most >= 64 ? most / 64 * 64 : most;
   for (int64_t first = 0; first < w.rows; first += tile) {
     const int64_t rows = std::min(tile, w.rows - first);
     RETURN_IF_ERROR(LaunchStatus(DecodeToF16(stream_, w, first, rows, decoded)));

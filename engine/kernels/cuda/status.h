@@ -10,6 +10,7 @@ namespace tprun::cuda {
 // Internal with CUDA's text when a launch or copy was refused.
 inline absl::Status LaunchStatus(cudaError_t error) {
   if (error == cudaSuccess) return absl::OkStatus();
+  (void)cudaGetLastError();  // else the next launch reports this one's error
   return absl::InternalError(
       absl::StrCat(cudaGetErrorName(error), ": ", cudaGetErrorString(error)));
 }

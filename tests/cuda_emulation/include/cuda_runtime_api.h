@@ -15,6 +15,8 @@ enum cudaError_t {
 };
 const char* cudaGetErrorString(cudaError_t error);  // of a failed launch: what the executor found
 const char* cudaGetErrorName(cudaError_t error);
+// Errors come back from the launch itself; none is kept.
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 using cudaStream_t = struct CudaEmulationStream*;  // all work is done when the call returns
 
