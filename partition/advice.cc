@@ -322,7 +322,7 @@ class Remedies {
   Plan& plan_;
 };
 
-std::string Why(const Plan& plan) {
+std::string Why(const PlanRequest& request, const Plan& plan) {
   if (!plan.fits()) {
     const RankPlan& rank = plan.ranks[WorstRank(plan)];
     return absl::StrCat("nothing fits; this comes closest: ", rank.device, " is short by ",
@@ -333,13 +333,17 @@ std::string Why(const Plan& plan) {
     if (alternative.tokens_per_s <= 0) continue;
     if (next == nullptr || alternative.tokens_per_s > next->tokens_per_s) next = &alternative;
   }
-  if (next == nullptr) return "the only kind of layout that fits";
+  const bool asked = !request.devices.empty() || !request.shares.empty();
+  if (next == nullptr) return asked ? "as asked for" : "the only kind of layout that fits";
   if (next->tokens_per_s > plan.decode.expected) {
     return absl::StrFormat("as asked for; %s would be faster (%.1f tokens/s)", next->layout,
                            next->tokens_per_s);
   }
   const double gain = 100 * (plan.decode.expected / next->tokens_per_s - 1);
   if (gain < 1) return absl::StrCat("as fast as ", next->layout);
+  if (gain >= 300) {
+    return absl::StrFormat("%.0f times as fast as %s", gain / 100 + 1, next->layout);
+  }
   return absl::StrFormat("%.0f %% faster than %s", gain, next->layout);
 }
 
@@ -379,7 +383,7 @@ std::string LayoutName(const Plan& plan) {
 absl::Status Advise(const Planner& planner, const PlanRequest& request,
                     const Candidates& candidates, Plan& plan) {
   if (request.shares.empty()) RETURN_IF_ERROR(Comparison(request, candidates, plan).Run());
-  plan.why = Why(plan);
+  plan.why = Why(request, plan);
   const double each = plan.decode.expected / plan.options.batch;
   const bool slow = plan.decode.expected > 0 && each < request.min_tokens_per_s;
   if (plan.fits() && slow) {

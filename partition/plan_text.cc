@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -52,30 +54,46 @@ class Table {
 
 // What part of its layers' heads and columns a rank holds: "8/32 heads" if it is the same in all
 // layers, else a range.
-std::string ShareOf(const ModelSpec& spec, const Plan& plan, int rank, BlockKind kind) {
+// What a rank holds of the blocks of a kind that are cut alike.
+struct HeldShares {
   std::set<int64_t> shares;
-  int64_t whole = 0;
-  int held = 0;
+  int held = 0;  // blocks
+};
+
+std::string HeldText(const HeldShares& held, int64_t whole, absl::string_view unit, bool layered) {
+  if (held.held == 0) return "";
+  std::string text = absl::StrCat(*held.shares.begin());
+  if (held.shares.size() > 1) absl::StrAppend(&text, "-", *held.shares.rbegin());
+  absl::StrAppend(&text, "/", whole, unit);
+  if (layered) absl::StrAppend(&text, " x ", held.held, held.held == 1 ? " layer" : " layers");
+  return text;
+}
+
+// Dense layers and layers of experts are told apart.
+std::string ShareOf(const ModelSpec& spec, const Plan& plan, int rank, BlockKind kind) {
+  std::map<std::pair<bool, int64_t>, HeldShares> kinds;  // by experts or not, and the whole
   int blocks = 0;
   for (int block = 0; block < static_cast<int>(spec.blocks.size()); ++block) {
     if (spec.blocks[block].kind != kind) continue;
     const bool layered = kind == BlockKind::kAttention || kind == BlockKind::kMlp;
-    if (layered && !spec.layers[spec.blocks[block].layer].stack.empty()) continue;
+    const LayerSpec* layer = layered ? &spec.layers[spec.blocks[block].layer] : nullptr;
+    if (layered && !layer->stack.empty()) continue;
     ++blocks;
     const Placement& placement = plan.placements[block];
     const BlockUnits units = UnitsOf(spec, block, placement.kv_replication);
-    whole = units.count * units.elements;
+    const bool experts = kind == BlockKind::kMlp && layer->mlp.experts.count > 0;
+    HeldShares& held = kinds[{experts, units.count * units.elements}];
     const int index = IndexInGroup(placement, rank);
     if (index < 0 || placement.shares[index] == 0) continue;
-    ++held;
-    shares.insert(placement.shares[index] * units.elements);
+    ++held.held;
+    held.shares.insert(placement.shares[index] * units.elements);
   }
-  if (held == 0) return "-";
-  std::string text = shares.size() == 1 ? absl::StrCat(*shares.begin())
-                                        : absl::StrCat(*shares.begin(), "-", *shares.rbegin());
-  absl::StrAppend(&text, "/", whole);
-  if (blocks > 1) absl::StrAppend(&text, " x ", held, held == 1 ? " layer" : " layers");
-  return text;
+  std::vector<std::string> texts;
+  for (const auto& [key, held] : kinds) {
+    std::string text = HeldText(held, key.second, key.first ? " experts" : "", blocks > 1);
+    if (!text.empty()) texts.push_back(std::move(text));
+  }
+  return texts.empty() ? "-" : absl::StrJoin(texts, ", ");
 }
 
 std::string FormatSummary(const ModelSpec& spec) {

@@ -48,6 +48,7 @@ absl::Status ReadCpuBandwidth(const YamlMap& map, const std::string& host_name, 
   ASSIGN_OR_RETURN(cpu.memory_bandwidth_bytes_per_s, map.BandwidthOr("bandwidth", -1));
   if (cpu.memory_bandwidth_bytes_per_s >= 0) return absl::OkStatus();
   cpu.memory_bandwidth_bytes_per_s = EstimateCpuBandwidth(cpu.name, cpu.cores, 1);
+  cpu.sources["memory_bandwidth_bytes_per_s"] = "estimate from its cores";
   notes.push_back(absl::StrCat(host_name.empty() ? "cpu" : host_name + "/cpu",
                                ": no bandwidth given, ",
                                FormatBandwidth(cpu.memory_bandwidth_bytes_per_s), " estimated"));
@@ -76,11 +77,11 @@ absl::Status ReadCpu(const YamlMap& host, ClusterHost& out, std::vector<std::str
   ASSIGN_OR_RETURN(cpu.available_bytes, map.BytesOr("available", cpu.memory_bytes));
   RETURN_IF_ERROR(CheckAvailable(map, cpu));
   ASSIGN_OR_RETURN(cpu.isa, map.Texts("isa", 100));
+  ASSIGN_OR_RETURN(cpu.sources, map.TextMap("sources"));
   RETURN_IF_ERROR(ReadCpuBandwidth(map, out.host.name, cpu, notes));
   RETURN_IF_ERROR(ReadMeasured(map, cpu));
   ASSIGN_OR_RETURN(cpu.cpus, map.StringOr("cpus", ""));
   ASSIGN_OR_RETURN(cpu.peak_ops_per_s, map.OpsByType("peak"));
-  ASSIGN_OR_RETURN(cpu.sources, map.TextMap("sources"));
   out.host.memory_bytes = cpu.memory_bytes;
   out.host.available_bytes = cpu.available_bytes;
   return absl::OkStatus();

@@ -126,29 +126,67 @@ double NvlinkRate(CardLookup& cards, const DeviceInfo& gpu) {
   return rate > 0 ? rate : 25e9;
 }
 
-double PcieRate(const DeviceInfo& device) {
-  const double rate = PcieBandwidth(device.pcie_generation, device.pcie_width);
-  return rate > 0 ? rate : PcieBandwidth(3, 16);
+struct Rate {
+  double bytes_per_s = 0;
+  std::string source = "bandwidth by kind and gpus.yaml";
+};
+
+// Each part that is not known is assumed on its own.
+Rate PcieRate(const DeviceInfo& device) {
+  Rate rate;
+  const int generation = device.pcie_generation > 0 ? device.pcie_generation : 3;
+  const int width = device.pcie_width > 0 ? device.pcie_width : 16;
+  rate.bytes_per_s = PcieBandwidth(generation, width);
+  if (device.pcie_generation <= 0 || device.pcie_width <= 0) {
+    rate.source = absl::StrCat("estimate: as PCIe ", generation, "x", width);
+  }
+  return rate;
 }
 
-void CompleteLink(CardLookup& cards, const Topology& topology, Link& link) {
-  if (link.bandwidth_bytes_per_s > 0 || link.kind == LinkKind::kNetwork) return;
-  const DeviceInfo& a = topology.devices[link.a];
-  const DeviceInfo& b = topology.devices[link.b];
-  double rate = 0;
-  for (const DeviceInfo* end : {&a, &b}) {
-    if (end->kind == DeviceKind::kCpu) continue;
-    double mine = PcieRate(*end);
-    if (link.kind == LinkKind::kNvlink) {
-      mine = std::max(1, link.count) * NvlinkRate(cards, *end);
-    } else if (link.kind == LinkKind::kC2c) {
-      mine = 450e9;  // NVIDIA Grace Hopper Superchip whitepaper
-    }
-    rate = rate == 0 ? mine : std::min(rate, mine);
+// `stated`: of the card's own link with its CPU, 0 where nobody states it. A rate that is stated
+// goes before an assumed one.
+Rate PcieRate(const DeviceInfo& device, double stated) {
+  const Rate rate = PcieRate(device);
+  const bool known = device.pcie_generation > 0 && device.pcie_width > 0;
+  if (stated <= 0 || (known && rate.bytes_per_s <= stated)) return rate;
+  return {stated, "bandwidth of the link with the CPU"};
+}
+
+// Of each device: what is stated of its PCIe link with its CPU.
+std::vector<double> StatedCpuRates(const Topology& topology) {
+  std::vector<double> rates(topology.devices.size());
+  for (const Link& link : topology.links) {
+    const bool nvlink = link.kind == LinkKind::kNvlink || link.kind == LinkKind::kC2c;
+    if (nvlink || link.kind == LinkKind::kNetwork) continue;
+    const bool cpu_a = topology.devices[link.a].kind == DeviceKind::kCpu;
+    const bool cpu_b = topology.devices[link.b].kind == DeviceKind::kCpu;
+    if (cpu_a == cpu_b) continue;
+    double& rate = rates[cpu_a ? link.b : link.a];
+    rate = std::max(rate, link.bandwidth_bytes_per_s);
   }
-  link.bandwidth_bytes_per_s = rate;
+  return rates;
+}
+
+void CompleteLink(CardLookup& cards, const Topology& topology, const std::vector<double>& cpu_rates,
+                  Link& link) {
+  if (link.bandwidth_bytes_per_s > 0 || link.kind == LinkKind::kNetwork) return;
+  Rate rate;
+  for (int index : {link.a, link.b}) {
+    const DeviceInfo& end = topology.devices[index];
+    if (end.kind == DeviceKind::kCpu) continue;
+    Rate mine;
+    if (link.kind == LinkKind::kNvlink) {
+      mine.bytes_per_s = std::max(1, link.count) * NvlinkRate(cards, end);
+    } else if (link.kind == LinkKind::kC2c) {
+      mine.bytes_per_s = 450e9;  // NVIDIA Grace Hopper Superchip whitepaper
+    } else {
+      mine = PcieRate(end, cpu_rates[index]);
+    }
+    if (rate.bytes_per_s == 0 || mine.bytes_per_s < rate.bytes_per_s) rate = mine;
+  }
+  link.bandwidth_bytes_per_s = rate.bytes_per_s;
   if (!link.source.empty()) absl::StrAppend(&link.source, "; ");
-  absl::StrAppend(&link.source, "bandwidth by kind and gpus.yaml");
+  absl::StrAppend(&link.source, rate.source);
 }
 
 // The matrix shows no switch. Where each card has more links to its peers together than it has at
@@ -201,10 +239,11 @@ void CompleteTopology(const GpuCatalogue& catalogue, Topology& topology) {
       CompleteGpu(cards, device, topology.notes);
     }
   }
+  const std::vector<double> cpu_rates = StatedCpuRates(topology);
   AddHostLinks(topology);
   FindSwitches(cards, topology);
   for (Link& link : topology.links) {
-    CompleteLink(cards, topology, link);
+    CompleteLink(cards, topology, cpu_rates, link);
     StatePeerAccess(cards, topology, link);
   }
 }

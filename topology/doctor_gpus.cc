@@ -30,6 +30,13 @@ std::string ProcessList(const DeviceInfo& gpu) {
   return absl::StrJoin(parts, ", ");
 }
 
+// Not where a dump says nothing of it and all is taken for free.
+bool TellsFreeMemory(const DeviceInfo& gpu) {
+  const auto source = gpu.sources.find("available_bytes");
+  if (source == gpu.sources.end()) return gpu.available_bytes > 0;
+  return !absl::StartsWith(source->second, "estimate");
+}
+
 }  // namespace
 
 Findings CheckGpuMemory(const DoctorFacts& facts) {
@@ -37,8 +44,7 @@ Findings CheckGpuMemory(const DoctorFacts& facts) {
   constexpr int64_t kIdle = 1 * kGiB;
   Findings findings;
   for (const DeviceInfo* gpu : GpusOf(facts)) {
-    const bool told = gpu->available_bytes > 0 || gpu->sources.count("available_bytes") > 0;
-    if (gpu->memory_bytes <= 0 || !told) continue;
+    if (gpu->memory_bytes <= 0 || !TellsFreeMemory(*gpu)) continue;
     const int64_t used = gpu->memory_bytes - gpu->available_bytes;
     const std::string free = absl::StrCat(FormatBytes(gpu->available_bytes), " of ",
                                           FormatBytes(gpu->memory_bytes), " free");

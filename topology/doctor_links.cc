@@ -61,6 +61,13 @@ Findings CheckCardLink(const DoctorFacts& facts, const GpuHealth& card) {
                           below ? ", at a lower generation while idle" : ""))};
 }
 
+// Of this card, not of all of its model.
+bool IsStated(const DeviceInfo& gpu, const std::string& key) {
+  const auto source = gpu.sources.find(key);
+  return source == gpu.sources.end() || (!absl::StartsWith(source->second, "gpus.yaml") &&
+                                         !absl::StartsWith(source->second, "estimate"));
+}
+
 std::string PairTitle(const DoctorFacts& facts, const Link& link) {
   return absl::StrCat(QualifiedDeviceId(facts.topology, link.a), " - ",
                       QualifiedDeviceId(facts.topology, link.b));
@@ -103,7 +110,8 @@ Findings CheckPcieLinks(const DoctorFacts& facts) {
   if (!facts.health.empty()) return findings;
   // A dump: the generation in it may be that of an idle card, so the width alone tells.
   for (const DeviceInfo* gpu : GpusOf(facts)) {
-    if (gpu->pcie_width <= 0) continue;
+    if (gpu->pcie_width <= 0 || !IsStated(*gpu, "pcie_width")) continue;
+    if (!IsStated(*gpu, "pcie_max_width")) continue;
     if (gpu->pcie_width < gpu->pcie_max_width) {
       findings.push_back(NarrowLink(GpuTitle(facts, *gpu), gpu->pcie_width, gpu->pcie_max_width,
                                     gpu->pcie_generation));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -62,7 +63,9 @@ TextCell Cell(const PathFinder& finder, int a, int b) {
   if (link == nullptr) return {"-", kDim};
   const double measured = link->measured_bandwidth_bytes_per_s;
   const double rate = measured > 0 ? measured : link->bandwidth_bytes_per_s;
-  std::string text = absl::StrCat(KindText(*link), " ", ShortRate(rate), measured > 0 ? "m" : "");
+  const bool estimated = measured <= 0 && absl::StrContains(link->source, "estimate: as PCIe");
+  std::string text = absl::StrCat(KindText(*link), estimated ? " ~" : " ", ShortRate(rate),
+                                  measured > 0 ? "m" : "");
   if (link->peer_access == PeerAccess::kNo) text += "!";
   return {text, StyleOfKind(link->kind)};
 }
@@ -156,6 +159,11 @@ std::string GroupName(const Topology& topology, const std::vector<DeviceRef>& gr
   }
   if (group.size() > kShown) names.push_back("...");
   return absl::StrJoin(names, " ");
+}
+
+// Nothing tells how the two are joined: no reason to call it a problem.
+bool IsUnknown(const Path& path) {
+  return path.kind == LinkKind::kPcie && path.peer_access == PeerAccess::kUnknown;
 }
 
 std::string WhereText(const Topology& topology, const Nic& nic) {
@@ -301,7 +309,9 @@ std::string ProblemsText(const Topology& topology, bool color) {
     int64_t held = 0;
     for (const DeviceProcess& process : device.processes) held += process.memory_bytes;
     if (held > 0) {
-      lines.push_back(absl::StrCat(id, ": ", device.processes.size(), " processes hold ",
+      const size_t count = device.processes.size();
+      lines.push_back(absl::StrCat(id, ": ", count,
+                                   count == 1 ? " process holds " : " processes hold ",
                                    FormatBytes(held), " of its memory"));
     }
   }
@@ -313,7 +323,7 @@ std::string ProblemsText(const Topology& topology, bool color) {
                       topology.devices[link.b].kind == DeviceKind::kGpu;
     if (!gpus || topology.devices[link.a].host != topology.devices[link.b].host) continue;
     const Path path = finder.Between({.device = link.a}, {.device = link.b});
-    if (!path.through_host) continue;
+    if (!path.through_host || IsUnknown(path)) continue;
     auto& [pair, count] = reasons[path.why];
     if (count++ == 0) {
       pair = absl::StrCat(QualifiedDeviceId(topology, link.a), " and ",
@@ -322,7 +332,9 @@ std::string ProblemsText(const Topology& topology, bool color) {
   }
   for (const auto& [why, pairs] : reasons) {
     std::string more;
-    if (pairs.second > 1) more = absl::StrCat(" (and ", pairs.second - 1, " more pairs)");
+    if (pairs.second > 1) {
+      more = absl::StrCat(" (and ", pairs.second - 1, " more pair", pairs.second > 2 ? "s)" : ")");
+    }
     lines.push_back(absl::StrCat("no peer access between ", pairs.first, more, ": ", why));
   }
   std::string text;

@@ -20,11 +20,28 @@ constexpr size_t kShownDevices = 200;
 
 std::string BytesOrUnknown(int64_t bytes) { return bytes > 0 ? FormatBytes(bytes) : "?"; }
 
+std::string CountOrUnknown(int count) { return count > 0 ? absl::StrCat(count) : "?"; }
+
 std::string RateOrUnknown(double rate) { return rate > 0 ? FormatBandwidth(rate) : "?"; }
 
-// Unknown where the memory is: nothing is then known to be used up.
-std::string FreeText(int64_t memory_bytes, int64_t available_bytes) {
-  return memory_bytes == 0 ? BytesOrUnknown(0) : FormatBytes(available_bytes);
+// Unknown where the memory is: nothing is then known to be used up. None is free only where
+// somebody states it.
+std::string FreeText(const DeviceInfo& device) {
+  const auto source = device.sources.find("available_bytes");
+  const bool is_stated = source != device.sources.end();
+  if (device.memory_bytes == 0) return "?";
+  if (is_stated && absl::StartsWith(source->second, "estimate")) return "?";
+  return is_stated ? FormatBytes(device.available_bytes) : BytesOrUnknown(device.available_bytes);
+}
+
+std::string NumaNodeText(const NumaNode& node) {
+  std::vector<std::string> parts;
+  if (node.memory_bytes > 0) {
+    parts.push_back(
+        absl::StrCat(BytesOrUnknown(node.available_bytes), " of ", FormatBytes(node.memory_bytes)));
+  }
+  if (!node.cpus.empty()) parts.push_back("CPUs " + node.cpus);
+  return absl::StrCat(node.id, parts.empty() ? "" : ": ", absl::StrJoin(parts, ", "));
 }
 
 // Many NUMA nodes that are alike need no line of their own.
@@ -35,9 +52,7 @@ std::string NumaText(const Host& host) {
       nodes.push_back(absl::StrCat("... (", host.numa_nodes.size(), " in all)"));
       break;
     }
-    nodes.push_back(absl::StrCat(node.id, ": ", FormatBytes(node.available_bytes), " of ",
-                                 FormatBytes(node.memory_bytes), node.cpus.empty() ? "" : ", CPUs ",
-                                 node.cpus));
+    nodes.push_back(NumaNodeText(node));
   }
   return absl::StrJoin(nodes, "; ");
 }
@@ -50,7 +65,8 @@ std::string HostTable(const Topology& topology, bool color) {
         host.count == 1 ? host.name
                         : absl::StrCat(HostName(host, 0), " ... ", HostName(host, host.count - 1));
     rows.push_back({name, BytesOrUnknown(host.memory_bytes),
-                    FreeText(host.memory_bytes, host.available_bytes), NumaText(host)});
+                    BytesOrUnknown(host.memory_bytes > 0 ? host.available_bytes : 0),
+                    NumaText(host)});
   }
   std::string text = TextTable({"host", "memory>", "free>", "NUMA nodes (free)"}, rows, color);
   if (topology.hosts.size() > kShownHosts) {
@@ -62,8 +78,12 @@ std::string HostTable(const Topology& topology, bool color) {
 std::string GpuDetails(const DeviceInfo& gpu) {
   std::vector<std::string> parts;
   if (!gpu.compute_capability.empty()) parts.push_back("sm " + gpu.compute_capability);
-  if (gpu.pcie_generation > 0) {
-    parts.push_back(absl::StrCat("PCIe ", gpu.pcie_generation, "x", gpu.pcie_width));
+  if (gpu.pcie_generation > 0 || gpu.pcie_width > 0) {
+    parts.push_back(absl::StrCat("PCIe ", CountOrUnknown(gpu.pcie_generation), "x",
+                                 CountOrUnknown(gpu.pcie_width)));
+  }
+  if (gpu.nvlink_count > 0) {
+    parts.push_back(absl::StrCat(gpu.nvlink_count, gpu.nvlink_count == 1 ? " NVLink" : " NVLinks"));
   }
   if (gpu.numa_node >= 0) parts.push_back(absl::StrCat("NUMA ", gpu.numa_node));
   if (!gpu.mig.empty() && gpu.mig != "off") parts.push_back("MIG " + gpu.mig);
@@ -88,7 +108,7 @@ std::string Origin(const DeviceInfo& device) {
   const auto source = device.sources.find("memory_bandwidth_bytes_per_s");
   const bool estimate =
       source != device.sources.end() && absl::StartsWith(source->second, "estimate");
-  return device.kind == DeviceKind::kCpu || estimate ? "estimated" : "nominal";
+  return estimate ? "estimated" : "nominal";
 }
 
 std::string DeviceTable(const Topology& topology, bool color) {
@@ -96,8 +116,7 @@ std::string DeviceTable(const Topology& topology, bool color) {
   for (size_t i = 0; i < topology.devices.size() && rows.size() < kShownDevices; ++i) {
     const DeviceInfo& device = topology.devices[i];
     rows.push_back({QualifiedDeviceId(topology, static_cast<int>(i)), device.name,
-                    BytesOrUnknown(device.memory_bytes),
-                    FreeText(device.memory_bytes, device.available_bytes),
+                    BytesOrUnknown(device.memory_bytes), FreeText(device),
                     RateOrUnknown(MemoryBandwidth(device)), TextCell(Origin(device), kDim),
                     device.kind == DeviceKind::kCpu ? CpuDetails(device) : GpuDetails(device)});
   }
@@ -110,6 +129,26 @@ std::string DeviceTable(const Topology& topology, bool color) {
   return text;
 }
 
+bool IsOfNvidiaSmi(const DeviceInfo& device) {
+  for (const auto& [fact, source] : device.sources) {
+    if (absl::StartsWith(source, "nvidia-smi")) return true;
+  }
+  return false;
+}
+
+// What dumps about single cards leave open.
+std::string JoiningNote(const Topology& topology) {
+  for (const Link& link : topology.links) {
+    const DeviceInfo& a = topology.devices[link.a];
+    const DeviceInfo& b = topology.devices[link.b];
+    if (link.kind != LinkKind::kPcie || link.peer_access != PeerAccess::kUnknown) continue;
+    if (a.kind == DeviceKind::kCpu || b.kind == DeviceKind::kCpu) continue;
+    if (!IsOfNvidiaSmi(a) || !IsOfNvidiaSmi(b)) continue;
+    return "how the GPUs are joined is not stated (add `nvidia-smi topo -m`)";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string TopologyText(const Topology& topology, bool color) {
@@ -120,8 +159,10 @@ std::string TopologyText(const Topology& topology, bool color) {
         ProblemsText(topology, color)}) {
     if (!part.empty()) absl::StrAppend(&text, "\n", part);
   }
-  if (!topology.notes.empty()) absl::StrAppend(&text, "\n");
-  for (const std::string& note : topology.notes) {
+  std::vector<std::string> notes = topology.notes;
+  if (std::string note = JoiningNote(topology); !note.empty()) notes.push_back(std::move(note));
+  if (!notes.empty()) absl::StrAppend(&text, "\n");
+  for (const std::string& note : notes) {
     absl::StrAppend(&text, Styled(absl::StrCat("note: ", note), kDim, color), "\n");
   }
   return text;

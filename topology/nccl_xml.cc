@@ -33,6 +33,12 @@ int ClassOf(absl::string_view text) {
   return absl::SimpleHexAtoi(text, &value) ? static_cast<int>(value) : -1;
 }
 
+// False for what kernels write in place of a link's speed or width, and for nothing.
+bool IsLinkStated(absl::string_view text) {
+  return !text.empty() && text != "0" && text != "255" &&
+         !absl::StartsWithIgnoreCase(text, "unknown");
+}
+
 class NcclReader {
  public:
   NcclReader(const XmlDocument& xml, const std::string& path) : xml_(xml), path_(path) {}
@@ -98,6 +104,18 @@ class NcclReader {
     return absl::OkStatus();
   }
 
+  void NoteUnreadLink(const XmlElement& element, const NcclSystem::Pci& pci) {
+    const bool odd_speed = IsLinkStated(pci.link_speed) && pci.pcie_generation() == 0;
+    const bool odd_width = IsLinkStated(pci.link_width) && pci.pcie_width() == 0;
+    if (odd_speed) NoteLeftOut(element, "link_speed");
+    if (odd_width) NoteLeftOut(element, "link_width");
+  }
+
+  void NoteLeftOut(const XmlElement& element, absl::string_view attribute) {
+    Note(element, absl::StrCat("the ", attribute, " is left out: \"",
+                               element.Get(attribute).substr(0, 40), "\""));
+  }
+
   absl::Status ReadPci(const XmlElement& element, int parent) {
     NcclSystem::Pci pci;
     pci.line = element.line;
@@ -120,6 +138,7 @@ class NcclReader {
     pci.pci_id = NormalPciId(element.Get("vendor"), element.Get("device"));
     pci.link_speed = std::string(element.Get("link_speed"));
     pci.link_width = std::string(element.Get("link_width"));
+    NoteUnreadLink(element, pci);
     const int index = static_cast<int>(system_.pcis.size());
     system_.pcis.push_back(std::move(pci));
     if (parent >= 0) system_.pcis[parent].has_children = true;

@@ -20,6 +20,8 @@ namespace tprun {
 namespace {
 
 constexpr absl::string_view kName = "nvidia-smi --query-gpu";
+constexpr int64_t kMaxIndex = 100000;
+constexpr int64_t kMaxLinkNumber = 1024;  // generations and lanes
 
 std::vector<std::string> ValuesOf(absl::string_view line) {
   std::vector<std::string> values;
@@ -60,6 +62,44 @@ bool LooksLikeRow(absl::string_view line) {
           absl::StrContains(line, " MiB,"));
 }
 
+// False for a reason in place of a value, of which drivers have many: "[GPU is lost]".
+bool IsValue(absl::string_view value) {
+  return IsStated(value) && !(absl::StartsWith(value, "[") && absl::EndsWith(value, "]"));
+}
+
+bool IsNumberBelow(const std::string& value, int64_t limit) {
+  const std::optional<int64_t> number = ParseQuantity(value, "");
+  return number.has_value() && *number < limit;
+}
+
+// What a column wants in place of a value that cannot be read; "" where the value can be.
+absl::string_view WantedFor(absl::string_view field, const std::string& value) {
+  if (field == "memory.total" || field == "memory.free" || field == "memory.used") {
+    return ParseQuantity(value, "MiB").has_value() ? "" : "\"23034 MiB\"";
+  }
+  if (field == "index") return IsNumberBelow(value, kMaxIndex) ? "" : "\"0\"";
+  if (absl::StartsWith(field, "pcie.link.")) {
+    return IsNumberBelow(value, kMaxLinkNumber) ? "" : "\"4\" or \"16\"";
+  }
+  if (field == "pci.bus_id" || field == "gpu_bus_id") {
+    return NormalBusId(value).empty() ? "\"00000000:3B:00.0\"" : "";
+  }
+  return "";
+}
+
+absl::Status CheckRow(const NvidiaSmiCsv& table, size_t row, const std::string& path) {
+  for (size_t i = 0; i < table.columns.size(); ++i) {
+    const std::string& value = table.rows[row][i];
+    const absl::string_view field = FieldName(table.columns[i]);
+    const absl::string_view wanted = IsValue(value) ? WantedFor(field, value) : "";
+    if (wanted.empty()) continue;
+    return LineError(path, table.lines[row],
+                     absl::StrCat("wanted ", field, " such as ", wanted, ", found \"",
+                                  value.substr(0, 40), "\""));
+  }
+  return absl::OkStatus();
+}
+
 void StateMemory(const std::string& value, absl::string_view key, int64_t& member,
                  DeviceInfo& gpu) {
   const std::optional<int64_t> mib = ParseQuantity(value, "MiB");
@@ -68,7 +108,7 @@ void StateMemory(const std::string& value, absl::string_view key, int64_t& membe
 
 void StateNumber(const std::string& value, absl::string_view key, int& member, DeviceInfo& gpu) {
   const std::optional<int64_t> number = ParseQuantity(value, "");
-  if (number.has_value() && *number > 0 && *number < 1024) {
+  if (number.has_value() && *number > 0 && *number < kMaxLinkNumber) {
     State(member, static_cast<int>(*number), key, kName, gpu.sources);
   }
 }
@@ -124,10 +164,10 @@ DeviceInfo GpuOf(const NvidiaSmiCsv& table, size_t row, Host& host) {
   std::optional<int64_t> used;
   for (size_t i = 0; i < table.columns.size(); ++i) {
     const std::string& value = table.rows[row][i];
-    if (!IsStated(value)) continue;
+    if (!IsValue(value)) continue;
     const absl::string_view field = FieldName(table.columns[i]);
     const std::optional<int64_t> number = ParseQuantity(value, "MiB");
-    if (field == "index" && number.has_value() && *number < 100000) {
+    if (field == "index" && number.has_value() && *number < kMaxIndex) {
       State(gpu.id, absl::StrCat("cuda:", *number), "id", kName, gpu.sources);
     }
     if (field == "driver_version") host.software["driver"] = value;
@@ -160,6 +200,7 @@ class NvidiaSmiCsvFormat : public TopologyFormat {
     ASSIGN_OR_RETURN(const NvidiaSmiCsv table, ParseNvidiaSmiCsv(text, path));
     Topology topology = EmptyDump(path);
     for (size_t row = 0; row < table.rows.size(); ++row) {
+      RETURN_IF_ERROR(CheckRow(table, row, path));
       topology.devices.push_back(GpuOf(table, row, topology.hosts[0]));
     }
     return topology;

@@ -193,7 +193,9 @@ class HostDrawing {
     for (size_t i = 0; i < order_.size(); ++i) {
       for (size_t j = i + 1; j < order_.size(); ++j) {
         const Path path = finder.Between({.device = order_[i]}, {.device = order_[j]});
-        pairs += path.through_host ? 1 : 0;
+        const bool unknown =
+            path.kind == LinkKind::kPcie && path.peer_access == PeerAccess::kUnknown;
+        pairs += path.through_host && !unknown ? 1 : 0;
       }
     }
     return pairs;

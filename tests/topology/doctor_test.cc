@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "tests/topology/detect_fixture.h"
 #include "topology/doctor_facts.h"
+#include "topology/topology_file.h"
 
 namespace tprun {
 namespace {
@@ -240,6 +241,48 @@ TEST(Doctor, MemoryHeldByOthersIsNamed) {
   EXPECT_THAT(
       Say("gpu-memory", [](DoctorFacts& f) { f.topology.devices[1].available_bytes = kGiB; }),
       AllOf(HasSubstr("problem"), HasSubstr("no process is shown"), HasSubstr("fuser")));
+}
+
+TEST(Doctor, AGpuOfWhichAFewMegabytesAreHeldIsFree) {
+  EXPECT_THAT(Say("gpu-memory",
+                  [](DoctorFacts& f) {
+                    DeviceInfo& gpu = f.topology.devices[1];
+                    gpu.available_bytes = gpu.memory_bytes - 12 * kMiB;
+                    gpu.processes = {{77, "Xorg", 12 * kMiB}};
+                  }),
+              AllOf(HasSubstr("ok | cuda:0"), Not(HasSubstr("Xorg"))));
+}
+
+// What the catalogue says of such cards is no finding about this one.
+TEST(Doctor, TellsNothingOfADumpThatItDoesNotState) {
+  const auto say = [](const std::string& check, const std::string& key, const std::string& source) {
+    return Say(check, [&](DoctorFacts& f) {
+      f.health.clear();  // a dump
+      f.topology.devices[1].sources[key] = source;
+    });
+  };
+  EXPECT_THAT(say("gpu-memory", "available_bytes", "nvidia-smi -q"), HasSubstr("cuda:0"));
+  EXPECT_THAT(say("gpu-memory", "available_bytes", "estimate: all free"),
+              AllOf(Not(HasSubstr("cuda:0")), HasSubstr("cuda:1")));
+  for (const char* key : {"pcie_width", "pcie_max_width"}) {
+    EXPECT_THAT(say("pcie-link", key, "nvidia-smi -q"), HasSubstr("ok | cuda:0"));
+    for (const char* source : {"gpus.yaml", "gpus.yaml by PCI id", "estimate: as NVIDIA L4"}) {
+      EXPECT_THAT(say("pcie-link", key, source),
+                  AllOf(Not(HasSubstr("cuda:0")), HasSubstr("ok | cuda:1")))
+          << key << " " << source;
+    }
+  }
+}
+
+TEST(Doctor, TellsNothingOfADumpOfNamesAlone) {
+  FakeRoot root;
+  root.Write("/list.txt", "GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-1)\n");
+  const auto topology = ReadTopologyFiles({root.path() + "/list.txt"});
+  ASSERT_TRUE(topology.ok()) << topology.status();
+  DoctorFacts facts;
+  facts.topology = *topology;
+  EXPECT_EQ(Say(facts, "gpu-memory"), "");
+  EXPECT_EQ(Say(facts, "pcie-link"), "");
 }
 
 TEST(Doctor, GpuErrorsClocksAndModes) {

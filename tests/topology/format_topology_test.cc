@@ -99,6 +99,52 @@ TEST(TopologyText, ShowsDevicesLinksAndFreeMemory) {
   EXPECT_THAT(TopologyText(Odd(), true), HasSubstr("\x1b[1m"));
 }
 
+std::string TextOf(const std::string& source) {
+  const auto topology = ReadTopologyFile(source);
+  EXPECT_TRUE(topology.ok()) << topology.status();
+  return topology.ok() ? TopologyText(*topology, false) : "";
+}
+
+TEST(TopologyText, AnUnknownWayIsNoProblem) {
+  const std::string line = TextOf("rtx3090+rtx3060");
+  EXPECT_THAT(line, Not(HasSubstr("problem:")));
+  EXPECT_THAT(line, Not(HasSubstr("topo -m")));
+  EXPECT_THAT(TopologySvg(*ReadTopologyFile("rtx3090+rtx3060")), Not(HasSubstr("host memory")));
+  const std::string path = testing::TempDir() + "/two.csv";
+  ASSERT_TRUE(WriteFile(path,
+                        "index, name, pcie.link.width.current\n"
+                        "0, No such card, 16\n1, No such card, 4\n")
+                  .ok());
+  const std::string text = TextOf(path);
+  EXPECT_THAT(text, Not(HasSubstr("problem:")));
+  EXPECT_THAT(text, HasSubstr("note: how the GPUs are joined is not stated"));
+  EXPECT_THAT(text, HasSubstr("PCIe ?x4"));
+  EXPECT_THAT(text, HasSubstr("PCIE ~3.94")) << "generation 3 assumed";
+}
+
+TEST(TopologyText, UnknownMemoryIsNotZero) {
+  Topology topology = Example("rtx3090-rtx3060.yaml");
+  Host& host = topology.hosts[0];
+  host.available_bytes = topology.devices[0].available_bytes = 0;
+  host.numa_nodes = {{0, 0, 0, "0-15"}, {1, kGiB, 0, ""}, {2, 0, 0, ""}};
+  topology.devices[1].sources["available_bytes"] = "estimate: all free";
+  topology.devices[1].nvlink_count = 4;
+  topology.devices[2].available_bytes = 0;
+  topology.devices[2].sources["available_bytes"] = "nvml";
+  topology.devices[2].processes = {{1, "other", kGiB}};
+  const std::string text = TopologyText(topology, false);
+  EXPECT_THAT(text, testing::ContainsRegex("desktop +64.00 GiB +\\? +0: CPUs 0-15; "
+                                           "1: \\? of 1.00 GiB; 2\n"));
+  EXPECT_THAT(text, testing::ContainsRegex("RTX 3090 +24.00 GiB +\\? .*, 4 NVLinks"));
+  EXPECT_THAT(text, testing::ContainsRegex("RTX 3060 +12.00 GiB +0 B "));
+  EXPECT_THAT(text, HasSubstr("1 process holds 1.00 GiB"));
+}
+
+TEST(TopologyText, AGivenCpuBandwidthIsNominal) {
+  EXPECT_THAT(TextOf("rtx3090 cpu:32c,256GiB,200GB/s"), HasSubstr("200 GB/s  nominal"));
+  EXPECT_THAT(TextOf("rtx3090 cpu:32c,256GiB"), testing::ContainsRegex("cpu .*estimated"));
+}
+
 TEST(TopologyText, EqualLinksShareARowWhereAMatrixIsTooWide) {
   const std::string text = TopologyText(Example("dgx2.yaml"), false);
   EXPECT_THAT(text, testing::ContainsRegex("cpu +cuda:0-15 +pcie"));

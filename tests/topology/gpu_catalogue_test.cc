@@ -184,6 +184,33 @@ TEST(CompleteTopology, ADirectMeshIsNoSwitch) {
   EXPECT_FALSE(topology.links[0].via_switch);
 }
 
+TEST(CompleteTopology, AssumesOnlyWhatIsUnknownOfPcie) {
+  Topology topology = OneGpu("");
+  topology.devices.push_back(topology.devices[0]);
+  topology.devices[1].pcie_width = 4;
+  CompleteTopology(Catalogue(), topology);
+  ASSERT_EQ(topology.links.size(), 1);
+  EXPECT_NEAR(topology.links[0].bandwidth_bytes_per_s, 3.94e9, 0.01e9);
+  EXPECT_EQ(topology.links[0].source, "estimate: as PCIe 3x4");
+}
+
+TEST(CompleteTopology, PeersAreNotFasterThanTheStatedLinkWithTheCpu) {
+  Topology topology = OneGpu("");
+  topology.devices.push_back(topology.devices[0]);
+  topology.devices.push_back(topology.devices[0]);
+  topology.devices[0].kind = DeviceKind::kCpu;
+  const double rates[] = {0, 8e9, 4e9};
+  for (int gpu : {1, 2}) {
+    topology.links.push_back(
+        {.a = 0, .b = gpu, .kind = LinkKind::kPcie, .bandwidth_bytes_per_s = rates[gpu]});
+  }
+  topology.links.push_back({.a = 1, .b = 2, .kind = LinkKind::kPhb});
+  CompleteTopology(Catalogue(), topology);
+  ASSERT_EQ(topology.links.size(), 3);
+  EXPECT_EQ(topology.links[2].bandwidth_bytes_per_s, 4e9);
+  EXPECT_THAT(topology.links[2].source, testing::Not(HasSubstr("estimate")));
+}
+
 TEST(CompleteTopology, KnowsWhichCardsHaveNoPeerAccessOverPcie) {
   Topology topology = OneGpu("NVIDIA GeForce RTX 4090");
   topology.devices.push_back(topology.devices[0]);

@@ -152,6 +152,25 @@ TEST(NcclXml, ReportsAMistypedAffinity) {
   EXPECT_EQ(lone.devices[1].cpus, "0-15");
 }
 
+TEST(NcclXml, ReportsALinkThatItCannotRead) {
+  const auto notes = [](const std::string& speed, const std::string& width) {
+    const std::string attributes = "link_speed=\"" + speed + "\" link_width=\"" + width + "\" ";
+    std::string gpu = Gpu("0000:01:00.0");
+    return Read(System(gpu.insert(gpu.find("class="), attributes))).notes;
+  };
+  EXPECT_THAT(notes("banana", "16"),
+              Contains(HasSubstr("box.xml:4: the link_speed is left out: \"banana\"")));
+  EXPECT_THAT(notes("-8 GT/s", "16"), Contains(HasSubstr("box.xml:4: the link_speed")));
+  for (const char* width : {"many", "-1", "33"}) {
+    EXPECT_THAT(notes("8 GT/s", width), Contains(HasSubstr("box.xml:4: the link_width is left")));
+  }
+  for (const char* speed : {"", "0", "Unknown", "Unknown speed", "16.0 GT/s PCIe"}) {
+    for (const char* width : {"", "0", "16", "255", "Unknown"}) {
+      EXPECT_THAT(notes(speed, width), Not(Contains(HasSubstr("link_")))) << speed << " " << width;
+    }
+  }
+}
+
 TEST(NcclXml, KeepsTheHostsOfAFileAboutSeveralApart) {
   const std::string gpu = Gpu("0000:01:00.0");
   const Topology topology =

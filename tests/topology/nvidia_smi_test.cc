@@ -1,5 +1,6 @@
 // The other outputs of nvidia-smi: variants of which the shared dumps have no file.
 
+#include "absl/strings/str_cat.h"
 #include "base/units.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -199,6 +200,35 @@ TEST(NvidiaSmiCsv, RefusesARowThatIsCut) {
   EXPECT_THAT(Refusal(MakeNvidiaSmiCsvFormat(),
                       "index, name, memory.total [MiB]\n0, NVIDIA L4, 23034 MiB\n1, NVIDIA L4\n"),
               HasSubstr("box.txt:3: wanted 3 values, found 2"));
+}
+
+TEST(NvidiaSmiCsv, RefusesAValueThatIsNone) {
+  const auto refusal = [](const std::string& column, const std::string& value) {
+    return Refusal(MakeNvidiaSmiCsvFormat(),
+                   "name, " + column + "\nNVIDIA L4, [N/A]\nNVIDIA L4, " + value + "\n");
+  };
+  for (const char* value : {"abc MiB", "-5 MiB", "23034 GiB", "9999999999999999999 MiB"}) {
+    EXPECT_THAT(
+        refusal("memory.total [MiB]", value),
+        AllOf(HasSubstr("box.txt:3: wanted memory.total such as \"23034 MiB\""), HasSubstr(value)));
+  }
+  EXPECT_THAT(refusal("memory.free [MiB]", "abc"), HasSubstr("box.txt:3: wanted memory.free"));
+  EXPECT_THAT(refusal("memory.used [MiB]", "-1 MiB"), HasSubstr("box.txt:3: wanted memory.used"));
+  EXPECT_THAT(refusal("index", "one"), HasSubstr("box.txt:3: wanted index"));
+  EXPECT_THAT(refusal("pcie.link.width.current", "x"), HasSubstr("box.txt:3: wanted pcie.link"));
+  EXPECT_THAT(refusal("pcie.link.gen.max", "1024"), HasSubstr("box.txt:3: wanted pcie.link.gen"));
+  EXPECT_THAT(refusal("pci.bus_id", "1:2:3"), HasSubstr("box.txt:3: wanted pci.bus_id"));
+}
+
+TEST(NvidiaSmiCsv, TakesAReasonForAValueThatIsMissing) {
+  for (const char* value : {"", "N/A", "[N/A]", "[Not Supported]", "[Unknown Error]",
+                            "[GPU is lost]", "[Reset Required]"}) {
+    const Topology topology = Read(MakeNvidiaSmiCsvFormat(),
+                                   absl::StrCat("name, memory.total [MiB], index, gpu_bus_id\n",
+                                                "NVIDIA L4, ", value, ", ", value, ", ", value));
+    ASSERT_EQ(topology.devices.size(), 1u) << value;
+    EXPECT_EQ(topology.devices[0].sources.count("memory_bytes"), 0u) << value;
+  }
 }
 
 TEST(NvidiaSmiCsv, IsNotAListOfProcesses) {
