@@ -154,7 +154,7 @@ absl::Status ProcessCommunicator::Receive(void* data, int64_t bytes, int from) {
       if (deadline.Passed()) return DeadlineError("Receive", world_.rank, {world_.rank}, timeout());
       absl::SleepFor(absl::Milliseconds(1));
     }
-    std::memcpy(to, world_.to_itself.data(), bytes);
+    if (bytes > 0) std::memcpy(to, world_.to_itself.data(), bytes);
     world_.to_itself.erase(0, bytes);
     return Check();
   }
