@@ -14,6 +14,7 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "launcher/chat_input.h"
 #include "launcher/conversation.h"
+#include "launcher/spawn.h"
 #include "launcher/terminal.h"
 
 namespace tprun {
@@ -184,7 +185,7 @@ class ChatPartner {
 
   const ChatOptions& options_;
   Speaker speaker_;
-  ChatInput input_;
+  ChatInput input_{StartedByLauncher()};
   std::string first_;
   std::string message_;  // its lines so far
   bool asked_ = false;

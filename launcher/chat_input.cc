@@ -32,7 +32,7 @@ struct sigaction before;
 
 }  // namespace
 
-ChatInput::ChatInput() {
+ChatInput::ChatInput(bool relayed) : relayed_(relayed) {
   interrupts = 0;
   struct sigaction action = {};
   action.sa_handler = OnInterrupt;  // without SA_RESTART: poll returns
@@ -42,19 +42,24 @@ ChatInput::ChatInput() {
 ChatInput::~ChatInput() { sigaction(SIGINT, &before, nullptr); }
 
 void ChatInput::Read(int timeout_ms) {
-  if (ended_) return;
+  if (ended_ && !relayed_) return;
   pollfd ready = {STDIN_FILENO, POLLIN, 0};
   if (poll(&ready, 1, timeout_ms) <= 0) return;
   char bytes[1 << 14];
   const ssize_t count = read(STDIN_FILENO, bytes, sizeof(bytes));
   if (count > 0) pending_.append(bytes, count);
+  const size_t end = relayed_ ? pending_.find(kEndByte) : std::string::npos;
+  if (end != std::string::npos) {
+    ended_ = true;
+    // An interruption may come after it.
+    pending_.erase(end, 1);
+  }
   if (count == 0 || (count < 0 && errno != EINTR && errno != EAGAIN)) ended_ = true;
 }
 
 bool ChatInput::TakeInterrupt() {
-  const size_t typed = pending_.rfind(kInterruptByte);
-  // What was typed before Ctrl-C is not meant any more.
-  if (typed != std::string::npos) pending_.erase(0, typed + 1);
+  const size_t typed = relayed_ ? pending_.rfind(kInterruptByte) : std::string::npos;
+  if (typed != std::string::npos) pending_.erase(typed, 1);
   const bool signalled = interrupts > 0;
   interrupts = 0;
   return signalled || typed != std::string::npos;

@@ -4,9 +4,10 @@
 
 namespace tprun {
 
-// Ctrl-C as it reaches a rank through its standard input: the process that started the ranks has
-// the terminal (see SpawnRanks).
+// Ctrl-C and the end of the input as they reach a rank whose standard input is an InputRelay's: the
+// process that started the ranks has the terminal.
 inline constexpr char kInterruptByte = '\x03';
+inline constexpr char kEndByte = '\x04';
 
 // What a person types, line by line, on standard input. While it lives Ctrl-C is an event here and
 // ends the program only when it comes twice within two seconds.
@@ -14,7 +15,8 @@ class ChatInput {
  public:
   enum class Event { kNothing, kLine, kInterrupt, kEnd };
 
-  ChatInput();
+  // `relayed`: through an InputRelay.
+  explicit ChatInput(bool relayed);
   ~ChatInput();
   ChatInput(const ChatInput&) = delete;
   ChatInput& operator=(const ChatInput&) = delete;
@@ -30,6 +32,7 @@ class ChatInput {
   void Read(int timeout_ms);
   bool TakeInterrupt();
 
+  bool relayed_;
   std::string pending_;
   bool ended_ = false;
 };

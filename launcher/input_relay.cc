@@ -34,7 +34,11 @@ void InputRelay::Pass() {
     if (poll(&ready, 1, 100) <= 0) continue;
     const ssize_t count = read(STDIN_FILENO, bytes, sizeof(bytes));
     if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return Close();
+    if (count <= 0) {
+      // The pipe stays open: Ctrl-C may follow.
+      [[maybe_unused]] const ssize_t written = write(pipe_, &kEndByte, 1);
+      return;
+    }
     for (ssize_t done = 0; done < count;) {
       const ssize_t written = write(pipe_, bytes + done, count - done);
       if (written < 0 && errno == EINTR) continue;

@@ -6,8 +6,8 @@
 namespace tprun {
 
 // Passes this process's standard input on to a job, whose process group the terminal does not let
-// read. Ctrl-C becomes a byte in it (kInterruptByte); twice within two seconds it is a signal
-// again.
+// read. Ctrl-C becomes a byte in it (kInterruptByte), and so does the end of the input (kEndByte);
+// twice within two seconds it is a signal again.
 class InputRelay {
  public:
   // Owns `pipe`, the end to write to.

@@ -12,11 +12,13 @@
 #include "base/units.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "launcher/commands.h"
+#include "launcher/exit_code.h"
 #include "launcher/model_options.h"
 #include "launcher/progress.h"
 #include "launcher/ranks.h"
 #include "launcher/report.h"
 #include "launcher/spawn.h"
+#include "launcher/supervise.h"
 #include "launcher/terminal.h"
 
 namespace tprun {
@@ -128,7 +130,20 @@ absl::Status Measure(const Options& options, RankSession& session) {
   return absl::OkStatus();
 }
 
+absl::Status CheckSource(const Options& options) {
+  if (options.file.empty() && options.text.empty()) {
+    return absl::InvalidArgumentError("wanted a text: give --file=PATH, --file=- or --text");
+  }
+  if (!options.file.empty() && !options.text.empty()) {
+    return absl::InvalidArgumentError("--file and --text: give one of them");
+  }
+  return absl::OkStatus();
+}
+
 int RunPerplexityCommand(Options& options, std::vector<std::string> arguments) {
+  if (const absl::Status status = CheckSource(options); !status.ok()) {
+    return IsFirstRank() ? ReportStatus(status) : kExitBadInput;
+  }
   if (options.file == "-" && !StartedByLauncher()) {
     options.text.assign(std::istreambuf_iterator<char>(std::cin), {});
     options.file.clear();
