@@ -85,7 +85,7 @@ struct KRow : SuperRow<kHighWords, 0> {
   using Row = SuperRow<kHighWords, 0>;
   static constexpr bool kHalfScales = false;
   static constexpr bool kMins = true;
-  static constexpr int kChunksAhead = 2;
+  static constexpr int kChunksAhead = 1;  // two do not fit the registers
   struct Chunk {
     uint4 low;
     uint32_t high;
