@@ -225,10 +225,10 @@ class Kernels {
   // x[t, i] *= sigmoid(gate[t]); x [tokens, columns].
   virtual absl::Status SigmoidScale(float* x, const float* gate, int64_t tokens, int64_t columns);
 
-  // out[t, h] = x[t, h] w_h with a matrix for each head, one below the other in w (in the order of
-  // the checkpoint: ArrangeWeights has not been called for it). x has w.columns elements and out
-  // w.rows / heads; transposed, out[t, h, c] = sum over r of x[t, h, r] w_h[r, c], the other way
-  // round.
+  // out[t, h] = x[t, h] w_h with a matrix for each head, one below the other in w, each by itself
+  // given to ArrangeWeights. x has w.columns elements and out w.rows / heads; transposed, out[t, h,
+  // c] = sum over r of x[t, h, r] w_h[r, c], the other way round, and w is in the checkpoint's
+  // order.
   virtual absl::Status HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
                                   int64_t tokens, int heads, const HeadVectors& out);
 

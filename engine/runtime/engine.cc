@@ -108,11 +108,8 @@ absl::Status Engine::ArrangeWeights() {
     // A tied head shares the embedding's region.
     if (tensor.shape.size() < 2 || region.offset < end_of_last) continue;
     end_of_last = region.offset + region.bytes;
-    if (tensor.role == TensorRole::kKeyUp || tensor.role == TensorRole::kKeyUpTransposed ||
-        tensor.role == TensorRole::kValueUp) {
-      continue;  // HeadMatMul reads them as they are
-    }
-    // Experts are matrices of their own.
+    if (tensor.role == TensorRole::kKeyUp) continue;  // HeadMatMul goes over its columns
+    // Experts' and heads' are matrices of their own.
     const WeightMatrix w = MatrixIn(region);
     const int64_t rows = tensor.experts > 0 ? tensor.shape[0] / tensor.experts : w.rows;
     const int64_t row_bytes = w.format->Bytes(w.columns);

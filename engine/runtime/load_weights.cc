@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "engine/runtime/read_shard.h"
+#include "engine/runtime/source_rows.h"
 
 namespace tprun {
 namespace {
@@ -66,10 +66,10 @@ class CheckpointFiller : public Filler {
           absl::StrCat("tensor \"", part.tensor->name, "\" is missing from the checkpoint"));
     }
     const WeightFormat& stored = StoredFormat(*part.tensor);
-    if (source == &stored) return ReadShard(checkpoint_, *part.tensor, part.shard, out);
+    if (source == &stored) return ReadSourceRows(checkpoint_, *part.tensor, part.shard, out);
     // A vector of another type: decoded to f32 on the way.
     std::vector<char> raw(source->Bytes(part.shard.rows.size()));
-    RETURN_IF_ERROR(ReadShard(checkpoint_, *part.tensor, part.shard, raw.data()));
+    RETURN_IF_ERROR(ReadSourceRows(checkpoint_, *part.tensor, part.shard, raw.data()));
     source->dequantize(raw.data(), static_cast<float*>(out), part.shard.rows.size());
     return absl::OkStatus();
   }

@@ -1,4 +1,4 @@
-#include "engine/runtime/read_shard.h"
+#include "engine/runtime/source_rows.h"
 
 #include <algorithm>
 #include <cstring>
@@ -166,8 +166,8 @@ const WeightFormat* SourceFormat(const Checkpoint& checkpoint, const TensorSpec&
   return source == nullptr ? nullptr : source->format;
 }
 
-absl::Status ReadShard(const Checkpoint& checkpoint, const TensorSpec& tensor, const Shard& shard,
-                       void* out) {
+absl::Status ReadSourceRows(const Checkpoint& checkpoint, const TensorSpec& tensor,
+                            const Shard& shard, void* out) {
   return Reader(checkpoint, tensor).Read(shard, static_cast<char*>(out));
 }
 

@@ -7,15 +7,15 @@
 
 namespace tprun {
 
-// The format in which ReadShard gives a tensor's rows: that of the checkpoint. nullptr where the
-// checkpoint does not have it.
+// The format in which ReadSourceRows gives a tensor's rows: that of the checkpoint. nullptr where
+// the checkpoint does not have it.
 const WeightFormat* SourceFormat(const Checkpoint& checkpoint, const TensorSpec& tensor);
 
 // Reads the rows and columns of `shard`, packed one after another in SourceFormat, from wherever
 // the checkpoint has them: a tensor of its own, rows of a fused one (in turns, where row_step is
 // more than 1), one tensor per expert or one for all, transposed, or the blocks and scales of
 // gpt-oss (see gpt_oss.cc). Shards of several matrices have all columns. Thread-safe.
-absl::Status ReadShard(const Checkpoint& checkpoint, const TensorSpec& tensor, const Shard& shard,
-                       void* out);
+absl::Status ReadSourceRows(const Checkpoint& checkpoint, const TensorSpec& tensor,
+                            const Shard& shard, void* out);
 
 }  // namespace tprun
