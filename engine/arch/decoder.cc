@@ -122,24 +122,42 @@ class LayerTensors {
     } else {
       AddTensor(TensorRole::kQueryDown, names.query_down, {latent.query_rank, dim_},
                 SplitRule::kReplicate);
-      AddVector(TensorRole::kLatentNorm, names.query_down_norm, latent.query_rank);
+      AddVector(TensorRole::kQueryDownNorm, names.query_down_norm, latent.query_rank);
       AddTensor(TensorRole::kQueryUp, names.query_up, {query_rows, latent.query_rank},
                 SplitRule::kColumn);
     }
-    AddTensor(TensorRole::kKvDown, names.kv_down, {latent.kv_rank + latent.rope_dim, dim_},
-              SplitRule::kReplicate);
-    AddVector(TensorRole::kLatentNorm, names.kv_down_norm, latent.kv_rank);
+    const int64_t kv_down_rows = latent.kv_rank + latent.rope_dim;
+    SetFused(AddTensor(TensorRole::kKvDown, names.kv_down, {latent.kv_rank, dim_},
+                       SplitRule::kReplicate),
+             0, kv_down_rows);
+    SetFused(AddTensor(TensorRole::kKeyDown, names.kv_down, {latent.rope_dim, dim_},
+                       SplitRule::kReplicate),
+             latent.kv_rank, kv_down_rows);
+    AddVector(TensorRole::kKvDownNorm, names.kv_down_norm, latent.kv_rank);
+    const int64_t values = attention_.values();
     if (names.key_up.empty()) {
-      AddTensor(TensorRole::kKvUp, names.kv_up,
-                {heads * (plain + attention_.values()), latent.kv_rank}, SplitRule::kColumn);
+      SetFused(AddOfHeads(TensorRole::kKeyUp, names.kv_up, plain, latent.kv_rank), 0,
+               plain + values);
+      SetFused(AddOfHeads(TensorRole::kValueUp, names.kv_up, values, latent.kv_rank), plain,
+               plain + values);
       return;
     }
-    // Transposed per head, to be multiplied into the query.
-    AddTensor(TensorRole::kKvUp, names.key_up, {heads * latent.kv_rank, plain}, SplitRule::kColumn)
-        .experts = attention_.heads;
-    AddTensor(TensorRole::kKvUp, names.value_up, {heads * attention_.values(), latent.kv_rank},
-              SplitRule::kColumn)
-        .experts = attention_.heads;
+    AddOfHeads(TensorRole::kKeyUpTransposed, names.key_up, latent.kv_rank, plain);
+    AddOfHeads(TensorRole::kValueUp, names.value_up, values, latent.kv_rank);
+  }
+
+  static void SetFused(TensorSpec& tensor, int64_t first_row, int64_t source_rows) {
+    tensor.first_row = first_row;
+    tensor.source_rows = source_rows;
+  }
+
+  // A matrix per head, [rows, columns] each.
+  TensorSpec& AddOfHeads(TensorRole role, absl::string_view pattern, int64_t rows,
+                         int64_t columns) {
+    TensorSpec& tensor =
+        AddTensor(role, pattern, {attention_.heads * rows, columns}, SplitRule::kColumn);
+    tensor.experts = attention_.heads;
+    return tensor;
   }
 
   void AddAttentionOut(const DecoderNames& names) {
@@ -164,14 +182,19 @@ class LayerTensors {
     const ExpertsSpec& experts = mlp_.experts;
     AddTensor(TensorRole::kRouter, names.router, {experts.count, dim_}, SplitRule::kReplicate);
     if (experts.router_bias) AddVector(TensorRole::kRouterBias, Bias(names.router), experts.count);
-    if (experts.choice_bias) AddVector(TensorRole::kRouterBias, names.choice_bias, experts.count);
-    AddStacked(TensorRole::kExpertGate, names.expert_gate, mlp_.ffn_dim, dim_);
-    AddStacked(TensorRole::kExpertUp, names.expert_up, mlp_.ffn_dim, dim_);
-    AddStacked(TensorRole::kExpertDown, names.expert_down, dim_, mlp_.ffn_dim);
+    if (experts.choice_bias) AddVector(TensorRole::kChoiceBias, names.choice_bias, experts.count);
+    AddGateAndUp(names, TensorRole::kExpertGate, names.expert_gate, TensorRole::kExpertUp,
+                 names.expert_up, dim_);
+    AddStacked(TensorRole::kExpertDown, names.expert_down, dim_, mlp_.ffn_dim).transposed =
+        names.transposed_experts;
     if (experts.expert_biases) {
-      AddStacked(TensorRole::kExpertGateBias, Bias(names.expert_gate), mlp_.ffn_dim, 0);
-      AddStacked(TensorRole::kExpertUpBias, Bias(names.expert_up), mlp_.ffn_dim, 0);
-      AddStacked(TensorRole::kExpertDownBias, Bias(names.expert_down), dim_, 0);
+      const std::string& fused = names.expert_gate_up_bias;
+      AddGateAndUp(names, TensorRole::kExpertGateBias,
+                   fused.empty() ? Bias(names.expert_gate) : fused, TensorRole::kExpertUpBias,
+                   fused.empty() ? Bias(names.expert_up) : fused, 0);
+      AddStacked(TensorRole::kExpertDownBias,
+                 names.expert_down_bias.empty() ? Bias(names.expert_down) : names.expert_down_bias,
+                 dim_, 0);
     }
     const int64_t shared = experts.shared_ffn_dim;
     if (shared == 0) return;
@@ -183,11 +206,26 @@ class LayerTensors {
     }
   }
 
+  // Gate and up of all experts; of one name they are fused.
+  void AddGateAndUp(const DecoderNames& names, TensorRole gate_role, const std::string& gate,
+                    TensorRole up_role, const std::string& up, int64_t columns) {
+    const int64_t rows = mlp_.ffn_dim;
+    for (const bool is_up : {false, true}) {
+      TensorSpec& tensor =
+          AddStacked(is_up ? up_role : gate_role, is_up ? up : gate, rows, columns);
+      tensor.transposed = names.transposed_experts && columns > 0;
+      if (gate == up) FuseExperts(names.interleaved_experts, is_up, rows, tensor);
+    }
+  }
+
   // One matrix (columns > 0) or vector per expert.
-  void AddStacked(TensorRole role, absl::string_view pattern, int64_t rows, int64_t columns) {
+  TensorSpec& AddStacked(TensorRole role, absl::string_view pattern, int64_t rows,
+                         int64_t columns) {
     std::vector<int64_t> shape = {mlp_.experts.count * rows};
     if (columns > 0) shape.push_back(columns);
-    AddTensor(role, pattern, std::move(shape), SplitRule::kColumn).experts = mlp_.experts.count;
+    TensorSpec& tensor = AddTensor(role, pattern, std::move(shape), SplitRule::kColumn);
+    tensor.experts = mlp_.experts.count;
+    return tensor;
   }
 
   static std::string Bias(absl::string_view weight) {
@@ -203,6 +241,12 @@ class LayerTensors {
 };
 
 }  // namespace
+
+void FuseExperts(bool interleaved, bool is_up, int64_t rows, TensorSpec& tensor) {
+  tensor.source_rows = 2 * rows;
+  tensor.row_step = interleaved ? 2 : 1;
+  tensor.first_row = !is_up ? 0 : interleaved ? 1 : rows;
+}
 
 DecoderNames StandardNames(Naming naming) {
   if (naming == Naming::kGguf) {

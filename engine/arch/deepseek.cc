@@ -23,6 +23,21 @@ bool HasSplitProjections(const Json& config) {
   return FindMember(config, "key_length_mla") != nullptr;
 }
 
+// With a longer context than trained for, the scale of attention grows by the square of this.
+absl::StatusOr<double> AttentionGrowth(const Json& config, const RopeSpec& rope) {
+  if (rope.scaling != RopeScaling::kYarn) return 1;
+  for (absl::string_view key : {"rope_scaling", "rope_parameters"}) {
+    const Json* scaling = FindMember(config, key);
+    if (scaling == nullptr) continue;
+    ASSIGN_OR_RETURN(const double all_dim, GetDoubleOr(*scaling, "mscale_all_dim", 0));
+    if (all_dim != 0) return YarnScale(rope.factor, all_dim);
+    // GGUF: a tenth of mscale_all_dim.
+    ASSIGN_OR_RETURN(const double tenth, GetDoubleOr(*scaling, "yarn_log_multiplier", 0));
+    if (tenth != 0) return YarnScale(rope.factor, 10 * tenth);
+  }
+  return 1;
+}
+
 absl::StatusOr<AttentionSpec> ReadAttention(const Json& config, const ModelConfig& numbers,
                                             Naming naming) {
   AttentionSpec attention = PlainAttention(numbers);
@@ -53,26 +68,57 @@ absl::StatusOr<AttentionSpec> ReadAttention(const Json& config, const ModelConfi
     return absl::InvalidArgumentError(
         absl::StrCat("heads times their width: wanted at most ", kMostColumns, ", found ", widest));
   }
-  attention.scale = 1.0f / std::sqrt(static_cast<float>(attention.head_dim));
+  ASSIGN_OR_RETURN(const double growth, AttentionGrowth(config, numbers.rope));
+  attention.scale =
+      static_cast<float>(growth * growth / std::sqrt(static_cast<double>(attention.head_dim)));
   attention.rope.layout = RopeLayout::kInterleaved;
   attention.rope.dims = latent.rope_dim;
   return attention;
 }
 
+// Sigmoid scores with a bias for the choice. Hugging Face's own configs of V3 do not say so.
+absl::StatusOr<bool> IsThirdGeneration(const Json& config) {
+  ASSIGN_OR_RETURN(const std::string type, GetStringOr(config, "model_type", ""));
+  ASSIGN_OR_RETURN(const std::string scoring, GetStringOr(config, "scoring_func", ""));
+  ASSIGN_OR_RETURN(const int64_t gating, GetIntOr(config, "expert_gating_func", 0));
+  constexpr int kGgufSigmoid = 2;
+  if (scoring.empty() && (type == "deepseek_v3" || type == "kimi_k2")) return true;
+  return scoring == "sigmoid" || gating == kGgufSigmoid;
+}
+
+// Hugging Face never scales V2's scores to one, whatever norm_topk_prob says; all published say no.
+absl::Status ReadSecondGenerationChoice(const Json& config, Naming naming, ExpertsSpec* experts) {
+  if (experts->normalize) {
+    return absl::InvalidArgumentError(
+        "\"norm_topk_prob\": true is not supported with softmax scores");
+  }
+  if (naming == Naming::kGguf) return absl::OkStatus();  // has groups only where they count
+  ASSIGN_OR_RETURN(const std::string method, GetStringOr(config, "topk_method", "greedy"));
+  if (method == "greedy") {
+    experts->groups = experts->groups_per_token = 1;
+  } else if (method != "group_limited_greedy") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"topk_method\": supported are greedy and group_limited_greedy, found ", method));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ModelSpec> BuildDeepSeek(const Json& config, Naming naming) {
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config));
   RETURN_IF_ERROR(CheckActivation(config, {"silu", "swish"}));
+  ASSIGN_OR_RETURN(const bool bias, GetBoolOr(config, "attention_bias", false));
+  if (bias) return absl::InvalidArgumentError("\"attention_bias\": true is not supported");
   LayerSpec layer;
   layer.norm.eps = numbers.norm_eps;
   ASSIGN_OR_RETURN(layer.attention, ReadAttention(config, numbers, naming));
   MlpSpec sparse;
-  ASSIGN_OR_RETURN(sparse.experts, ReadExperts(config, &sparse.ffn_dim));
-  ASSIGN_OR_RETURN(const std::string scoring, GetStringOr(config, "scoring_func", ""));
-  ASSIGN_OR_RETURN(const int64_t gating, GetIntOr(config, "expert_gating_func", 0));
-  constexpr int kGgufSigmoid = 2;
-  if (scoring == "sigmoid" || gating == kGgufSigmoid) {
+  ASSIGN_OR_RETURN(const bool third, IsThirdGeneration(config));
+  ASSIGN_OR_RETURN(sparse.experts, ReadExperts(config, &sparse.ffn_dim, third));
+  if (third) {
     sparse.experts.score = RouterScore::kSigmoid;
     sparse.experts.choice_bias = true;
+  } else {
+    RETURN_IF_ERROR(ReadSecondGenerationChoice(config, naming, &sparse.experts));
   }
   ASSIGN_OR_RETURN(const int64_t dense_layers,
                    GetIntOr(config, "first_k_dense_replace", numbers.layers));

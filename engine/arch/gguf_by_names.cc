@@ -180,7 +180,7 @@ absl::StatusOr<ModelSpec> SpecFromTensorNames(const Checkpoint& checkpoint) {
   config.erase("rope_scaling");
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config));
   int64_t expert_ffn_dim = 0;
-  ASSIGN_OR_RETURN(const ExpertsSpec experts, ReadExperts(config, &expert_ffn_dim));
+  ASSIGN_OR_RETURN(const ExpertsSpec experts, ReadExperts(config, &expert_ffn_dim, true));
   ModelSpec spec = SpecMaker(checkpoint, numbers, experts, expert_ffn_dim).Make();
   ASSIGN_OR_RETURN(spec.architecture, GetString(config, "model_type"));
   spec.not_runnable =

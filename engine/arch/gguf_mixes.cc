@@ -19,7 +19,7 @@ bool IsDown(TensorRole role) {
 }
 
 bool IsValue(const TensorSpec& tensor) {
-  return tensor.role == TensorRole::kValue || tensor.role == TensorRole::kKvUp;
+  return tensor.role == TensorRole::kValue || tensor.role == TensorRole::kValueUp;
 }
 
 // 'S', 'M' or 'L' of "q4_k_m", '\0' of any other.

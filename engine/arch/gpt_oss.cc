@@ -1,3 +1,6 @@
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/arch/architecture.h"
 #include "engine/arch/decoder.h"
@@ -18,6 +21,17 @@ absl::StatusOr<bool> IsSliding(const Json& config, int layer) {
   return (*types)[layer] == "sliding_attention";
 }
 
+// Activation::kClampedSwiGlu has these numbers in it.
+absl::Status CheckSwiGlu(const Json& config) {
+  for (const auto& [key, wanted] : {std::pair("swiglu_alpha", 1.702), {"swiglu_limit", 7.0}}) {
+    ASSIGN_OR_RETURN(const double found, GetDoubleOr(config, key, wanted));
+    if (found == wanted) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", key, "\": supported is ", wanted, ", found ", found));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ModelSpec> BuildGptOss(const Json& config, Naming naming) {
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config));
   LayerSpec layer;
@@ -25,10 +39,14 @@ absl::StatusOr<ModelSpec> BuildGptOss(const Json& config, Naming naming) {
   layer.attention = PlainAttention(numbers);
   layer.attention.qkv_bias = layer.attention.out_bias = true;
   layer.attention.sinks = true;
-  ASSIGN_OR_RETURN(layer.mlp.experts, ReadExperts(config, &layer.mlp.ffn_dim));
+  if (naming == Naming::kGguf) layer.attention.rope.truncate = false;  // as the original's config
+  ASSIGN_OR_RETURN(layer.mlp.experts, ReadExperts(config, &layer.mlp.ffn_dim, true));
   if (layer.mlp.experts.count == 0) {
     return absl::InvalidArgumentError("\"num_local_experts\" is missing");
   }
+  layer.mlp.activation = Activation::kClampedSwiGlu;
+  RETURN_IF_ERROR(CheckSwiGlu(config));
+  layer.mlp.experts.normalize = true;
   layer.mlp.experts.router_bias = layer.mlp.experts.expert_biases = true;
   ModelSpec spec = StartSpec("gpt_oss", numbers);
   for (int i = 0; i < numbers.layers; ++i) {
@@ -38,10 +56,15 @@ absl::StatusOr<ModelSpec> BuildGptOss(const Json& config, Naming naming) {
   }
   DecoderNames names = StandardNames(naming);
   if (naming == Naming::kHuggingFace) {
-    // Gate and up are one tensor there, row by row in turns: told by the formats of the config.
+    // Gate and up are one tensor there, row by row in turns. Of floats it is [in, out]; mxfp4 is
+    // two tensors, _blocks and _scales, of [out, in].
+    const std::string experts = "model.layers.{i}.mlp.experts.";
     names.router = "model.layers.{i}.mlp.router.weight";
-    names.expert_gate = names.expert_up = "model.layers.{i}.mlp.experts.gate_up_proj";
-    names.expert_down = "model.layers.{i}.mlp.experts.down_proj";
+    names.expert_gate = names.expert_up = experts + "gate_up_proj";
+    names.expert_down = experts + "down_proj";
+    names.expert_gate_up_bias = experts + "gate_up_proj_bias";
+    names.expert_down_bias = experts + "down_proj_bias";
+    names.interleaved_experts = names.transposed_experts = true;
   } else {
     names.mlp_norm = "blk.{i}.post_attention_norm.weight";
     names.sinks = "blk.{i}.attn_sinks.weight";

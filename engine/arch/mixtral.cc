@@ -17,10 +17,11 @@ absl::StatusOr<ModelSpec> BuildMixtral(const Json& config, Naming naming) {
   layer.attention.window = numbers.sliding_window;
   layer.attention.rope.layout =
       naming == Naming::kGguf ? RopeLayout::kInterleaved : RopeLayout::kHalfSplit;
-  ASSIGN_OR_RETURN(layer.mlp.experts, ReadExperts(config, &layer.mlp.ffn_dim));
+  ASSIGN_OR_RETURN(layer.mlp.experts, ReadExperts(config, &layer.mlp.ffn_dim, true));
   if (layer.mlp.experts.count == 0) {
     return absl::InvalidArgumentError("\"num_local_experts\" is missing");
   }
+  layer.mlp.experts.normalize = true;
   ModelSpec spec = StartSpec("mixtral", numbers);
   spec.layers.assign(numbers.layers, layer);
   DecoderNames names = StandardNames(naming);

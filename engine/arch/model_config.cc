@@ -15,23 +15,55 @@ absl::Status CheckPositive(absl::string_view what, double value) {
       absl::StrCat("\"", what, "\": wanted a positive number, found ", value));
 }
 
+// The attention factor of arXiv 2309.00071, section 3.4, with DeepSeek's two exponents as in
+// Hugging Face's _compute_yarn_parameters. GGUF files of DeepSeek fold them into the attention's
+// scale.
+absl::StatusOr<double> YarnMagnitude(const Json& scaling, double factor) {
+  ASSIGN_OR_RETURN(const double given, GetDoubleOr(scaling, "attention_factor", 0));
+  if (given != 0) return given;
+  if (FindMember(scaling, "yarn_log_multiplier") != nullptr) return 1;
+  ASSIGN_OR_RETURN(const double mscale, GetDoubleOr(scaling, "mscale", 0));
+  ASSIGN_OR_RETURN(const double all_dim, GetDoubleOr(scaling, "mscale_all_dim", 0));
+  if (mscale != 0 && all_dim != 0) return YarnScale(factor, mscale) / YarnScale(factor, all_dim);
+  return YarnScale(factor, 1);
+}
+
+absl::Status ReadYarn(const Json& scaling, int64_t context_length, RopeSpec& rope) {
+  rope.scaling = RopeScaling::kYarn;
+  ASSIGN_OR_RETURN(rope.factor, GetDouble(scaling, "factor"));
+  RETURN_IF_ERROR(CheckPositive("factor", rope.factor));
+  ASSIGN_OR_RETURN(
+      rope.original_context_length,
+      GetCountOr(scaling, "original_max_position_embeddings", 1 << 30, context_length));
+  ASSIGN_OR_RETURN(rope.beta_fast, GetDoubleOr(scaling, "beta_fast", 32));
+  ASSIGN_OR_RETURN(rope.beta_slow, GetDoubleOr(scaling, "beta_slow", 1));
+  RETURN_IF_ERROR(CheckPositive("beta_fast", rope.beta_fast));
+  RETURN_IF_ERROR(CheckPositive("beta_slow", rope.beta_slow));
+  ASSIGN_OR_RETURN(rope.truncate, GetBoolOr(scaling, "truncate", true));
+  ASSIGN_OR_RETURN(const double magnitude, YarnMagnitude(scaling, rope.factor));
+  RETURN_IF_ERROR(CheckPositive("attention_factor", magnitude));
+  rope.magnitude = static_cast<float>(magnitude);
+  return absl::OkStatus();
+}
+
 // Hugging Face keeps scaling in "rope_scaling", from version 5 on in "rope_parameters" with
 // rope_theta inside.
-absl::Status ReadRopeScaling(const Json& scaling, RopeSpec& rope) {
+absl::Status ReadRopeScaling(const Json& scaling, int64_t context_length, RopeSpec& rope) {
   ASSIGN_OR_RETURN(std::string type, GetStringOr(scaling, "rope_type", ""));
   if (type.empty()) {
     ASSIGN_OR_RETURN(type, GetStringOr(scaling, "type", "default"));
   }
   if (type == "default" || type == "none") return absl::OkStatus();
-  if (type == "yarn" || type == "longrope" || type == "su") {
-    rope.scaling = type == "yarn" ? RopeScaling::kYarn : RopeScaling::kLongRope;
+  if (type == "yarn") return ReadYarn(scaling, context_length, rope);
+  if (type == "longrope" || type == "su") {
+    rope.scaling = RopeScaling::kLongRope;
     ASSIGN_OR_RETURN(rope.factor, GetDoubleOr(scaling, "factor", 1));
     return CheckPositive("factor", rope.factor);
   }
   if (type != "linear" && type != "llama3") {
     return absl::InvalidArgumentError(absl::StrCat(
         "rope scaling \"", type,
-        "\" is not supported; supported: default, linear, llama3, and to plan yarn, longrope"));
+        "\" is not supported; supported: default, linear, llama3, yarn, and to plan longrope"));
   }
   rope.scaling = type == "linear" ? RopeScaling::kLinear : RopeScaling::kLlama3;
   ASSIGN_OR_RETURN(rope.factor, GetDouble(scaling, "factor"));
@@ -59,7 +91,7 @@ absl::Status ReadRope(const Json& config, ModelConfig& result) {
       return absl::InvalidArgumentError(absl::StrCat("\"", key, "\": wanted an object"));
     }
     ASSIGN_OR_RETURN(rope.theta, GetDoubleOr(*scaling, "rope_theta", rope.theta));
-    RETURN_IF_ERROR(Annotate(ReadRopeScaling(*scaling, rope), key));
+    RETURN_IF_ERROR(Annotate(ReadRopeScaling(*scaling, result.context_length, rope), key));
   }
   RETURN_IF_ERROR(CheckPositive("rope_theta", rope.theta));
   double partial = 1;
@@ -94,6 +126,10 @@ absl::StatusOr<int64_t> GetFirstCountOr(const Json& config,
 
 }  // namespace
 
+double YarnScale(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
+}
+
 // The limits given here are far above any model's and keep the bytes of all weights
 // within int64.
 absl::StatusOr<int64_t> GetCount(const Json& config, absl::string_view key, int64_t limit) {
@@ -111,7 +147,8 @@ absl::StatusOr<int64_t> GetCountOr(const Json& config, absl::string_view key, in
   return GetCount(config, key, limit);
 }
 
-absl::StatusOr<ExpertsSpec> ReadExperts(const Json& config, int64_t* expert_ffn_dim) {
+absl::StatusOr<ExpertsSpec> ReadExperts(const Json& config, int64_t* expert_ffn_dim,
+                                        bool normalize_by_default) {
   constexpr int64_t kMostExperts = 1 << 14;
   ExpertsSpec experts;
   ASSIGN_OR_RETURN(experts.count,
@@ -142,12 +179,19 @@ absl::StatusOr<ExpertsSpec> ReadExperts(const Json& config, int64_t* expert_ffn_
         "experts: wanted at most ", kMostColumns, " columns in all, found ", experts.count, " of ",
         expert_ffn, " and ", experts.shared_ffn_dim, " shared"));
   }
-  ASSIGN_OR_RETURN(experts.normalize, GetBoolOr(config, "norm_topk_prob", true));
+  ASSIGN_OR_RETURN(experts.normalize, GetBoolOr(config, "norm_topk_prob", normalize_by_default));
   ASSIGN_OR_RETURN(const double scale, GetDoubleOr(config, "routed_scaling_factor", 1));
   experts.scale = static_cast<float>(scale);
   ASSIGN_OR_RETURN(experts.groups, GetFirstCountOr(config, {"n_group"}, experts.count, 1));
   ASSIGN_OR_RETURN(experts.groups_per_token,
                    GetFirstCountOr(config, {"topk_group"}, experts.groups, experts.groups));
+  const int64_t group = experts.count / experts.groups;
+  if (experts.count % experts.groups != 0 || experts.per_token > group * experts.groups_per_token) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        experts.count, " experts in ", experts.groups, " groups (\"n_group\"), of which ",
+        experts.groups_per_token, " (\"topk_group\") are for ", experts.per_token,
+        " experts of a token: wanted equal groups with enough experts"));
+  }
   return experts;
 }
 
@@ -168,7 +212,8 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_def
   ASSIGN_OR_RETURN(const double eps, GetDoubleOr(config, "rms_norm_eps", 1e-6));
   result.norm_eps = static_cast<float>(eps);
   ASSIGN_OR_RETURN(result.tied, GetBoolOr(config, "tie_word_embeddings", tied_by_default));
-  ASSIGN_OR_RETURN(result.sliding_window, GetCountOr(config, "sliding_window", 1 << 30, 0));
+  // Configs written by transformers 5 say 0 for none.
+  ASSIGN_OR_RETURN(result.sliding_window, GetFirstCountOr(config, {"sliding_window"}, 1 << 30, 0));
   if (int64_t{result.heads} * result.head_dim > 1 << 22) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"num_attention_heads\" times \"head_dim\": wanted at most ", 1 << 22,

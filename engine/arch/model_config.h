@@ -31,8 +31,14 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_def
 
 // The mixture of experts that the config asks for, under the names of Mixtral, Qwen, DeepSeek and
 // gpt-oss and of GGUF: experts, choice, shared experts. count == 0 if it asks for none.
-// *expert_ffn_dim: columns of one expert.
-absl::StatusOr<ExpertsSpec> ReadExperts(const Json& config, int64_t* expert_ffn_dim);
+// *expert_ffn_dim: columns of one expert. normalize_by_default: what an absent "norm_topk_prob"
+// means in this family.
+absl::StatusOr<ExpertsSpec> ReadExperts(const Json& config, int64_t* expert_ffn_dim,
+                                        bool normalize_by_default);
+
+// arXiv 2309.00071's growth of attention with the context's factor, to the power of mscale's sense
+// in DeepSeek's configs: 0.1 mscale ln(factor) + 1.
+double YarnScale(double factor, double mscale);
 
 // An integer in [1, limit]; with `otherwise`, for a member that is absent.
 absl::StatusOr<int64_t> GetCount(const Json& config, absl::string_view key, int64_t limit);

@@ -30,13 +30,19 @@ absl::StatusOr<ModelSpec> BuildQwenMoe(absl::string_view architecture, const Jso
   layer.attention.qkv_bias = first_generation;
   layer.attention.qk_norm = !first_generation;
   MlpSpec sparse;
-  ASSIGN_OR_RETURN(sparse.experts, ReadExperts(config, &sparse.ffn_dim));
+  // GGUF does not say, but all published Qwen 3 scale the scores.
+  const bool normalize = !first_generation && naming == Naming::kGguf;
+  ASSIGN_OR_RETURN(sparse.experts, ReadExperts(config, &sparse.ffn_dim, normalize));
   if (sparse.experts.count == 0) {
     return absl::InvalidArgumentError("\"num_experts\" is missing");
   }
   sparse.experts.shared_gate = first_generation;
   ModelSpec spec = StartSpec(architecture, numbers);
+  ASSIGN_OR_RETURN(const bool use_window, GetBoolOr(config, "use_sliding_window", false));
+  ASSIGN_OR_RETURN(const int64_t first_window_layer,
+                   GetIntOr(config, "max_window_layers", numbers.layers));
   for (int i = 0; i < numbers.layers; ++i) {
+    layer.attention.window = use_window && i >= first_window_layer ? numbers.sliding_window : 0;
     ASSIGN_OR_RETURN(const bool dense, IsDense(config, i));
     layer.mlp = dense ? MlpSpec{.ffn_dim = numbers.ffn_dim} : sparse;
     spec.layers.push_back(layer);

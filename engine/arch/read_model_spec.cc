@@ -1,7 +1,9 @@
 #include "engine/arch/read_model_spec.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -10,6 +12,7 @@
 #include "base/status_macros.h"
 #include "engine/arch/architecture.h"
 #include "engine/arch/assume_formats.h"
+#include "engine/arch/decoder.h"
 #include "engine/arch/gguf_by_names.h"
 #include "engine/arch/runnable.h"
 #include "engine/arch/speech_models.h"
@@ -29,12 +32,14 @@ std::string FormatNames() {
   return absl::StrJoin(names, ", ");
 }
 
-// The tensor's shape in the checkpoint: fused with its neighbours, or with the experts apart.
+// The tensor's shape in the checkpoint: fused with its neighbours, with the experts apart, turned
+// round.
 std::vector<int64_t> SourceShape(const TensorSpec& tensor) {
   std::vector<int64_t> shape = tensor.shape;
+  shape[0] /= std::max(tensor.experts, 1);
   if (tensor.source_rows > 0) shape[0] = tensor.source_rows;
+  if (tensor.transposed) std::swap(shape[0], shape[1]);
   if (tensor.experts == 0) return shape;
-  shape[0] /= tensor.experts;
   if (!absl::StrContains(tensor.name, kExpertMark)) shape.insert(shape.begin(), tensor.experts);
   return shape;
 }
@@ -49,7 +54,8 @@ std::vector<int64_t> Flat(absl::Span<const int64_t> shape) {
 }
 
 bool SameShape(const std::vector<int64_t>& found, const std::vector<int64_t>& wanted) {
-  return found == wanted || (found.size() > 2 && Flat(found) == Flat(wanted));
+  return found == wanted ||
+         (std::max(found.size(), wanted.size()) > 2 && Flat(found) == Flat(wanted));
 }
 
 // A quantiser packed the weights: what there is of them has other names, types and shapes.
@@ -62,8 +68,38 @@ bool IsPacked(const Checkpoint& checkpoint, const std::string& name) {
   return false;
 }
 
+bool IsMxfp4(const Checkpoint& checkpoint, const TensorSpec& tensor) {
+  return checkpoint.Find(tensor.name + "_blocks") != nullptr;
+}
+
+// Bytes of pairs of elements [experts, rows, blocks, 16] and exponents [experts, rows, blocks].
+absl::Status BindMxfp4(const Checkpoint& checkpoint, TensorSpec& tensor) {
+  tensor.format = &kMxfp4Format;
+  tensor.transposed = false;
+  const std::vector<int64_t> shape = SourceShape(tensor);
+  if (shape.back() % kMxfp4Format.block_elements != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor \"", tensor.name, "\": rows of ", shape.back(),
+                     " elements are no whole number of mxfp4 blocks"));
+  }
+  std::vector<int64_t> exponents = shape;
+  exponents.back() /= kMxfp4Format.block_elements;
+  std::vector<int64_t> pairs = exponents;
+  pairs.push_back(kMxfp4Format.block_elements / 2);
+  for (const auto& [suffix, wanted] : {std::pair("_blocks", pairs), {"_scales", exponents}}) {
+    const CheckpointTensor* source = checkpoint.Find(tensor.name + suffix);
+    const bool there = source != nullptr && source->type_name == "U8";
+    if (there && source->shape == wanted) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor \"", tensor.name, suffix, "\": wanted U8 of shape ", ShapeText(wanted), ", found ",
+        source == nullptr ? "none" : source->type_name + " " + ShapeText(source->shape)));
+  }
+  return absl::OkStatus();
+}
+
 // The format of packed weights is what the config says of them.
 absl::Status BindPacked(const Checkpoint& checkpoint, TensorSpec& tensor) {
+  if (IsMxfp4(checkpoint, tensor)) return BindMxfp4(checkpoint, tensor);
   ASSIGN_OR_RETURN(tensor.format, QuantizedFormat(checkpoint.config()));
   if (tensor.format != nullptr) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
@@ -112,11 +148,29 @@ absl::Status BindTensor(const Checkpoint& checkpoint, TensorSpec& tensor) {
   return absl::OkStatus();
 }
 
+// Newer checkpoints keep the experts of a layer in one tensor each for gate and up, and for down.
+void UseFusedExperts(const Checkpoint& checkpoint, ModelSpec& spec) {
+  for (TensorSpec& tensor : spec.tensors) {
+    const size_t mark = tensor.name.find(absl::StrCat(".", kExpertMark, "."));
+    if (mark == std::string::npos || checkpoint.Find(ExpertTensorName(tensor, 0)) != nullptr) {
+      continue;
+    }
+    const bool down = tensor.role == TensorRole::kExpertDown;
+    const std::string fused = tensor.name.substr(0, mark) + (down ? ".down_proj" : ".gate_up_proj");
+    if (checkpoint.Find(fused) == nullptr) continue;
+    tensor.name = fused;
+    if (down) continue;
+    FuseExperts(false, tensor.role == TensorRole::kExpertUp, tensor.shape[0] / tensor.experts,
+                tensor);
+  }
+}
+
 absl::Status BindAll(const Checkpoint& checkpoint, const WeightFormat* assumed, ModelSpec& spec) {
   for (TensorSpec& tensor : spec.tensors) {
     RETURN_IF_ERROR(BindTensor(checkpoint, tensor));
     const std::string first = ExpertTensorName(tensor, 0);
-    if (checkpoint.kind() == CheckpointKind::kSafetensors && IsPacked(checkpoint, first)) {
+    if (checkpoint.kind() == CheckpointKind::kSafetensors && IsPacked(checkpoint, first) &&
+        !IsMxfp4(checkpoint, tensor)) {
       spec.not_runnable = absl::StrCat("\"", first, "\" is packed by a quantiser");
     }
     if (assumed != nullptr && tensor.shape.size() > 1 && tensor.format != assumed) {
@@ -187,6 +241,7 @@ absl::StatusOr<ModelSpec> ReadSpec(const Checkpoint& checkpoint, const WeightFor
   if (checkpoint.kind() == CheckpointKind::kConfigOnly) {
     RETURN_IF_ERROR(AssumeFormats(checkpoint.config(), assumed, spec));
   } else {
+    UseFusedExperts(checkpoint, spec);
     RETURN_IF_ERROR(BindAll(checkpoint, assumed, spec));
     RETURN_IF_ERROR(ReadRopeFactors(checkpoint, spec));
     MarkLongRope(checkpoint, spec);

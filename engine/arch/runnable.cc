@@ -8,11 +8,7 @@ namespace {
 
 std::string LayerFault(const LayerSpec& layer) {
   if (!layer.stack.empty()) return "a second stack of layers is not supported";
-  if (layer.attention.is_latent()) return "multi-head latent attention is not supported";
-  if (layer.attention.sinks) return "attention sinks are not supported";
-  if (layer.mlp.experts.count > 0) return "a mixture of experts is not supported";
   const RopeScaling scaling = layer.attention.rope.scaling;
-  if (scaling == RopeScaling::kYarn) return "rope scaling \"yarn\" is not supported";
   if (scaling == RopeScaling::kLongRope) return "rope scaling \"longrope\" is not supported";
   return "";
 }

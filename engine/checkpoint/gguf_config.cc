@@ -48,6 +48,8 @@ constexpr Translation kTranslations[] = {
     {"expert_feed_forward_length", "moe_intermediate_size", Kind::kInteger},
     {"expert_shared_feed_forward_length", "shared_expert_intermediate_size", Kind::kInteger},
     {"leading_dense_block_count", "first_k_dense_replace", Kind::kInteger},
+    {"expert_group_count", "n_group", Kind::kInteger},
+    {"expert_group_used_count", "topk_group", Kind::kInteger},
     {"expert_gating_func", "expert_gating_func", Kind::kInteger},
     {"expert_weights_scale", "routed_scaling_factor", Kind::kNumber},
     {"expert_weights_norm", "norm_topk_prob", Kind::kBool},

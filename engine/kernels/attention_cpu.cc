@@ -165,8 +165,11 @@ void StartItem(const Item& item, const float* q, int64_t q_stride, const Scratch
     for (int64_t c = 0; c < head_dim; ++c) out[c] = in[c] * item.shape.scale;
     std::fill(out + head_dim, out + s.head, 0.0f);
     std::fill(s.sums + i * s.head, s.sums + (i + 1) * s.head, 0.0f);
-    s.max[i] = std::numeric_limits<float>::lowest();  // finite: lowest - lowest is no NaN
-    s.total[i] = 0;
+    // A sink is a position that has been weighed. Finite: lowest - lowest is no NaN.
+    const float* sinks = item.shape.sinks;
+    s.max[i] = sinks == nullptr ? std::numeric_limits<float>::lowest()
+                                : sinks[item.part.head_begin + i % item.heads()];
+    s.total[i] = sinks == nullptr ? 0 : 1;
   }
 }
 

@@ -85,8 +85,8 @@ class CpuKernels : public Kernels {
       for (int i = 0; i < half; ++i) {
         const double angle =
             static_cast<double>(position) * static_cast<double>(inverse_frequencies[i]);
-        cosines[i] = static_cast<float>(std::cos(angle));
-        sines[i] = static_cast<float>(std::sin(angle));
+        cosines[i] = static_cast<float>(std::cos(angle) * rope.magnitude);
+        sines[i] = static_cast<float>(std::sin(angle) * rope.magnitude);
       }
       cpu::RopeToken(x + t * stride, heads, head_dim, rope, cosines, sines);
     });

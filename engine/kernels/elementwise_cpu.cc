@@ -150,6 +150,15 @@ void GatedActivation(Activation activation, float* gate, const float* up, int64_
             [](F32Vec x, F32Vec u) HWY_ATTR { return hn::Mul(TimesSigmoid(x, x), u); });
     return;
   }
+  if (activation == Activation::kClampedSwiGlu) {
+    const F32Vec limit = hn::Set(d, 7.0f), alpha = hn::Set(d, 1.702f), one = hn::Set(d, 1.0f);
+    ForEach(gate, up, gate, count, [&](F32Vec x, F32Vec u) HWY_ATTR {
+      const F32Vec g = hn::Min(x, limit);
+      const F32Vec clamped = hn::Max(hn::Min(u, limit), hn::Neg(limit));
+      return hn::Mul(TimesSigmoid(g, hn::Mul(g, alpha)), hn::Add(clamped, one));
+    });
+    return;
+  }
   // x / 2 (1 + tanh(z)) = x / (1 + exp(-2 z)), which does not cancel for negative z;
   // z = sqrt(2 / pi) (x + 0.044715 x^3), arXiv 1606.08415.
   const F32Vec linear = hn::Set(d, 1.5957691216057308f);

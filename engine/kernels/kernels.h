@@ -63,6 +63,34 @@ struct AttentionShape {
   float scale = 1;
   float logit_softcap = 0;
   int64_t window = 0;  // 0: all positions
+  // [query_heads]: a logit per head that takes part in the softmax and has no value; or none.
+  const float* sinks = nullptr;
+};
+
+// Vectors of some tokens' heads: x[t, h, :] at data + t * token_stride + h * head_stride.
+struct HeadVectors {
+  float* data = nullptr;
+  int64_t token_stride = 0;
+  int64_t head_stride = 0;
+};
+
+// The experts that each token goes to, of which this rank has [first_expert, first_expert +
+// experts). A token has a slot for each of its choices that is here, in the order of its choices.
+struct ExpertChoice {
+  const int32_t* ids = nullptr;    // [tokens, per_token]
+  const float* weights = nullptr;  // [tokens, per_token]
+  int64_t tokens = 0;
+  int per_token = 0;
+  int first_expert = 0;
+  int experts = 0;
+  int slots() const { return per_token < experts ? per_token : experts; }
+};
+
+// The matrices of this rank's experts, each of `rows` rows, one below the other.
+struct ExpertMatrices {
+  WeightMatrix all;  // [experts * rows, columns]
+  int64_t rows = 0;
+  const float* bias = nullptr;  // [experts * rows], or none
 };
 
 // A product of MatMuls.
@@ -106,8 +134,9 @@ class Kernels {
                               int64_t tokens, float* out, int64_t out_stride) = 0;
 
   // Rotates, in place, the first rope.dims elements of each head of x, whose tokens are at the
-  // positions of the batch. x [tokens, heads, head_dim] with `stride` floats from token to token.
-  // inverse_frequencies [rope.dims / 2] (see InverseFrequencies).
+  // positions of the batch, and multiplies them by rope.magnitude. x [tokens, heads, head_dim] with
+  // `stride` floats from token to token. inverse_frequencies [rope.dims / 2] (see
+  // InverseFrequencies).
   virtual absl::Status Rope(float* x, const TokenBatch& batch, int heads, int head_dim,
                             int64_t stride, const RopeSpec& rope,
                             const float* inverse_frequencies) = 0;
@@ -171,6 +200,45 @@ class Kernels {
   virtual absl::Status AddRmsNorm(float* residual, const float* y, const float* w, int64_t tokens,
                                   int64_t dim, const NormSpec& norm, float* out);
 
+  // Mixtures of experts and latent attention. Here these read device memory from the host and use
+  // the ops above; a back end whose memory the host cannot reach overrides them.
+
+  // The experts of each token: scores of the logits [tokens, count] as experts.score says, plus
+  // choice_bias (or none), the best per_token of the best groups; ids and weights [tokens,
+  // per_token], best first, the lower id among equals; weights are the scores without the bias,
+  // scaled to add up to one where experts.normalize, times experts.scale.
+  virtual absl::Status RouteExperts(const float* logits, const float* choice_bias, int64_t tokens,
+                                    const ExpertsSpec& experts, int32_t* ids, float* weights);
+
+  // out[t, slot] = act(x[t] gate_e + bias) * (x[t] up_e + bias) of the expert e in each slot; slots
+  // that a token does not use are left as they are. x [tokens, gate.columns], out and up_out, which
+  // is overwritten, [tokens, slots, gate.rows]. Reads only the chosen experts' weights.
+  virtual absl::Status ExpertGatedMatMul(const float* x, const ExpertMatrices& gate,
+                                         const ExpertMatrices& up, Activation activation,
+                                         const ExpertChoice& choice, float* out, float* up_out);
+
+  // out[t] += the sum over its slots of weight * (h[t, slot] down_e + bias). h [tokens, slots,
+  // down.columns], out [tokens, down.rows].
+  virtual absl::Status ExpertSum(const float* h, const ExpertMatrices& down,
+                                 const ExpertChoice& choice, float* out);
+
+  // x[t, i] *= sigmoid(gate[t]); x [tokens, columns].
+  virtual absl::Status SigmoidScale(float* x, const float* gate, int64_t tokens, int64_t columns);
+
+  // out[t, h] = x[t, h] w_h with a matrix for each head, one below the other in w, each by itself
+  // given to ArrangeWeights. x has w.columns elements and out w.rows / heads; transposed, out[t, h,
+  // c] = sum over r of x[t, h, r] w_h[r, c], the other way round, and w is in the checkpoint's
+  // order.
+  virtual absl::Status HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
+                                  int64_t tokens, int heads, const HeadVectors& out);
+
+  // The first `count` elements of each head.
+  virtual absl::Status CopyHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t count,
+                                 const HeadVectors& out);
+
+  // Whether this back end has all ops of the model: OK, or Unimplemented saying what is missing.
+  virtual absl::Status CheckHasOpsFor(const ModelSpec& /*spec*/) const { return absl::OkStatus(); }
+
   // Brings a matrix of weights, as it is in the checkpoint, into the order in which this back end
   // reads it: in place, as many bytes, once and before any op on it.
   virtual absl::Status ArrangeWeights(const WeightFormat& /*format*/, void* /*data*/,
@@ -190,8 +258,8 @@ std::unique_ptr<Kernels> MakeReferenceKernels();
 std::unique_ptr<Kernels> MakeCpuKernels(ThreadPool* pool);
 
 // theta^(-2i / dims) for i < dims/2, scaled as `rope` says (Llama 3: arXiv 2407.21783 and
-// meta-llama/llama-models; linear: divided by factor), each divided by factors[i] if given. Formed
-// in double.
+// meta-llama/llama-models; YaRN: arXiv 2309.00071; linear: divided by factor), each divided by
+// factors[i] if given. Formed in double.
 void InverseFrequencies(const RopeSpec& rope, const float* factors, float* out);
 
 }  // namespace tprun

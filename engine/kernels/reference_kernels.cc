@@ -40,11 +40,16 @@ const uint8_t* Row(const WeightMatrix& w, int64_t row) {
   return static_cast<const uint8_t*>(w.data) + row * w.format->Bytes(w.columns);
 }
 
-double Activate(Activation activation, double x) {
-  if (activation == Activation::kSilu) return x / (1 + std::exp(-x));
+// act(gate) * up.
+double Activate(Activation activation, double x, double up) {
+  if (activation == Activation::kClampedSwiGlu) {
+    const double gate = std::min(x, 7.0);
+    return gate / (1 + std::exp(-1.702 * gate)) * (std::clamp(up, -7.0, 7.0) + 1);
+  }
+  if (activation == Activation::kSilu) return x / (1 + std::exp(-x)) * up;
   // x / 2 (1 + tanh(z)), arXiv 1606.08415, in the form that does not cancel for negative z.
   const double z = 0.7978845608028654 * (x + 0.044715 * x * x * x);  // sqrt(2 / pi)
-  return x / (1 + std::exp(-2 * z));
+  return x / (1 + std::exp(-2 * z)) * up;
 }
 
 class ReferenceKernels : public Kernels {
@@ -138,7 +143,8 @@ class ReferenceKernels : public Kernels {
       for (int64_t t = 0; t < run.tokens; ++t, q += q_stride) {
         for (int h = 0; h < shape.query_heads; ++h, out += cache.head_dim) {
           AttendOne(q + static_cast<int64_t>(h) * cache.head_dim, run.sequence,
-                    run.first_position + t, KvHeadOf(shape, h), cache, shape, out);
+                    run.first_position + t, KvHeadOf(shape, h), cache, shape,
+                    shape.sinks == nullptr ? nullptr : shape.sinks + h, out);
         }
       }
     }
@@ -148,7 +154,7 @@ class ReferenceKernels : public Kernels {
   absl::Status GatedActivation(Activation activation, float* gate, const float* up,
                                int64_t count) override {
     for (int64_t i = 0; i < count; ++i) {
-      gate[i] = static_cast<float>(Activate(activation, gate[i]) * up[i]);
+      gate[i] = static_cast<float>(Activate(activation, gate[i], up[i]));
     }
     return absl::OkStatus();
   }
@@ -188,14 +194,17 @@ class ReferenceKernels : public Kernels {
       float& a = head[interleaved ? 2 * i : i];
       float& b = head[interleaved ? 2 * i + 1 : i + half];
       const double a_in = a, b_in = b;
-      a = static_cast<float>(a_in * std::cos(angle) - b_in * std::sin(angle));
-      b = static_cast<float>(a_in * std::sin(angle) + b_in * std::cos(angle));
+      const double cosine = std::cos(angle) * rope.magnitude;
+      const double sine = std::sin(angle) * rope.magnitude;
+      a = static_cast<float>(a_in * cosine - b_in * sine);
+      b = static_cast<float>(a_in * sine + b_in * cosine);
     }
   }
 
   // One query against the positions it sees.
   static void AttendOne(const float* q, int sequence, int64_t position, int kv_head,
-                        const KvCacheView& cache, const AttentionShape& shape, float* out) {
+                        const KvCacheView& cache, const AttentionShape& shape, const float* sink,
+                        float* out) {
     const void* keys = OfSequence(cache, cache.keys, sequence);
     const void* values = OfSequence(cache, cache.values, sequence);
     const int64_t first = FirstVisible(shape, position);
@@ -215,7 +224,8 @@ class ReferenceKernels : public Kernels {
       weight[p - first] = dot;
       max = std::max(max, dot);
     }
-    double sum = 0;
+    if (sink != nullptr) max = std::max<double>(max, *sink);
+    double sum = sink == nullptr ? 0 : std::exp(*sink - max);
     for (double& w : weight) sum += (w = std::exp(w - max));
     for (int i = 0; i < cache.head_dim; ++i) {
       double value = 0;

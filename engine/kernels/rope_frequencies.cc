@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "engine/kernels/kernels.h"
@@ -19,7 +20,29 @@ double ScaleLlama3(const RopeSpec& rope, double frequency) {
   return (1 - smooth) * frequency / rope.factor + smooth * frequency;
 }
 
-double Scale(const RopeSpec& rope, double frequency) {
+// The pair whose wavelength turns `turns` times within the original context.
+double PairOfTurns(const RopeSpec& rope, double turns) {
+  const double context = static_cast<double>(rope.original_context_length);
+  return rope.dims * std::log(context / (turns * 2 * kPi)) / (2 * std::log(rope.theta));
+}
+
+// arXiv 2309.00071, in the form of Hugging Face's _compute_yarn_parameters: pairs before the first
+// border are kept, those after the second divided by factor, those between interpolated.
+double ScaleYarn(const RopeSpec& rope, int pair, double frequency) {
+  double low = PairOfTurns(rope, rope.beta_fast);
+  double high = PairOfTurns(rope, rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, rope.dims - 1.0);
+  if (low == high) high += 0.001;
+  const double divided = std::clamp((pair - low) / (high - low), 0.0, 1.0);
+  return frequency / rope.factor * divided + frequency * (1 - divided);
+}
+
+double Scale(const RopeSpec& rope, int pair, double frequency) {
   switch (rope.scaling) {
     case RopeScaling::kNone:
       return frequency;
@@ -28,6 +51,7 @@ double Scale(const RopeSpec& rope, double frequency) {
     case RopeScaling::kLlama3:
       return ScaleLlama3(rope, frequency);
     case RopeScaling::kYarn:
+      return ScaleYarn(rope, pair, frequency);
     case RopeScaling::kLongRope:
       break;  // such models are not run, see CheckRunnable
   }
@@ -38,7 +62,7 @@ double Scale(const RopeSpec& rope, double frequency) {
 
 void InverseFrequencies(const RopeSpec& rope, const float* factors, float* out) {
   for (int i = 0; i < rope.dims / 2; ++i) {
-    double frequency = Scale(rope, std::pow(rope.theta, -2.0 * i / rope.dims));
+    double frequency = Scale(rope, i, std::pow(rope.theta, -2.0 * i / rope.dims));
     if (factors != nullptr) frequency /= factors[i];
     out[i] = static_cast<float>(frequency);
   }

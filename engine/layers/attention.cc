@@ -38,14 +38,12 @@ absl::Status NormHeads(const AttentionBlock& block, const Qkv& qkv, int64_t toke
                           qkv.stride, block.norm.norm);
 }
 
-}  // namespace
-
-absl::Status RunAttention(const AttentionBlock& block, const TokenBatch& batch,
-                          const StepContext& step) {
+// block_output = the part of this rank's heads, from workspace.normed.
+absl::Status RunHeads(const AttentionBlock& block, const TokenBatch& batch,
+                      const StepContext& step) {
   Kernels& kernels = step.kernels;
   const Workspace& work = step.workspace;
   const int64_t tokens = batch.tokens;
-  RETURN_IF_ERROR(NormInput(block.norm, tokens, step));
   ASSIGN_OR_RETURN(const Qkv qkv, Project(block, tokens, step));
   RETURN_IF_ERROR(NormHeads(block, qkv, tokens, kernels));
   RETURN_IF_ERROR(kernels.RopeStoreKv(qkv.query, qkv.key, qkv.value, qkv.stride, batch,
@@ -53,8 +51,17 @@ absl::Status RunAttention(const AttentionBlock& block, const TokenBatch& batch,
                                       block.inverse_frequencies, block.cache));
   RETURN_IF_ERROR(
       kernels.Attention(qkv.query, qkv.stride, batch, block.cache, block.shape, work.attention));
-  RETURN_IF_ERROR(
-      kernels.MatMul(work.attention, block.out, nullptr, tokens, work.block_output, step.dim));
+  return kernels.MatMul(work.attention, block.out, nullptr, tokens, work.block_output, step.dim);
+}
+
+}  // namespace
+
+absl::Status RunAttention(const AttentionBlock& block, const TokenBatch& batch,
+                          const StepContext& step) {
+  const int64_t tokens = batch.tokens;
+  RETURN_IF_ERROR(NormInput(block.norm, tokens, step));
+  RETURN_IF_ERROR(block.latent.kv_rank > 0 ? RunLatentAttention(block, batch, step)
+                                           : RunHeads(block, batch, step));
   return AddToResidual(tokens, block.out_bias, block.post_norm_weight, block.norm.norm, step);
 }
 

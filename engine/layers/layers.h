@@ -24,6 +24,7 @@ struct Workspace {
   float* attention = nullptr;
   float* gate = nullptr;
   float* up = nullptr;
+  float* routing = nullptr;
   float* logits_shard = nullptr;
   float* logits = nullptr;
   BestLogit* best_shard = nullptr;
@@ -68,6 +69,18 @@ struct EmbeddingBlock {
   float scale = 1;
 };
 
+// What latent attention has beside `query` (from the latent query where query_down has rows) and
+// `out`. Its cache has one KV head of row() elements, whose keys are its values.
+struct LatentBlock {
+  int kv_rank = 0;  // 0: no latent attention
+  int rope_dim = 0;
+  WeightMatrix query_down, kv_down, key_down, key_up, value_up;
+  bool key_up_is_transposed = false;
+  const float* query_down_norm = nullptr;
+  const float* kv_down_norm = nullptr;
+  int64_t row() const { return kv_rank + rope_dim; }
+};
+
 struct AttentionBlock {
   InputNorm norm;                           // its NormSpec is that of all norms of the block
   const float* post_norm_weight = nullptr;  // [dim] or none
@@ -84,6 +97,21 @@ struct AttentionBlock {
   int kv_heads = 0;  // of this rank
   AttentionShape shape;
   KvCacheView cache;
+  LatentBlock latent;
+};
+
+// A mixture of experts, of which this rank has `experts` from first_expert on, and some columns of
+// the shared ones.
+struct ExpertsBlock {
+  ExpertsSpec spec;  // count 0: a dense MLP
+  int first_expert = 0;
+  int experts = 0;
+  WeightMatrix router;
+  const float* router_bias = nullptr;  // or none
+  const float* choice_bias = nullptr;
+  ExpertMatrices gate, up, down;
+  WeightMatrix shared_gate, shared_up, shared_down;
+  WeightMatrix shared_router;  // or none
 };
 
 struct MlpBlock {
@@ -91,6 +119,7 @@ struct MlpBlock {
   const float* post_norm_weight = nullptr;  // or none
   Activation activation = Activation::kSilu;
   WeightMatrix gate, up, down;
+  ExpertsBlock experts;
 };
 
 struct HeadBlock {
@@ -108,6 +137,14 @@ absl::Status RunEmbedding(const EmbeddingBlock& block, const StepTokens& tokens,
 // residual += attention(norm(residual)), reading and extending the KV cache.
 absl::Status RunAttention(const AttentionBlock& block, const TokenBatch& batch,
                           const StepContext& step);
+
+// block_output = the part of this rank, which has some of the heads, from workspace.normed.
+absl::Status RunLatentAttention(const AttentionBlock& block, const TokenBatch& batch,
+                                const StepContext& step);
+
+// block_output = the part of this rank's experts, from workspace.normed.
+absl::Status RunExperts(const ExpertsBlock& block, Activation activation, int64_t tokens,
+                        const StepContext& step);
 
 // residual += mlp(norm(residual)).
 absl::Status RunMlp(const MlpBlock& block, int64_t tokens, const StepContext& step);

@@ -18,8 +18,8 @@ enum class RopeLayout {
   kInterleaved,  // pairs (x[2i], x[2i+1]), "GPT-J"
 };
 
-// kYarn (arXiv 2309.00071) and kLongRope (arXiv 2402.13753) are known by name only: such a model
-// can be planned, not run.
+// kYarn is arXiv 2309.00071. kLongRope (arXiv 2402.13753) is known by name only: such a model can
+// be planned, not run.
 enum class RopeScaling { kNone, kLinear, kLlama3, kYarn, kLongRope };
 
 struct RopeSpec {
@@ -30,13 +30,21 @@ struct RopeSpec {
   double factor = 1;
   double low_freq_factor = 1;           // kLlama3
   double high_freq_factor = 4;          // kLlama3
-  int64_t original_context_length = 0;  // kLlama3
+  int64_t original_context_length = 0;  // kLlama3, kYarn
+  // kYarn: frequencies that turn more than beta_fast times within the original context are kept,
+  // those that turn less than beta_slow times are divided by factor; `truncate` rounds the borders
+  // to whole pairs.
+  double beta_fast = 32;
+  double beta_slow = 1;
+  bool truncate = true;
+  float magnitude = 1;  // of the rotated elements: cosines and sines are multiplied by it
   // Divisors of the frequencies that a GGUF carries as a tensor, [dims / 2]; empty: none.
   std::vector<float> factors;
 };
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come
-// from one latent vector per position, which is all that the KV cache holds.
+// from one latent vector per position, which is all that the KV cache holds. A head's query and key
+// are `plain` elements, then rope_dim rotated ones.
 struct LatentSpec {
   int64_t query_rank = 0;  // of the query's latent vector; 0: the query is projected directly
   int64_t kv_rank = 0;     // 0: no latent attention
@@ -66,12 +74,17 @@ struct AttentionSpec {
   int64_t latent_cache() const { return is_latent() ? latent.kv_rank + latent.rope_dim : 0; }
 };
 
-enum class Activation { kSilu, kGeluTanh };
+enum class Activation {
+  kSilu,
+  kGeluTanh,
+  kClampedSwiGlu,  // g = min(gate, 7), u = clamp(up, -7, 7): g sigmoid(1.702 g) (u + 1) (gpt-oss)
+};
 
 enum class RouterScore { kSoftmax, kSigmoid };
 
 // A mixture of experts: the router picks `per_token` of `count` gated MLPs of MlpSpec::ffn_dim
 // columns each; shared experts, run for every token, are one more MLP of shared_ffn_dim columns.
+// Groups rank by their best expert, by the sum of their two best where there is a choice_bias.
 struct ExpertsSpec {
   int count = 0;  // 0: a dense MLP
   int per_token = 0;
@@ -139,14 +152,19 @@ enum class TensorRole {
   kDown,              // [dim, ffn_dim]
   kHead,              // [vocab, dim]
   // Latent attention.
-  kQueryDown,   // [query_rank, dim]
-  kLatentNorm,  // [query_rank] or [kv_rank]
-  kQueryUp,     // [heads * head_dim, query_rank]
-  kKvDown,      // [kv_rank + rope_dim, dim]
-  kKvUp,        // [heads * (key elements without rotation + values), kv_rank], or one of the two
+  kQueryDown,        // [query_rank, dim]
+  kQueryDownNorm,    // [query_rank]
+  kQueryUp,          // [heads * head_dim, query_rank]
+  kKvDown,           // [kv_rank, dim]
+  kKvDownNorm,       // [kv_rank]
+  kKeyDown,          // [rope_dim, dim]: the rotated key
+  kKeyUp,            // [heads * plain, kv_rank], or
+  kKeyUpTransposed,  // [heads * kv_rank, plain]
+  kValueUp,          // [heads * values, kv_rank]
   // Mixtures of experts; those of all experts stand one below the other.
   kRouter,          // [experts, dim]
   kRouterBias,      // [experts]
+  kChoiceBias,      // [experts]
   kExpertGate,      // [experts * ffn_dim, dim]
   kExpertUp,        // [experts * ffn_dim, dim]
   kExpertDown,      // [experts * dim, ffn_dim]
@@ -174,14 +192,16 @@ struct TensorSpec {
   std::string name;            // in the checkpoint
   std::vector<int64_t> shape;  // of this tensor, [out, in] or [n]
   SplitRule split = SplitRule::kReplicate;
-  // Rows [first_row, first_row + shape[0]) of the checkpoint's tensor, which has source_rows rows:
-  // for tensors that a checkpoint fuses (q|k|v, gate|up). source_rows == 0: it is not fused.
+  // Rows first_row, first_row + row_step, ... of the checkpoint's tensor, which has source_rows
+  // rows: for tensors that a checkpoint fuses (q|k|v, gate|up). source_rows == 0: it is not fused.
   int64_t first_row = 0;
+  int64_t row_step = 1;
   int64_t source_rows = 0;
   // > 0: so many matrices (or vectors) of equal size, one below the other, shape[0] being the rows
-  // of all. "{e}" in the name: each is a tensor of its own in the checkpoint; else they are one
-  // tensor with one dimension more.
+  // of all; first_row and source_rows are then those of each. "{e}" in the name: each is a tensor
+  // of its own in the checkpoint; else they are one tensor, mostly with one dimension more.
   int experts = 0;
+  bool transposed = false;  // the checkpoint has [in, out] (of each expert)
 
   // Filled in from the checkpoint's header, or by assumption where there is none.
   const WeightFormat* format = nullptr;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -28,6 +29,7 @@ void Engine::BindWorkspace() {
   workspace_.attention = floats(RegionUse::kAttention);
   workspace_.gate = floats(RegionUse::kGate);
   workspace_.up = floats(RegionUse::kUp);
+  workspace_.routing = floats(RegionUse::kRouting);
   workspace_.logits_shard = floats(RegionUse::kLogitsShard);
   workspace_.logits = floats(RegionUse::kLogits);
   workspace_.best_shard = static_cast<BestLogit*>(at(RegionUse::kBestShard));
@@ -127,7 +129,9 @@ void Engine::BindAttention(int layer) {
               .queries_per_kv_head = from.heads / from.kv_heads,
               .scale = from.scale,
               .logit_softcap = from.logit_softcap,
-              .window = from.window};
+              .window = from.window,
+              .sinks = Vector(block, TensorRole::kSinks)};
+  if (from.is_latent()) return BindLatentAttention(layer);
   const Region& keys = *FindRegion(RegionUse::kKeys, layer);
   const Region& values = *FindRegion(RegionUse::kValues, layer);
   to.cache = {.keys = Address(keys),
@@ -140,12 +144,76 @@ void Engine::BindAttention(int layer) {
               .sequences = options_.batch};
 }
 
+// One KV head, of which the keys are also the values.
+void Engine::BindLatentAttention(int layer) {
+  const int block = spec_.attention_block(layer);
+  const AttentionSpec& from = spec_.layers[layer].attention;
+  AttentionBlock& to = attention_[layer];
+  LatentBlock& latent = to.latent;
+  latent.kv_rank = static_cast<int>(from.latent.kv_rank);
+  latent.rope_dim = from.latent.rope_dim;
+  latent.query_down = Matrix(block, TensorRole::kQueryDown);
+  latent.query_down_norm = Vector(block, TensorRole::kQueryDownNorm);
+  if (latent.query_down.rows > 0) to.query = Matrix(block, TensorRole::kQueryUp);
+  latent.kv_down = Matrix(block, TensorRole::kKvDown);
+  latent.kv_down_norm = Vector(block, TensorRole::kKvDownNorm);
+  latent.key_down = Matrix(block, TensorRole::kKeyDown);
+  latent.key_up = Matrix(block, TensorRole::kKeyUp);
+  latent.key_up_is_transposed = latent.key_up.format == nullptr;
+  if (latent.key_up_is_transposed) latent.key_up = Matrix(block, TensorRole::kKeyUpTransposed);
+  latent.value_up = Matrix(block, TensorRole::kValueUp);
+  to.shape.first_query_head = to.shape.first_kv_head = 0;
+  to.shape.queries_per_kv_head = std::max(to.shape.query_heads, 1);
+  const Region& rows = *FindRegion(RegionUse::kLatents, layer);
+  to.cache = {.keys = Address(rows),
+              .values = Address(rows),
+              .dtype = options_.kv_type,
+              .capacity = options_.context,
+              .kv_heads = to.shape.query_heads > 0 ? 1 : 0,
+              .head_dim = static_cast<int>(from.latent_cache()),
+              .sequence_stride = rows.bytes / options_.batch,
+              .sequences = options_.batch};
+}
+
+ExpertMatrices Engine::Experts(int block, TensorRole role, TensorRole bias_role) const {
+  const WeightMatrix all = Matrix(block, role);
+  for (const TensorSpec& tensor : spec_.tensors) {
+    if (tensor.block == block && tensor.role == role) {
+      return {all, tensor.shape[0] / tensor.experts, Vector(block, bias_role)};
+    }
+  }
+  return {};
+}
+
+void Engine::BindExperts(int layer) {
+  const int block = spec_.mlp_block(layer);
+  const Placement& placement = placements_[block];
+  const Range experts = UnitRange(placement, IndexInGroup(placement, rank_));
+  ExpertsBlock& to = mlp_[layer].experts;
+  to.spec = spec_.layers[layer].mlp.experts;
+  to.first_expert = static_cast<int>(experts.begin);
+  to.experts = static_cast<int>(experts.size());
+  to.router = Matrix(block, TensorRole::kRouter);
+  to.router_bias = Vector(block, TensorRole::kRouterBias);
+  to.choice_bias = Vector(block, TensorRole::kChoiceBias);
+  to.gate = Experts(block, TensorRole::kExpertGate, TensorRole::kExpertGateBias);
+  to.up = Experts(block, TensorRole::kExpertUp, TensorRole::kExpertUpBias);
+  to.down = Experts(block, TensorRole::kExpertDown, TensorRole::kExpertDownBias);
+  to.shared_gate = Matrix(block, TensorRole::kSharedGate);
+  to.shared_up = Matrix(block, TensorRole::kSharedUp);
+  to.shared_down = Matrix(block, TensorRole::kSharedDown);
+  to.shared_router = Matrix(block, TensorRole::kSharedRouter);
+  // Without shared experts block_output begins as the output of a matrix without columns.
+  if (to.shared_down.format == nullptr) to.shared_down = {nullptr, &kF32Format, spec_.dim, 0};
+}
+
 void Engine::BindMlp(int layer) {
   const int block = spec_.mlp_block(layer);
   MlpBlock& to = mlp_[layer];
   to.norm = {Vector(block, TensorRole::kNorm), spec_.layers[layer].norm};
   to.post_norm_weight = Vector(block, TensorRole::kPostNorm);
   to.activation = spec_.layers[layer].mlp.activation;
+  if (spec_.layers[layer].mlp.experts.count > 0) return BindExperts(layer);
   to.gate = Matrix(block, TensorRole::kGate);
   to.up = Matrix(block, TensorRole::kUp);
   to.down = Matrix(block, TensorRole::kDown);

@@ -29,6 +29,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(ModelSpec spec,
                                                        const EngineParts& parts) {
   RETURN_IF_ERROR(CheckRunnable(spec));
   RETURN_IF_ERROR(CheckRunnable(options));
+  RETURN_IF_ERROR(parts.kernels->CheckHasOpsFor(spec));
   RETURN_IF_ERROR(ValidatePlacements(spec, placements, parts.world->size()));
   auto engine =
       std::unique_ptr<Engine>(new Engine(std::move(spec), std::move(placements), options, parts));
@@ -107,10 +108,16 @@ absl::Status Engine::ArrangeWeights() {
     // A tied head shares the embedding's region.
     if (tensor.shape.size() < 2 || region.offset < end_of_last) continue;
     end_of_last = region.offset + region.bytes;
+    if (tensor.role == TensorRole::kKeyUp) continue;  // HeadMatMul goes over its columns
+    // Experts' and heads' are matrices of their own.
     const WeightMatrix w = MatrixIn(region);
-    const absl::Status status =
-        parts_.kernels->ArrangeWeights(*w.format, Address(region), w.rows, w.columns);
-    if (!status.ok()) return Annotate(status, tensor.name);
+    const int64_t rows = tensor.experts > 0 ? tensor.shape[0] / tensor.experts : w.rows;
+    const int64_t row_bytes = w.format->Bytes(w.columns);
+    for (int64_t row = 0; row < w.rows; row += rows) {
+      char* at = static_cast<char*>(Address(region)) + row * row_bytes;
+      const absl::Status status = parts_.kernels->ArrangeWeights(*w.format, at, rows, w.columns);
+      if (!status.ok()) return Annotate(status, tensor.name);
+    }
   }
   return parts_.device->Synchronize();
 }

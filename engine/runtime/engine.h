@@ -109,7 +109,9 @@ class Engine {
   void BindWorkspace();
   void BindBlocks();
   void BindAttention(int layer);
+  void BindLatentAttention(int layer);
   void BindMlp(int layer);
+  void BindExperts(int layer);
   void BindEmbedding();
   void BindHead();
 
@@ -119,6 +121,7 @@ class Engine {
   // This rank's shard of the tensor of `role` in `block`; data is null where there is none.
   WeightMatrix Matrix(int block, TensorRole role) const;
   const float* Vector(int block, TensorRole role) const;
+  ExpertMatrices Experts(int block, TensorRole role, TensorRole bias_role) const;
 
   absl::Status CheckRuns(absl::Span<const SequenceRun> runs) const;
   absl::Status CheckRun(const SequenceRun& run) const;

@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "engine/checkpoint/tensor_reader.h"
+#include "engine/runtime/source_rows.h"
 
 namespace tprun {
 namespace {
@@ -60,28 +60,21 @@ class CheckpointFiller : public Filler {
   explicit CheckpointFiller(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   absl::Status Fill(const Part& part, void* out) const override {
-    const CheckpointTensor* source = checkpoint_.Find(part.tensor->name);
+    const WeightFormat* source = SourceFormat(checkpoint_, *part.tensor);
     if (source == nullptr) {
       return absl::InvalidArgumentError(
           absl::StrCat("tensor \"", part.tensor->name, "\" is missing from the checkpoint"));
     }
     const WeightFormat& stored = StoredFormat(*part.tensor);
-    if (source->format == &stored) return Read(part, *source, out);
+    if (source == &stored) return ReadSourceRows(checkpoint_, *part.tensor, part.shard, out);
     // A vector of another type: decoded to f32 on the way.
-    std::vector<char> raw(source->format->Bytes(part.shard.rows.size()));
-    RETURN_IF_ERROR(Read(part, *source, raw.data()));
-    source->format->dequantize(raw.data(), static_cast<float*>(out), part.shard.rows.size());
+    std::vector<char> raw(source->Bytes(part.shard.rows.size()));
+    RETURN_IF_ERROR(ReadSourceRows(checkpoint_, *part.tensor, part.shard, raw.data()));
+    source->dequantize(raw.data(), static_cast<float*>(out), part.shard.rows.size());
     return absl::OkStatus();
   }
 
  private:
-  absl::Status Read(const Part& part, const CheckpointTensor& source, void* out) const {
-    const int64_t first = part.tensor->first_row;
-    return ReadTensorSlice(checkpoint_, source, first + part.shard.rows.begin,
-                           first + part.shard.rows.end, part.shard.columns.begin,
-                           part.shard.columns.end, out);
-  }
-
   const Checkpoint& checkpoint_;
 };
 
@@ -120,7 +113,8 @@ class RandomFiller : public Filler {
  private:
   static bool IsNorm(const TensorSpec& tensor) {
     return tensor.role == TensorRole::kNorm || tensor.role == TensorRole::kPostNorm ||
-           tensor.role == TensorRole::kQueryNorm || tensor.role == TensorRole::kKeyNorm;
+           tensor.role == TensorRole::kQueryNorm || tensor.role == TensorRole::kKeyNorm ||
+           tensor.role == TensorRole::kQueryDownNorm || tensor.role == TensorRole::kKvDownNorm;
   }
 };
 

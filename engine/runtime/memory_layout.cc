@@ -35,6 +35,7 @@ struct Widths {
   int64_t qkv = 0;
   int64_t attention = 0;
   int64_t ffn = 0;
+  int64_t routing = 0;
   int64_t logits_shard = 0;
 };
 
@@ -113,13 +114,19 @@ class Builder {
     if (what.kind == BlockKind::kAttention) {
       const AttentionSpec& attention = spec_.layers[what.layer].attention;
       const int64_t kv_heads = KvHeads(spec_, block, placement, index).size();
-      widths_.attention = std::max(widths_.attention, elements * attention.values());
-      const int64_t latent =
-          elements > 0 ? attention.latent.query_rank + attention.latent_cache() : 0;
+      // Of latent attention each head also has a query and an output as wide as the cache's rows.
+      const int64_t row = attention.latent_cache();
+      const int64_t latent = elements > 0 ? attention.latent.query_rank + row + elements * row : 0;
+      widths_.attention = std::max(widths_.attention, elements * (attention.values() + row));
       widths_.qkv = std::max(widths_.qkv, elements * attention.head_dim +
                                               kv_heads * attention.cache_per_kv_head() + latent);
     } else if (what.kind == BlockKind::kMlp) {
+      const ExpertsSpec& experts = spec_.layers[what.layer].mlp.experts;
       widths_.ffn = std::max(widths_.ffn, MlpColumns(what.layer, elements));
+      if (experts.count > 0) {
+        widths_.routing =
+            std::max<int64_t>(widths_.routing, experts.count + 2 * experts.per_token + 1);
+      }
     } else if (what.kind == BlockKind::kHead) {
       widths_.head = true;
       widths_.logits_shard = elements;
@@ -184,6 +191,7 @@ class Builder {
       AddWorkspace(RegionUse::kAttention, {chunk, widths_.attention, kFloat});
       AddWorkspace(RegionUse::kGate, {chunk, widths_.ffn, kFloat});
       AddWorkspace(RegionUse::kUp, {chunk, widths_.ffn, kFloat});
+      if (widths_.routing > 0) AddWorkspace(RegionUse::kRouting, {chunk, widths_.routing, kFloat});
       AddWorkspace(RegionUse::kStepInputs, {3, chunk, static_cast<int64_t>(sizeof(int32_t))});
       AddRopeFrequencies();
     }

@@ -48,9 +48,10 @@ enum class RegionUse {
   kNormed,       // [chunk, dim]
   kBlockOutput,  // [chunk, dim]: partial sums, then the sum
   kQkv,          // [chunk, (query_heads + 2 kv_heads) * head_dim], the widest of the rank's layers
-  kAttention,    // [chunk, query_heads * head_dim]
+  kAttention,    // [chunk, query_heads * head_dim]; latent attention: see latent_attention.cc
   kGate,         // [chunk, ffn columns]
   kUp,           // [chunk, ffn columns]
+  kRouting,      // [chunk, experts + 2 per_token + 1], only where there are experts
   kLogitsShard,  // [ends, vocabulary rows]
   kLogits,       // of each rank of the head's group: [ends, its rows]
   kBestShard,    // BestLogit [ends]

@@ -103,7 +103,7 @@ def make_weights(model, seed, tied, unit_offset):
             gain = 2.0 if "lm_head" in name else 1.5 if any(p in name for p in ("q_proj", "k_proj", "qkv_proj")) else 1.0
             if unit_offset and ("o_proj" in name or "down_proj" in name):
                 gain = 4.0
-            weight.data = gain * noise / weight.shape[1] ** 0.5
+            weight.data = gain * noise / weight.shape[-1] ** 0.5
     return generator
 
 

@@ -63,7 +63,8 @@ NormRows NormOf(const float* w, int64_t dim, const NormSpec& norm) {
 
 RopeArguments RopeOf(const RopeSpec& rope, const float* inverse_frequencies) {
   if (rope.layout == RopeLayout::kNone) return {};
-  return {rope.dims / 2, rope.layout == RopeLayout::kInterleaved, inverse_frequencies};
+  return {rope.dims / 2, rope.layout == RopeLayout::kInterleaved, inverse_frequencies,
+          rope.magnitude};
 }
 
 Tokens TokensOf(const TokenBatch& batch) {
@@ -90,6 +91,7 @@ class CudaKernels final : public Kernels {
 
   absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
                               int64_t columns) override;
+  absl::Status CheckHasOpsFor(const ModelSpec& spec) const override;
 
   absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
                          int64_t first_row, float scale, float* out) override {
@@ -226,6 +228,20 @@ class CudaKernels final : public Kernels {
   const std::unique_ptr<Buffer> workspace_;
   Projections projections_;
 };
+
+absl::Status CudaKernels::CheckHasOpsFor(const ModelSpec& spec) const {
+  for (const LayerSpec& layer : spec.layers) {
+    const char* missing = layer.attention.is_latent()   ? "latent attention"
+                          : layer.attention.sinks       ? "attention sinks"
+                          : layer.mlp.experts.count > 0 ? "mixtures of experts"
+                                                        : nullptr;
+    if (missing == nullptr) continue;
+    return absl::UnimplementedError(
+        absl::StrCat("there are no CUDA kernels for ", missing,
+                     " yet; run the model on CPU ranks (--devices=cpu)"));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status CudaKernels::Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                                     const KvCacheView& cache, const AttentionShape& shape,

@@ -153,6 +153,7 @@ struct RopeArguments {
   int half = 0;  // pairs of a head
   bool interleaved = false;
   const float* inverse_frequencies = nullptr;
+  float magnitude = 1;
 };
 
 struct CacheArguments {

@@ -16,8 +16,8 @@ __device__ __forceinline__ void FindAngles(const RopeArguments& rope, int32_t po
     double sine, cosine;
     sincos(static_cast<double>(position) * static_cast<double>(rope.inverse_frequencies[i]), &sine,
            &cosine);
-    cosines[i] = static_cast<float>(cosine);
-    cosines[rope.half + i] = static_cast<float>(sine);
+    cosines[i] = static_cast<float>(cosine * rope.magnitude);
+    cosines[rope.half + i] = static_cast<float>(sine * rope.magnitude);
   }
   __syncthreads();
 }

@@ -124,10 +124,14 @@ TEST(LatentAttention, KeepsOneVectorPerPositionOnEveryRank) {
     }
   }
   const Placement placement = {.ranks = {0, 1}, .shares = {3, 5}};
-  const TensorSpec& up = *FindTensor(spec, spec.attention_block(0), TensorRole::kKvUp);
-  EXPECT_EQ(ShardOf(spec, up, placement, 0).rows.size(), 3 * (16 + 12));
+  const TensorSpec& key = *FindTensor(spec, spec.attention_block(0), TensorRole::kKeyUp);
+  EXPECT_EQ(ShardOf(spec, key, placement, 0).rows.size(), 3 * 16);
+  const TensorSpec& value = *FindTensor(spec, spec.attention_block(0), TensorRole::kValueUp);
+  EXPECT_EQ(ShardOf(spec, value, placement, 0).rows.size(), 3 * 12);
   const TensorSpec& down = *FindTensor(spec, spec.attention_block(0), TensorRole::kKvDown);
-  EXPECT_EQ(ShardOf(spec, down, placement, 1).rows.size(), 24 + 8);
+  EXPECT_EQ(ShardOf(spec, down, placement, 1).rows.size(), 24);
+  const TensorSpec& rotated = *FindTensor(spec, spec.attention_block(0), TensorRole::kKeyDown);
+  EXPECT_EQ(ShardOf(spec, rotated, placement, 1).rows.size(), 8);
   const TensorSpec& out = *FindTensor(spec, spec.attention_block(0), TensorRole::kAttentionOut);
   EXPECT_EQ(ShardOf(spec, out, placement, 0).columns.size(), 3 * 12);
 }

@@ -102,7 +102,18 @@ std::vector<GoldenCase> Cases() {
                            "gemma2",
                            "gemma3",
                            "glm",
-                           "phi3"}) {
+                           "phi3",
+                           "glm4",
+                           "chatglm",
+                           "llama_rope_yarn",
+                           "mixtral",
+                           "qwen2_moe",
+                           "qwen3_moe",
+                           "deepseek_v2",
+                           "deepseek_v2_groups",
+                           "deepseek_v3",
+                           "gpt_oss",
+                           "gpt_oss_mxfp4"}) {
     cases.push_back({name, false});
     cases.push_back({name, true});
   }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 
 #include "base/json.h"
@@ -30,13 +31,14 @@ TEST_P(Layouts, GiveTheLogitsOfOneRank) {
   ASSERT_TRUE(expected.ok());
   const auto tokens = (*expected)["input_ids"].get<std::vector<int32_t>>();
   const int64_t last = static_cast<int64_t>(tokens.size()) - 1;
+  const int64_t prompt = std::max<int64_t>(7, last - 32);  // then up to 32 decode steps
   TestOptions options;
   options.prefill_chunk = 9;
-  const auto logits = LogitsAt(*model, GetParam().layout, options, tokens, {last - 3, last});
+  const auto logits = LogitsAt(*model, GetParam().layout, options, tokens, {prompt, last});
   ASSERT_TRUE(logits.ok()) << logits.status();
   const auto golden = (*expected)["last_logits"].get<std::vector<float>>();
   EXPECT_LT(LargestDifference(logits->back(), golden), kTolerance);
-  const auto alone = LogitsAt(*model, TensorSplit({1}), options, tokens, {last - 3, last});
+  const auto alone = LogitsAt(*model, TensorSplit({1}), options, tokens, {prompt, last});
   ASSERT_TRUE(alone.ok()) << alone.status();
   EXPECT_LT(LargestDifference((*logits)[0], (*alone)[0]), kTolerance);
 }
@@ -44,9 +46,31 @@ TEST_P(Layouts, GiveTheLogitsOfOneRank) {
 std::vector<LayoutCase> Cases() {
   std::vector<LayoutCase> cases;
   // One of each kind of attention, of vocabulary, of fused and extra tensors.
-  for (const char* model : {"llama_gqa", "llama_mqa", "llama_3_kv_heads", "llama_odd_heads",
-                            "llama_odd_vocabulary", "llama_tied", "llama_attention_bias",
-                            "mistral_window", "qwen2", "qwen3", "gemma2", "glm", "phi3"}) {
+  for (const char* model : {"llama_gqa",
+                            "llama_mqa",
+                            "llama_3_kv_heads",
+                            "llama_odd_heads",
+                            "llama_odd_vocabulary",
+                            "llama_tied",
+                            "llama_attention_bias",
+                            "mistral_window",
+                            "qwen2",
+                            "qwen3",
+                            "gemma",
+                            "gemma2",
+                            "gemma3",
+                            "glm",
+                            "glm4",
+                            "chatglm",
+                            "phi3",
+                            "mixtral",
+                            "qwen2_moe",
+                            "qwen3_moe",
+                            "deepseek_v2",
+                            "deepseek_v2_groups",
+                            "deepseek_v3",
+                            "gpt_oss",
+                            "gpt_oss_mxfp4"}) {
     for (const TestLayout& layout : AllLayouts()) cases.push_back({model, layout});
   }
   return cases;
