@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "engine/checkpoint/tensor_reader.h"
+#include "engine/runtime/read_shard.h"
 
 namespace tprun {
 namespace {
@@ -60,28 +60,10 @@ class CheckpointFiller : public Filler {
   explicit CheckpointFiller(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   absl::Status Fill(const Part& part, void* out) const override {
-    const CheckpointTensor* source = checkpoint_.Find(part.tensor->name);
-    if (source == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("tensor \"", part.tensor->name, "\" is missing from the checkpoint"));
-    }
-    const WeightFormat& stored = StoredFormat(*part.tensor);
-    if (source->format == &stored) return Read(part, *source, out);
-    // A vector of another type: decoded to f32 on the way.
-    std::vector<char> raw(source->format->Bytes(part.shard.rows.size()));
-    RETURN_IF_ERROR(Read(part, *source, raw.data()));
-    source->format->dequantize(raw.data(), static_cast<float*>(out), part.shard.rows.size());
-    return absl::OkStatus();
+    return ReadShard(checkpoint_, *part.tensor, part.shard, out);
   }
 
  private:
-  absl::Status Read(const Part& part, const CheckpointTensor& source, void* out) const {
-    const int64_t first = part.tensor->first_row;
-    return ReadTensorSlice(checkpoint_, source, first + part.shard.rows.begin,
-                           first + part.shard.rows.end, part.shard.columns.begin,
-                           part.shard.columns.end, out);
-  }
-
   const Checkpoint& checkpoint_;
 };
 
@@ -96,6 +78,10 @@ class RandomFiller : public Filler {
       return absl::OkStatus();
     }
     const WeightFormat& format = *tensor.format;
+    if (format.quantize == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("random weights of format ", format.name,
+                                                     " cannot be made: it has no encoder"));
+    }
     const int64_t columns = tensor.shape[1];
     constexpr int64_t kRows = 13;  // distinct ones
     std::vector<float> noise(kRows * columns);
