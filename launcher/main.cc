@@ -44,7 +44,8 @@ int Main(int argc, char** argv) {
                                                 tprun::MakePlanCommand(app),
                                                 tprun::MakeRunCommand(app, arguments),
                                                 tprun::MakePerplexityCommand(app, arguments),
-                                                tprun::MakeBenchCommand(app, arguments)};
+                                                tprun::MakeBenchCommand(app, arguments),
+                                                tprun::MakeConvertCommand(app)};
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::ParseError& error) {

@@ -116,6 +116,12 @@ absl::StatusOr<std::string> ChatTemplate::Render(absl::Span<const ChatMessage> m
   return family_->render(style_, messages);
 }
 
+absl::StatusOr<std::string> ChatTemplateSource(const Checkpoint& checkpoint) {
+  const bool gguf = checkpoint.kind() == CheckpointKind::kGguf;
+  ASSIGN_OR_RETURN(ChatStyle style, gguf ? GgufStyle(checkpoint) : FolderStyle(checkpoint));
+  return std::move(style.source);
+}
+
 absl::StatusOr<ChatTemplate> LoadChatTemplate(const Checkpoint& checkpoint) {
   const bool gguf = checkpoint.kind() == CheckpointKind::kGguf;
   ASSIGN_OR_RETURN(ChatStyle style, gguf ? GgufStyle(checkpoint) : FolderStyle(checkpoint));

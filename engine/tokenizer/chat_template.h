@@ -58,4 +58,7 @@ class ChatTemplate {
 // chat_template.jinja or chat_template.json in the folder. NotFound when it has none.
 absl::StatusOr<ChatTemplate> LoadChatTemplate(const Checkpoint& checkpoint);
 
+// Its text as the model has it, "" where it has none.
+absl::StatusOr<std::string> ChatTemplateSource(const Checkpoint& checkpoint);
+
 }  // namespace tprun

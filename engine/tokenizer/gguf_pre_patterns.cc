@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/status_macros.h"
 #include "engine/tokenizer/pre_tokenizer.h"
 
 // Which patterns a tokenizer.ggml.pre stands for (ggml-org/llama.cpp: src/llama-vocab.cpp; the
@@ -65,7 +66,49 @@ std::vector<Entry> MakeEntries() {
   };
 }
 
+// Adds the patterns that a part of tokenizer.json's "pre_tokenizer" cuts by.
+absl::Status AddPatterns(const Json& json, std::vector<std::string>& patterns) {
+  ASSIGN_OR_RETURN(const std::string type, GetStringOr(json, "type", ""));
+  if (type == "Sequence") {
+    const Json* list = FindMember(json, "pretokenizers");
+    if (list == nullptr || !list->is_array()) return absl::OkStatus();
+    for (const Json& part : *list) {
+      // They do not nest in practice, and need not here.
+      if (FindMember(part, "pretokenizers") == nullptr) {
+        RETURN_IF_ERROR(AddPatterns(part, patterns));
+      }
+    }
+    return absl::OkStatus();
+  }
+  if (type == "ByteLevel") {
+    ASSIGN_OR_RETURN(const bool use_regex, GetBoolOr(json, "use_regex", true));
+    if (use_regex) patterns.push_back(kGpt2Pattern);
+    return absl::OkStatus();
+  }
+  if (type == "Digits") {
+    ASSIGN_OR_RETURN(const bool individual, GetBoolOr(json, "individual_digits", false));
+    patterns.push_back(individual ? R"(\p{N})" : R"(\p{N}+)");
+    return absl::OkStatus();
+  }
+  const Json* pattern = FindMember(json, "pattern");
+  if (type != "Split" || pattern == nullptr) return absl::NotFoundError(type);
+  ASSIGN_OR_RETURN(std::string regex, GetString(*pattern, "Regex"));
+  patterns.push_back(std::move(regex));
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+absl::StatusOr<std::string> GgufPreName(const Json& pre_tokenizer) {
+  std::vector<std::string> patterns;
+  const absl::Status status = AddPatterns(pre_tokenizer, patterns);
+  for (const Entry& entry : MakeEntries()) {
+    if (status.ok() && entry.patterns == patterns) return std::string(entry.names[0]);
+  }
+  return absl::NotFoundError(
+      absl::StrCat("GGUF has no name for the way in which this tokenizer cuts text (",
+                   absl::StrJoin(patterns, " then ").substr(0, 120), ")"));
+}
 
 absl::StatusOr<std::vector<std::string>> GgufPrePatterns(absl::string_view name) {
   std::vector<std::string> known;

@@ -73,4 +73,8 @@ extern const char kLlama3Pattern[];
 // The patterns of a tokenizer.ggml.pre; InvalidArgument lists the names that are known.
 absl::StatusOr<std::vector<std::string>> GgufPrePatterns(absl::string_view name);
 
+// The inverse, for tokenizer.json's "pre_tokenizer": a name whose patterns cut as it does. NotFound
+// when GGUF has none.
+absl::StatusOr<std::string> GgufPreName(const Json& pre_tokenizer);
+
 }  // namespace tprun
