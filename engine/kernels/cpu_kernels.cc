@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/kernels/cpu_ops.h"
+#include "engine/kernels/int8_matmul.h"
 #include "engine/kernels/kernel_checks.h"
 #include "engine/kernels/kernels.h"
 
@@ -22,8 +23,10 @@ int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 class CpuKernels : public Kernels {
  public:
-  explicit CpuKernels(ThreadPool* pool)
+  CpuKernels(ThreadPool* pool, Activations activations)
       : pool_(pool),
+        activations_(activations),
+        int8_(pool),
         name_(absl::StrCat("cpu (", cpu::TargetName(), ")")),
         scratch_(pool->num_threads()) {}
 
@@ -33,14 +36,20 @@ class CpuKernels : public Kernels {
                          int64_t first_row, float scale, float* out) override {
     RETURN_IF_ERROR(CheckWeights(table));
     const int64_t row_bytes = table.format->Bytes(table.columns);
+    const cpu::Int8Format* arranged = ArrangedAs(*table.format);
+    std::vector<uint8_t> gathered(arranged != nullptr ? row_bytes : 0);
     for (int64_t t = 0; t < tokens; ++t, out += table.columns) {
       const int64_t row = ids[t] - first_row;
       if (row < 0 || row >= table.rows) {
         std::fill(out, out + table.columns, 0.0f);
         continue;
       }
-      table.format->dequantize(static_cast<const uint8_t*>(table.data) + row * row_bytes, out,
-                               table.columns);
+      const uint8_t* from = static_cast<const uint8_t*>(table.data) + row * row_bytes;
+      if (arranged != nullptr) {
+        cpu::GatherRow(*arranged, table, row, gathered.data());
+        from = gathered.data();
+      }
+      table.format->dequantize(from, out, table.columns);
       if (scale != 1) cpu::Scale(out, table.columns, scale);
     }
     return absl::OkStatus();
@@ -61,6 +70,10 @@ class CpuKernels : public Kernels {
                       float* out, int64_t out_stride) override {
     RETURN_IF_ERROR(CheckWeights(w));
     if (w.rows == 0) return absl::OkStatus();
+    if (ArrangedAs(*w.format) != nullptr) {
+      int8_.Run(x, {{w, bias, out, out_stride}}, tokens);
+      return absl::OkStatus();
+    }
     if (tokens < kMatMulFrom) {
       MatVec(x, w, bias, tokens, out, out_stride);
       return absl::OkStatus();
@@ -69,6 +82,26 @@ class CpuKernels : public Kernels {
       BlockedMatMul(x + first * w.columns, w, bias, std::min(kMatMulTokens, tokens - first),
                     out + first * out_stride, out_stride);
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status MatMuls(const float* x, absl::Span<const Projection> projections,
+                       int64_t tokens) override {
+    if (activations_ == Activations::kF32 || !cpu::Int8MatMul::Takes(projections)) {
+      return Kernels::MatMuls(x, projections, tokens);
+    }
+    for (const Projection& p : projections) RETURN_IF_ERROR(CheckWeights(p.weight));
+    int8_.Run(x, projections, tokens);
+    return absl::OkStatus();
+  }
+
+  absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
+                              int64_t columns) override {
+    const cpu::Int8Format* arranged = ArrangedAs(format);
+    if (arranged == nullptr) return absl::OkStatus();
+    const WeightMatrix w{data, &format, rows, columns};
+    RETURN_IF_ERROR(CheckWeights(w));
+    int8_.Arrange(*arranged, w, static_cast<uint8_t*>(data));
     return absl::OkStatus();
   }
 
@@ -167,6 +200,11 @@ class CpuKernels : public Kernels {
   }
 
  private:
+  // How matrices of `format` lie after ArrangeWeights; nullptr: as they were.
+  const cpu::Int8Format* ArrangedAs(const WeightFormat& format) const {
+    return activations_ == Activations::kInt8 ? cpu::FindInt8Format(format) : nullptr;
+  }
+
   static void TakeBetter(const BestLogit& candidate, BestLogit* best) {
     if (candidate.id < 0 || !std::isfinite(candidate.logit)) return;
     const bool first = best->id < 0 || candidate.logit > best->logit;
@@ -291,6 +329,8 @@ class CpuKernels : public Kernels {
   }
 
   ThreadPool* const pool_;
+  const Activations activations_;
+  cpu::Int8MatMul int8_;
   const std::string name_;
   std::vector<std::vector<float>> scratch_;  // of each worker
   std::vector<float> packed_;                // x of BlockedMatMul
@@ -298,8 +338,8 @@ class CpuKernels : public Kernels {
 
 }  // namespace
 
-std::unique_ptr<Kernels> MakeCpuKernels(ThreadPool* pool) {
-  return std::make_unique<CpuKernels>(pool);
+std::unique_ptr<Kernels> MakeCpuKernels(ThreadPool* pool, Activations activations) {
+  return std::make_unique<CpuKernels>(pool, activations);
 }
 
 }  // namespace tprun

@@ -253,9 +253,14 @@ class Kernels {
 // Plain loops, one thread: what the others are tested against.
 std::unique_ptr<Kernels> MakeReferenceKernels();
 
+// How products with quantised weights take their activations: as they are, or rounded to int8 with
+// a scale per block of the weights' format, several times as fast (engine/kernels/int8_ops.h).
+enum class Activations { kF32, kInt8 };
+
 // Vectorised with Highway, the best instruction set chosen at run time. `pool` outlives the
-// kernels.
-std::unique_ptr<Kernels> MakeCpuKernels(ThreadPool* pool);
+// kernels. With kInt8, quantised weights must go through ArrangeWeights.
+std::unique_ptr<Kernels> MakeCpuKernels(ThreadPool* pool,
+                                        Activations activations = Activations::kF32);
 
 // theta^(-2i / dims) for i < dims/2, scaled as `rope` says (Llama 3: arXiv 2407.21783 and
 // meta-llama/llama-models; YaRN: arXiv 2309.00071; linear: divided by factor), each divided by

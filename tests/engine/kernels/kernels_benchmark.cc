@@ -46,20 +46,21 @@ void ReadBandwidth(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * kWeightBytes);
 }
 
-void MatMul(benchmark::State& state, const WeightFormat* format, int64_t rows, int64_t columns,
-            int64_t tokens) {
+void MatMul(benchmark::State& state, const WeightFormat* format, Activations activations,
+            int64_t rows, int64_t columns, int64_t tokens) {
   const int64_t bytes = format->Bytes(rows * columns);
   const int64_t copies = kWeightBytes / bytes;
   std::vector<uint8_t> weights(copies * bytes);
   const std::vector<float> one = Random(rows * columns);
   format->quantize(one.data(), weights.data(), rows * columns);
+  ThreadPool pool(Threads());
+  const auto kernels = MakeCpuKernels(&pool, activations);
+  if (!kernels->ArrangeWeights(*format, weights.data(), rows, columns).ok()) std::abort();
   for (int64_t i = 1; i < copies; ++i) {
     std::copy_n(weights.begin(), bytes, weights.begin() + i * bytes);
   }
   const std::vector<float> x = Random(tokens * columns);
   std::vector<float> out(tokens * rows);
-  ThreadPool pool(Threads());
-  const auto kernels = MakeCpuKernels(&pool);
   int64_t copy = 0;
   for (auto _ : state) {
     const WeightMatrix w{weights.data() + copy * bytes, format, rows, columns};
@@ -106,10 +107,15 @@ void Register() {
   for (const WeightFormat* format : AllWeightFormats()) {
     for (int64_t rows : {5632, 2048}) {
       for (int64_t tokens : {1, 8, 512}) {
-        benchmark::RegisterBenchmark(
-            absl::StrCat("MatMul/", format->name, "/", rows, "x2048/tokens:", tokens).c_str(),
-            MatMul, format, rows, 2048, tokens)
-            ->UseRealTime();
+        for (const Activations activations : {Activations::kF32, Activations::kInt8}) {
+          const bool int8 = activations == Activations::kInt8;
+          if (int8 && format->block_elements == 1) continue;
+          benchmark::RegisterBenchmark(absl::StrCat("MatMul/", format->name, int8 ? "_int8" : "",
+                                                    "/", rows, "x2048/tokens:", tokens)
+                                           .c_str(),
+                                       MatMul, format, activations, rows, 2048, tokens)
+              ->UseRealTime();
+        }
       }
     }
   }

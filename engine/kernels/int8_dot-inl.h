@@ -1,0 +1,88 @@
+// Dot products of 4 unsigned with 4 signed bytes into each 32-bit lane, per instruction set.
+
+#include "engine/kernels/simd-inl.h"
+
+#if defined(TPRUN_INT8_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TPRUN_INT8_DOT_INL_H_
+#undef TPRUN_INT8_DOT_INL_H_
+#else
+#define TPRUN_INT8_DOT_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace tprun::cpu {
+namespace HWY_NAMESPACE {
+
+#if HWY_TARGET != HWY_SCALAR
+
+using U8Tag = hn::Repartition<uint8_t, F32Tag>;
+using U16Tag = hn::Repartition<uint16_t, F32Tag>;
+using I16Tag = hn::Repartition<int16_t, F32Tag>;
+using U8Vec = hn::Vec<U8Tag>;
+using I32Vec = hn::Vec<I32Tag>;
+
+// Sums of pairs of products of 16-bit numbers.
+HWY_INLINE I32Vec MultiplyPairs(hn::Vec<I16Tag> a, hn::Vec<I16Tag> b) {
+#if HWY_TARGET == HWY_AVX3
+  return I32Vec{_mm512_madd_epi16(a.raw, b.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  return I32Vec{_mm256_madd_epi16(a.raw, b.raw)};
+#elif HWY_TARGET == HWY_SSE4
+  return I32Vec{_mm_madd_epi16(a.raw, b.raw)};
+#else  // a product of a byte and a signed byte has 16 bits
+  const auto products = hn::BitCast(I32Tag(), hn::Mul(a, b));
+  const auto low = hn::ShiftRight<16>(hn::ShiftLeft<16>(products));
+  return hn::Add(low, hn::ShiftRight<16>(products));
+#endif
+}
+
+// Without an instruction for it. kMost: the largest of the unsigned bytes.
+template <int kMost>
+struct WidenedDot {
+  static HWY_INLINE I32Vec Add(I32Vec sums, U8Vec u, I32Vec s) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
+    if constexpr (kMost <= 127) {  // a sum of two products has 16 bits
+      const I16Tag d;
+#if HWY_TARGET == HWY_AVX3
+      const hn::Vec<I16Tag> pairs{_mm512_maddubs_epi16(u.raw, s.raw)};
+#elif HWY_TARGET == HWY_AVX2
+      const hn::Vec<I16Tag> pairs{_mm256_maddubs_epi16(u.raw, s.raw)};
+#else
+      const hn::Vec<I16Tag> pairs{_mm_maddubs_epi16(u.raw, s.raw)};
+#endif
+      return hn::Add(sums, MultiplyPairs(pairs, hn::Set(d, 1)));
+    }
+#endif
+    const U16Tag du;
+    const I16Tag d;
+    const auto u16 = hn::BitCast(du, u);
+    const auto s16 = hn::BitCast(d, s);
+    const auto even = hn::BitCast(d, hn::And(u16, hn::Set(du, 0xff)));
+    const auto odd = hn::BitCast(d, hn::ShiftRight<8>(u16));
+    const auto s_even = hn::ShiftRight<8>(hn::ShiftLeft<8>(s16));
+    const auto s_odd = hn::ShiftRight<8>(s16);
+    return hn::Add(sums, hn::Add(MultiplyPairs(even, s_even), MultiplyPairs(odd, s_odd)));
+  }
+};
+
+#if HWY_TARGET == HWY_AVX3
+// AVX-512 VNNI, which Highway's target does not include: asked for at run time.
+#define TPRUN_HAVE_VNNI_DOT 1
+struct VnniDot {
+  static HWY_INLINE I32Vec Add(I32Vec sums, U8Vec u, I32Vec s) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sums.raw) : "v"(u.raw), "v"(s.raw));
+    return sums;
+  }
+};
+inline bool HasVnni() { return __builtin_cpu_supports("avx512vnni"); }
+#else
+#undef TPRUN_HAVE_VNNI_DOT
+#endif
+
+#endif  // HWY_SCALAR
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tprun::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard per target

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "base/thread_pool.h"
+#include "engine/kernels/int8_ops.h"
+#include "engine/kernels/kernels.h"
+
+namespace tprun::cpu {
+
+// MatMuls with int8 activations over a thread pool, which outlives it.
+class Int8MatMul {
+ public:
+  explicit Int8MatMul(ThreadPool* pool) : pool_(pool), scratch_(pool->num_threads()) {}
+
+  // Whether all weights have a format that these products know; they were then arranged.
+  static bool Takes(absl::Span<const Projection> projections);
+
+  // As Kernels::MatMuls.
+  void Run(const float* x, absl::Span<const Projection> projections, int64_t tokens);
+
+  // As Kernels::ArrangeWeights.
+  void Arrange(const Int8Format& format, const WeightMatrix& w, uint8_t* data);
+
+ private:
+  void RunChunk(const float* x, absl::Span<const Projection> projections, int64_t tokens,
+                int64_t first);
+  const Int8Group* Quantize(const Int8Format& format, const float* x, int64_t columns,
+                            int64_t tokens, std::vector<Int8Group>& out);
+
+  ThreadPool* const pool_;
+  std::vector<std::vector<float>> scratch_;        // of each worker
+  std::vector<std::vector<Int8Group>> quantized_;  // x, once for each way to quantise it
+};
+
+}  // namespace tprun::cpu

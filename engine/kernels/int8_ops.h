@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "engine/format/weight_format.h"
+#include "engine/kernels/kernels.h"
+
+namespace tprun::cpu {
+
+// Products of quantised weights with activations that are rounded to int8, a scale per block of the
+// weights' format, so that a rank with a part of the columns rounds as one that has them all.
+//
+// Weights are read in tiles of kTileRows rows: in place of block b of each row, one after the
+// other, lie unit 0 of block b of every row of the tile, unit 1 of every row, and so on, with units
+// of 1, 2 or 4 bytes in the order of the format's own block. So a vector of 32-bit lanes is 4
+// columns of 16 rows. A last tile of fewer rows has as many units beside each other.
+
+inline constexpr int64_t kTileRows = 16;
+inline constexpr int64_t kGroupColumns = 32;  // activations are met in groups of so many columns
+
+// `count` units of `bytes` bytes each.
+struct Units {
+  int bytes;
+  int count;
+};
+
+// 32 columns of one token: value i is scale * q[i].
+struct alignas(16) Int8Group {
+  int8_t q[kGroupColumns];
+  float scale;
+  // Of all columns, or of their halves where the format has halves: minus the sum of q times the
+  // format's offset; scale times the sum of q.
+  int32_t start[2];
+  float sum[2];
+};
+
+struct Int8Problem {
+  const Int8Group* x = nullptr;  // [columns / kGroupColumns, tokens]
+  int64_t tokens = 0;
+  WeightMatrix w;  // arranged
+  const float* bias = nullptr;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Tiles [tile_begin, tile_end) for tokens [token_begin, token_end), at most kInt8Tokens.
+struct Int8Part {
+  int64_t tile_begin;
+  int64_t tile_end;
+  int64_t token_begin;
+  int64_t token_end;
+};
+inline constexpr int64_t kInt8Tokens = 256;  // their sums for two tiles, 32 KiB, stay in L1
+inline constexpr int64_t kInt8ScratchFloats = 2 * kTileRows * kInt8Tokens;
+
+// A weight format as these products read it (see int8_formats-inl.h).
+struct Int8Format {
+  const WeightFormat* format;
+  absl::Span<const Units> units;
+  int offset;   // weights are scale * (u - offset) - min, with u in [0, 255]
+  bool halves;  // 16 columns, not 32, have a scale or minimum
+  void (*multiply)(const Int8Problem& problem, const Int8Part& part, float* scratch);
+};
+
+// nullptr where the format has no such product on this machine.
+const Int8Format* FindInt8Format(const WeightFormat& format);
+
+// The groups of tokens [token_begin, token_end) of x [tokens, columns].
+void QuantizeTokens(const Int8Format& format, const float* x, int64_t columns, int64_t tokens,
+                    int64_t token_begin, int64_t token_end, Int8Group* out);
+
+// Arranges tiles [tile_begin, tile_end) of a matrix in place. scratch: kTileRows * bytes of a row.
+void ArrangeTiles(const Int8Format& format, const WeightMatrix& w, int64_t tile_begin,
+                  int64_t tile_end, uint8_t* data, uint8_t* scratch);
+
+// Row `row` of an arranged matrix as it was; out: bytes of a row.
+void GatherRow(const Int8Format& format, const WeightMatrix& w, int64_t row, uint8_t* out);
+
+}  // namespace tprun::cpu
