@@ -118,8 +118,8 @@ void AddPlanOptions(CLI::App& command, ModelOptions& options) {
   AddLimitOptions(command, options);
   command
       .add_option("--weights", options.weights,
-                  "Type of the weights for a bare config.json: f32, f16, bf16, q8_0, q4_0 [the "
-                  "config's]")
+                  "Type to load the matrices as: f32, f16, bf16, fp8, q8_0, q4_k_m, nf4, ...; of a "
+                  "bare config.json to take them for [the checkpoint's or config's]")
       ->check(NotEmpty());
 }
 

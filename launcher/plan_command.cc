@@ -67,6 +67,7 @@ std::vector<std::string> Formats() {
 absl::Status RunPlan(PlanOptions options, const CLI::Option& batch) {
   options.model.choose_batch = batch.count() == 0;
   ASSIGN_OR_RETURN(const PreparedModel model, PrepareModel(options.model, {}));
+  if (!model.note.empty()) WriteLog(model.note);
   ASSIGN_OR_RETURN(const std::string text, Renderers().at(options.format)(model, options));
   if (!options.output.empty()) {
     RETURN_IF_ERROR(WriteFile(options.output, text));

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "engine/arch/assume_formats.h"
 #include "engine/arch/read_model_spec.h"
 #include "partition/calibration.h"
 #include "partition/planner.h"
@@ -45,6 +46,10 @@ absl::StatusOr<PreparedModel> OpenModel(const ModelOptions& options) {
   }
   ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::Open(options.model));
   ASSIGN_OR_RETURN(model.spec, ReadModelSpec(*model.checkpoint, assumed));
+  if (assumed != nullptr) {
+    const std::string note = FallbackNote(*assumed, model.spec);
+    if (!note.empty()) model.note = absl::StrCat("--weights: ", note);
+  }
   return model;
 }
 

@@ -18,6 +18,7 @@ struct PreparedModel {
   std::unique_ptr<Checkpoint> checkpoint;
   ModelSpec spec;
   Plan plan;
+  std::string note;  // what the user should know of --weights, usually ""
 };
 
 // This machine, or the file that --topology names.

@@ -49,6 +49,7 @@ absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
     const bool named = !options.devices.empty() || !options.plan.empty();
     model = PrepareModel(
         options, named ? std::vector<std::string>() : DefaultDevices(started_ranks, command.quiet));
+    if (model.ok() && !model->note.empty() && !command.quiet) WriteLog(model->note);
   }
   if (!model.ok()) return model;
   RETURN_IF_ERROR(CheckRunnable(model->spec));

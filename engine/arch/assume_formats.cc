@@ -1,10 +1,14 @@
 #include "engine/arch/assume_formats.h"
 
+#include <algorithm>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
@@ -13,6 +17,10 @@ namespace tprun {
 namespace {
 
 bool IsMatrix(const TensorSpec& tensor) { return tensor.shape.size() > 1; }
+
+bool IsPlain(const WeightFormat& format) {
+  return &format == &kF32Format || &format == &kF16Format || &format == &kBF16Format;
+}
 
 // Which matrices quantisers leave alone whatever the config says.
 bool StaysWide(TensorRole role) {
@@ -84,6 +92,29 @@ absl::StatusOr<const WeightFormat*> ConfigFormat(const Json& config) {
   return &kBF16Format;
 }
 
+// The formats with an encoder whose blocks rows of all these widths can be cut into.
+std::string FormatsThatFit(const std::set<int64_t>& widths) {
+  std::vector<absl::string_view> names;
+  for (const WeightFormat* format : AllWeightFormats()) {
+    const bool fits = std::all_of(widths.begin(), widths.end(), [&](int64_t width) {
+      return width % format->block_elements == 0;
+    });
+    if (fits && format->quantize != nullptr) names.push_back(format->name);
+  }
+  return absl::StrJoin(names, ", ");
+}
+
+// The largest block of a mixture's tensors is its own.
+std::set<int64_t> WidthsThatDoNotFit(const WeightFormat& wanted, const ModelSpec& spec) {
+  std::set<int64_t> widths;
+  for (const TensorSpec& tensor : spec.tensors) {
+    if (!IsMatrix(tensor)) continue;
+    const WeightFormat& format = *FormatInMix(&wanted, spec, tensor);
+    if (tensor.shape[1] % format.block_elements != 0) widths.insert(tensor.shape[1]);
+  }
+  return widths;
+}
+
 // What ggml's quantiser takes for rows that are no whole number of `wanted`'s blocks.
 const WeightFormat* Fallback(const WeightFormat* wanted, int64_t columns) {
   if (columns % wanted->block_elements == 0) return wanted;
@@ -107,6 +138,61 @@ bool IsLinear(const TensorSpec& tensor, const std::vector<std::string>& left_out
 }
 
 }  // namespace
+
+absl::Status ConvertFormats(const WeightFormat& wanted, ModelSpec& spec) {
+  int64_t fitting = 0;
+  std::vector<const WeightFormat*> formats;
+  for (const TensorSpec& tensor : spec.tensors) {
+    if (!IsMatrix(tensor)) {
+      formats.push_back(tensor.format);
+      continue;
+    }
+    const WeightFormat* in_mix = FormatInMix(&wanted, spec, tensor);
+    const WeightFormat* format = Fallback(in_mix, tensor.shape[1]);
+    if (format == in_mix) ++fitting;
+    formats.push_back(format);
+    if (format == tensor.format) continue;
+    if (!tensor.format->decodable()) {
+      return absl::InvalidArgumentError(absl::StrCat("tensor \"", tensor.name, "\" is of type ",
+                                                     tensor.format->name,
+                                                     ", which cannot be read"));
+    }
+    if (!IsPlain(*tensor.format) && !IsPlain(wanted)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the checkpoint holds ", tensor.format->name, " weights (\"", tensor.name,
+          "\"), which would lose more if they were quantised again: leave --weights out, take "
+          "f32, f16 or bf16, or a checkpoint that is not quantised"));
+    }
+    if (format->quantize == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("there is no encoder for ", format->name,
+                       " weights; there is one for: ", FormatsThatFit({})));
+    }
+  }
+  if (fitting == 0) {
+    const std::set<int64_t> widths = WidthsThatDoNotFit(wanted, spec);
+    return absl::InvalidArgumentError(absl::StrCat(
+        "rows of ", absl::StrJoin(widths, ", "), " elements are no whole number of ", wanted.name,
+        "'s blocks of ", wanted.block_elements, "; formats that fit: ", FormatsThatFit(widths)));
+  }
+  for (size_t i = 0; i < formats.size(); ++i) spec.tensors[i].format = formats[i];
+  return absl::OkStatus();
+}
+
+std::string FallbackNote(const WeightFormat& wanted, const ModelSpec& spec) {
+  std::map<absl::string_view, int> counts;
+  std::set<int64_t> widths;
+  for (const TensorSpec& tensor : spec.tensors) {
+    if (!IsMatrix(tensor) || tensor.format == FormatInMix(&wanted, spec, tensor)) continue;
+    ++counts[tensor.format->name];
+    widths.insert(tensor.shape[1]);
+  }
+  if (counts.empty()) return "";
+  return absl::StrCat("rows of ", absl::StrJoin(widths, ", "), " elements are no whole number of ",
+                      wanted.name, "'s blocks of ", wanted.block_elements,
+                      ": matrices by format they got instead: ",
+                      absl::StrJoin(counts, ", ", absl::PairFormatter(" ")));
+}
 
 absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config) {
   const Json* quantization = FindMember(config, "quantization_config");

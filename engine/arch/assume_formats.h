@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "base/json.h"
 #include "engine/model/model_spec.h"
@@ -12,6 +14,15 @@ namespace tprun {
 // Matrices whose rows are no whole number of blocks get the fallback of ggml's quantiser or f16;
 // vectors are f32.
 absl::Status AssumeFormats(const Json& config, const WeightFormat* assumed, ModelSpec& spec);
+
+// Sets the formats of a model whose checkpoint's formats are set already, so that its matrices are
+// stored as `wanted` once they are loaded: the same rules as for a bare config. InvalidArgument:
+// there is no encoder for it; no matrix has rows of whole blocks (the message names formats that
+// fit); a matrix is quantised already and `wanted` is not f32, f16 or bf16.
+absl::Status ConvertFormats(const WeightFormat& wanted, ModelSpec& spec);
+
+// What is to be told of matrices that did not get `wanted` because of their rows, "" if all did.
+std::string FallbackNote(const WeightFormat& wanted, const ModelSpec& spec);
 
 // What the config says that its linear layers are quantised to, nullptr if they are not.
 absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config);

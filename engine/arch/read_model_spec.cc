@@ -173,14 +173,8 @@ absl::Status BindAll(const Checkpoint& checkpoint, const WeightFormat* assumed, 
         !IsMxfp4(checkpoint, tensor)) {
       spec.not_runnable = absl::StrCat("\"", first, "\" is packed by a quantiser");
     }
-    if (assumed != nullptr && tensor.shape.size() > 1 && tensor.format != assumed) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the checkpoint holds ", tensor.format->name, " weights (\"", tensor.name,
-          "\") and they are used as they are: leave --weights out, or give a bare config.json to "
-          "plan for ",
-          assumed->name));
-    }
   }
+  if (assumed != nullptr) return ConvertFormats(*assumed, spec);
   return absl::OkStatus();
 }
 

@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "engine/runtime/source_rows.h"
+#include "engine/runtime/read_shard.h"
 
 namespace tprun {
 namespace {
@@ -60,18 +60,7 @@ class CheckpointFiller : public Filler {
   explicit CheckpointFiller(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   absl::Status Fill(const Part& part, void* out) const override {
-    const WeightFormat* source = SourceFormat(checkpoint_, *part.tensor);
-    if (source == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("tensor \"", part.tensor->name, "\" is missing from the checkpoint"));
-    }
-    const WeightFormat& stored = StoredFormat(*part.tensor);
-    if (source == &stored) return ReadSourceRows(checkpoint_, *part.tensor, part.shard, out);
-    // A vector of another type: decoded to f32 on the way.
-    std::vector<char> raw(source->Bytes(part.shard.rows.size()));
-    RETURN_IF_ERROR(ReadSourceRows(checkpoint_, *part.tensor, part.shard, raw.data()));
-    source->dequantize(raw.data(), static_cast<float*>(out), part.shard.rows.size());
-    return absl::OkStatus();
+    return ReadShard(checkpoint_, *part.tensor, part.shard, out);
   }
 
  private:
@@ -89,6 +78,10 @@ class RandomFiller : public Filler {
       return absl::OkStatus();
     }
     const WeightFormat& format = *tensor.format;
+    if (format.quantize == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("random weights of format ", format.name,
+                                                     " cannot be made: it has no encoder"));
+    }
     const int64_t columns = tensor.shape[1];
     constexpr int64_t kRows = 13;  // distinct ones
     std::vector<float> noise(kRows * columns);

@@ -62,7 +62,7 @@ TEST(CliArguments, WrongOnesEndWithOneLineAndExitCode2) {
       {{"plan", model, "--shares=5:x"}, "--shares: wanted numbers"},
       {{"plan", model, "--shares=5:2"}, "--shares"},
       {{"plan", model, "--shares=-1"}, "--shares"},
-      {{"plan", model, "--weights=q4_0"}, "leave --weights out"},
+      {{"plan", model, "--weights=q4_k"}, "formats that fit: f32, f16, bf16"},
       {{"plan", model, "--weights=q9"}, "--weights"},
       {{"bench", model, "--prompt_tokens=600"}, "--prompt_tokens"},
       {{"topo", "--measure", "--from=x.yaml"}, "--measure"},

@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "engine/arch/architecture.h"
+#include "engine/arch/assume_formats.h"
 #include "engine/arch/read_model_spec.h"
 #include "gmock/gmock.h"
 #include "tests/checkpoint_writer.h"
@@ -200,11 +201,30 @@ TEST_F(BadTensors, WrongShapesAreNamed) {
                              testing::HasSubstr("found [64, 32]")));
 }
 
-TEST_F(BadTensors, WeightsInAnotherFormatThanAskedForAreToldApart) {
+TEST_F(BadTensors, WeightsAreConvertedToWhatIsAskedFor) {
   EXPECT_TRUE(Read(&kF32Format).ok());
   const auto spec = Read(&kQ8_0Format);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  for (const TensorSpec& tensor : spec->tensors) {
+    EXPECT_EQ(tensor.format, tensor.shape.size() > 1 ? &kQ8_0Format : &kF32Format) << tensor.name;
+  }
+  EXPECT_EQ(FallbackNote(kQ8_0Format, *spec), "");
+}
+
+TEST_F(BadTensors, BlocksThatNoRowHoldsTellThoseThatFit) {
+  const auto spec = Read(&kQ6_KFormat);
   EXPECT_EQ(spec.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(spec.status().message()), testing::HasSubstr("f32"));
+  EXPECT_THAT(std::string(spec.status().message()),
+              testing::AllOf(testing::HasSubstr("rows of 32, 64 elements are no whole number of "
+                                                "q6_k's blocks of 256"),
+                             testing::HasSubstr("formats that fit: f32, f16, bf16, q8_0")));
+}
+
+TEST_F(BadTensors, AFormatWithoutEncoderIsNoTarget) {
+  EXPECT_THAT(std::string(Read(FindWeightFormat("q1_0")).status().message()),
+              testing::HasSubstr("formats that fit"));
+  EXPECT_THAT(std::string(Read(FindWeightFormat("fp8_e5m2")).status().message()),
+              testing::HasSubstr("no encoder for fp8_e5m2 weights; there is one for: f32, f16"));
 }
 
 TEST_F(BadTensors, PackedOnesArePlannedByTheConfig) {
