@@ -209,7 +209,7 @@ class Builder {
       }
       AddRopeFrequencies();
     }
-    AddHeadWorkspaces(std::min<int64_t>(options_.batch, chunk));
+    AddHeadWorkspaces(std::min(std::max<int64_t>(options_.batch, options_.logit_rows), chunk));
   }
 
   void AddHeadWorkspaces(int64_t ends) {

@@ -33,6 +33,7 @@ struct StepBuilder {
   }
 
   Step Finish() && {
+    step.all_end = step.ended == tokens();
     for (const std::vector<int32_t>& stream : ids) {
       step.inputs.insert(step.inputs.end(), stream.begin(), stream.end());
     }
