@@ -105,8 +105,11 @@ def main():
     depth_tokens = torch.cat([torch.randint(0, TEXT, (FRAMES, 1), generator=generator),
                               torch.randint(0, AUDIO, (FRAMES, DEP_Q - 1), generator=generator)], dim=1)
     depth_frames = list(range(0, FRAMES, 3))
+    # transformers cuts the context off through its cache only: here the mask of kyutai-labs/moshi, 0 <= query - key < context.
+    age = torch.arange(FRAMES)[:, None] - torch.arange(FRAMES)
+    mask = torch.where((age >= 0) & (age < WINDOW), 0.0, torch.finfo(torch.float32).min)[None, None]
     with torch.no_grad():
-        hidden = temporal.model(inputs_embeds=embedded[None], attention_mask=torch.ones(1, FRAMES), use_cache=False).last_hidden_state[0]
+        hidden = temporal.model(inputs_embeds=embedded[None], attention_mask=mask, use_cache=False).last_hidden_state[0]
         text = temporal.lm_head(hidden)
         audio_logits = [depth(input_ids=depth_tokens[f:f + 1], last_hidden_state=hidden[f].expand(1, DEP_Q, DIM), use_cache=False,
                               attention_mask=torch.ones(1, DEP_Q)).logits[0] for f in depth_frames]
