@@ -53,6 +53,7 @@ absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
   }
   if (!model.ok()) return model;
   RETURN_IF_ERROR(CheckRunnable(model->spec));
+  RETURN_IF_ERROR(CheckGeneratesText(model->spec));
   RETURN_IF_ERROR(CheckRunnable(model->plan.options));
   RETURN_IF_ERROR(CheckFits(model->plan));
   if (command.check) RETURN_IF_ERROR(command.check(*model));

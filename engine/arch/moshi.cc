@@ -22,6 +22,30 @@ struct Moshi {
   int depth_heads = 0, depth_layers = 0;
 };
 
+// Kyutai's code can do more than its published models use; absent members have its defaults there.
+absl::Status CheckVariant(const Json& config, const Moshi& m) {
+  const std::pair<const char*, const char*> wanted[] = {{"norm", "rms_norm_f32"},
+                                                        {"gating", "silu"},
+                                                        {"positional_embedding", "rope"},
+                                                        {"depformer_gating", "silu"},
+                                                        {"depformer_pos_emb", "none"}};
+  for (const auto& [key, value] : wanted) {
+    ASSIGN_OR_RETURN(const std::string found, GetStringOr(config, key, value));
+    if (found == value) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", key, "\": supported is \"", value, "\", found \"", found, "\""));
+  }
+  for (const char* key : {"depformer_weights_per_step_schedule", "depformer_low_rank_embeddings"}) {
+    if (FindMember(config, key) == nullptr) continue;
+    return absl::InvalidArgumentError(absl::StrCat("\"", key, "\" is not supported"));
+  }
+  ASSIGN_OR_RETURN(const double period, GetDoubleOr(config, "max_period", 10000));
+  if (period == 10000 && m.dep_q <= m.n_q) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("\"max_period\" (", period, "), \"dep_q\" (",
+                                                 m.dep_q, "): supported are 10000 ",
+                                                 "and at most \"n_q\" (", m.n_q, ")"));
+}
+
 absl::StatusOr<Moshi> ReadMoshi(const Json& config) {
   Moshi m;
   ASSIGN_OR_RETURN(m.dim, GetCount(config, "dim", 1 << 20));
@@ -41,6 +65,11 @@ absl::StatusOr<Moshi> ReadMoshi(const Json& config) {
   if (m.dim % m.heads != 0 || m.depth_dim % m.depth_heads != 0) {
     return absl::InvalidArgumentError("\"num_heads\" and \"depformer_num_heads\" must divide dims");
   }
+  if (m.depth_dim > m.dim) {
+    return absl::InvalidArgumentError(absl::StrCat("\"depformer_dim\": wanted at most \"dim\" (",
+                                                   m.dim, "), found ", m.depth_dim));
+  }
+  RETURN_IF_ERROR(CheckVariant(config, m));
   if (!(m.hidden_scale > 0) || m.hidden_scale > 64) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"hidden_scale\": wanted a number in (0, 64], found ", m.hidden_scale));
@@ -132,25 +161,36 @@ class Tensors {
     if (i == 0) AddDepthInputs(block);
     AddNorm(block, layer + "norm1.alpha", dim);
     // The matrices of all steps stand one below the other.
-    Add(TensorRole::kOther, block, layer + "self_attn.in_proj_weight", {m_.dep_q * 3 * dim, dim});
-    Add(TensorRole::kOther, block, layer + "self_attn.out_proj.weight", {m_.dep_q * dim, dim});
+    const std::string qkv = layer + "self_attn.in_proj_weight";
+    const TensorRole roles[] = {TensorRole::kQuery, TensorRole::kKey, TensorRole::kValue};
+    for (int part = 0; part < 3; ++part) {
+      AddSteps(roles[part], block, qkv, dim, dim, SplitRule::kColumn, part * dim, 3 * dim);
+    }
+    AddSteps(TensorRole::kAttentionOut, block, layer + "self_attn.out_proj.weight", dim, dim,
+             SplitRule::kRow);
     block = spec_.mlp_block(m_.layers + i);
     AddNorm(block, layer + "norm2.alpha", dim);
-    for (int q = 0; q < m_.dep_q; ++q) {
-      const std::string step = absl::StrCat(layer, "gating.", q, ".");
-      Add(TensorRole::kOther, block, step + "linear_in.weight", {2 * ffn, dim});
-      Add(TensorRole::kOther, block, step + "linear_out.weight", {dim, ffn});
-    }
+    const std::string gating = layer + "gating.{e}.linear_in.weight";
+    AddSteps(TensorRole::kGate, block, gating, ffn, dim, SplitRule::kColumn, 0, 2 * ffn);
+    AddSteps(TensorRole::kUp, block, gating, ffn, dim, SplitRule::kColumn, ffn, 2 * ffn);
+    AddSteps(TensorRole::kDown, block, layer + "gating.{e}.linear_out.weight", dim, ffn,
+             SplitRule::kRow);
+  }
+
+  // A matrix [rows, columns] for each step.
+  void AddSteps(TensorRole role, int block, std::string name, int64_t rows, int64_t columns,
+                SplitRule split, int64_t first_row = 0, int64_t source_rows = 0) {
+    Add(role, block, std::move(name), {m_.dep_q * rows, columns}, split, first_row, source_rows);
+    spec_.tensors.back().experts = m_.dep_q;
   }
 
   void AddDepthInputs(int block) {
     const int64_t dim = m_.depth_dim;
-    for (int q = 0; q < m_.dep_q; ++q) {
-      Add(TensorRole::kOther, block, absl::StrCat("depformer_in.", q, ".weight"), {dim, m_.dim});
-    }
-    Add(TensorRole::kOther, block, "depformer_text_emb.weight", {m_.text_card + 1, dim});
+    AddSteps(TensorRole::kDepthInput, block, "depformer_in.{e}.weight", dim, m_.dim,
+             SplitRule::kColumn);
+    Add(TensorRole::kDepthEmbedding, block, "depformer_text_emb.weight", {m_.text_card + 1, dim});
     for (int q = 0; q + 1 < m_.dep_q; ++q) {
-      Add(TensorRole::kOther, block, absl::StrCat("depformer_emb.", q, ".weight"),
+      Add(TensorRole::kDepthEmbedding, block, absl::StrCat("depformer_emb.", q, ".weight"),
           {m_.card + 1, dim});
     }
   }
@@ -160,7 +200,7 @@ class Tensors {
     AddNorm(block, "out_norm.alpha", m_.dim);
     Add(TensorRole::kHead, block, "text_linear.weight", {m_.text_card, m_.dim});
     for (int q = 0; q < m_.dep_q; ++q) {
-      Add(TensorRole::kOther, block, absl::StrCat("linears.", q, ".weight"),
+      Add(TensorRole::kDepthHead, block, absl::StrCat("linears.", q, ".weight"),
           {m_.card, m_.depth_dim});
     }
   }
@@ -189,6 +229,8 @@ absl::StatusOr<ModelSpec> BuildMoshi(const Json& config, Naming naming) {
   depth.stack = "depth";
   depth.steps = m.dep_q;
   spec.layers.insert(spec.layers.end(), m.depth_layers, depth);
+  spec.streams = 1 + m.n_q;
+  spec.depth = {m.dep_q, m.depth_dim, m.card, m.layers};
   Tensors(m, spec).AddAll();
   // Mimi in f32 with 8 codebooks and its state (kyutai-labs/moshi, rust/moshi-core/src/mimi.rs);
   // 12.5 frames per second.

@@ -7,7 +7,6 @@ namespace tprun {
 namespace {
 
 std::string LayerFault(const LayerSpec& layer) {
-  if (!layer.stack.empty()) return "a second stack of layers is not supported";
   const RopeScaling scaling = layer.attention.rope.scaling;
   if (scaling == RopeScaling::kLongRope) return "rope scaling \"longrope\" is not supported";
   return "";

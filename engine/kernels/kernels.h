@@ -236,8 +236,11 @@ class Kernels {
   virtual absl::Status CopyHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t count,
                                  const HeadVectors& out);
 
-  // Whether this back end has all ops of the model: OK, or Unimplemented saying what is missing.
-  virtual absl::Status CheckHasOpsFor(const ModelSpec& /*spec*/) const { return absl::OkStatus(); }
+  // Whether this back end has all ops of a layer's attention or MLP: OK, or Unimplemented saying
+  // what is missing.
+  virtual absl::Status CheckHasOpsFor(const LayerSpec& /*layer*/, BlockKind /*kind*/) const {
+    return absl::OkStatus();
+  }
 
   // Brings a matrix of weights, as it is in the checkpoint, into the order in which this back end
   // reads it: in place, as many bytes, once and before any op on it.

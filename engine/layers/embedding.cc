@@ -7,8 +7,13 @@ absl::Status RunEmbedding(const EmbeddingBlock& block, const StepTokens& tokens,
                           const StepContext& step) {
   float* out = step.workspace.residual;
   const int64_t count = tokens.batch.tokens;
-  RETURN_IF_ERROR(
-      step.kernels.Embedding(block.table, tokens.ids, count, block.first_row, block.scale, out));
+  for (size_t stream = 0; stream < block.tables.size(); ++stream) {
+    const EmbeddingTable& table = block.tables[stream];
+    float* to = stream == 0 ? out : step.workspace.block_output;
+    RETURN_IF_ERROR(step.kernels.Embedding(table.rows, tokens.ids + stream * count, count,
+                                           table.first_row, block.scale, to));
+    if (stream > 0) RETURN_IF_ERROR(step.kernels.Add(out, to, count * step.dim));
+  }
   if (step.group == nullptr) return absl::OkStatus();
   return step.group->AllReduceSum(out, out, count * step.dim, DType::kF32);
 }

@@ -25,6 +25,7 @@ struct Workspace {
   float* gate = nullptr;
   float* up = nullptr;
   float* routing = nullptr;
+  float* depth_hidden = nullptr;
   float* logits_shard = nullptr;
   float* logits = nullptr;
   BestLogit* best_shard = nullptr;
@@ -34,7 +35,7 @@ struct Workspace {
 
 // The tokens of a step: their ids are on the device, as the arrays of the batch.
 struct StepTokens {
-  const int32_t* ids = nullptr;  // [batch.tokens]
+  const int32_t* ids = nullptr;  // [streams, batch.tokens]
   TokenBatch batch;
 };
 
@@ -63,9 +64,14 @@ struct StepContext {
   bool normed = false;  // the block before has done so
 };
 
-struct EmbeddingBlock {
-  WeightMatrix table;  // the rank's rows of the vocabulary
+// A rank's rows of a vocabulary.
+struct EmbeddingTable {
+  WeightMatrix rows;
   int64_t first_row = 0;
+};
+
+struct EmbeddingBlock {
+  std::vector<EmbeddingTable> tables;  // of each stream of tokens
   float scale = 1;
 };
 
@@ -130,7 +136,7 @@ struct HeadBlock {
   float logit_softcap = 0;
 };
 
-// residual = embeddings of the tokens, the same on all ranks of the group.
+// residual = the sum of the streams' embeddings of the tokens, the same on all ranks of the group.
 absl::Status RunEmbedding(const EmbeddingBlock& block, const StepTokens& tokens,
                           const StepContext& step);
 

@@ -68,6 +68,14 @@ absl::Status CheckRunnable(const ModelSpec& spec) {
       absl::StrCat(spec.name, " can be planned but not run: ", spec.not_runnable));
 }
 
+absl::Status CheckGeneratesText(const ModelSpec& spec) {
+  if (spec.streams == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(spec.name, " has ", spec.streams,
+                   " streams of tokens, which only Engine runs yet; `run` and ",
+                   "`bench` take models of one stream, `plan` all"));
+}
+
 const TensorSpec* FindTensor(const ModelSpec& spec, int block, TensorRole role) {
   auto it = std::lower_bound(spec.tensors.begin(), spec.tensors.end(), block,
                              [](const TensorSpec& tensor, int b) { return tensor.block < b; });

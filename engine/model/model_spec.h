@@ -124,6 +124,16 @@ struct LayerSpec {
   int steps = 1;
 };
 
+// A second stack of layers, those from first_layer on: for each position that the first stack has
+// gone through it runs `steps` times, each from the first one's normed output and the token chosen
+// before, and gives logits over `vocab` tokens. Weights of the steps stand one below the other.
+struct DepthSpec {
+  int steps = 0;  // 0: there is none
+  int64_t dim = 0;
+  int64_t vocab = 0;
+  int first_layer = 0;
+};
+
 enum class BlockKind { kEmbed, kAttention, kMlp, kHead };
 
 // The chain that a plan places: embed, (attention, mlp) per layer, head.
@@ -134,7 +144,7 @@ struct Block {
 
 // What a tensor is to its block.
 enum class TensorRole {
-  kEmbedding,         // [vocab, dim]
+  kEmbedding,         // [vocab, dim]; for each stream of tokens where there are several
   kNorm,              // [dim]: before attention, mlp or head
   kPostNorm,          // [dim]
   kQuery,             // [heads * head_dim, dim]
@@ -176,6 +186,10 @@ enum class TensorRole {
   kSharedDown,      // [dim, shared_ffn_dim]
   kSharedRouter,    // [1, dim]
   kSinks,           // [heads]
+  // A second stack: in its first block and in the head.
+  kDepthInput,      // [steps * depth.dim, dim]
+  kDepthEmbedding,  // [rows, depth.dim], for each step
+  kDepthHead,       // [depth.vocab, depth.dim], for each step
   kOther,           // of models that can only be planned
 };
 
@@ -224,6 +238,10 @@ struct ModelSpec {
   float embedding_scale = 1;      // of the embedding's output
   float final_logit_softcap = 0;  // 0: none
   NormSpec final_norm;
+  // Token ids per position: the embedding is the sum over the streams, each of its own table; -1 is
+  // a zero. The logits are those of the first stream.
+  int streams = 1;
+  DepthSpec depth;
   std::vector<LayerSpec> layers;
   std::vector<Block> blocks;
   std::vector<TensorSpec> tensors;  // in block order
@@ -256,6 +274,9 @@ int64_t ActiveParameterCount(const ModelSpec& spec);
 
 // InvalidArgument with the reason if the engine cannot run the model.
 absl::Status CheckRunnable(const ModelSpec& spec);
+
+// InvalidArgument if text cannot be generated with the model: it has several streams of tokens.
+absl::Status CheckGeneratesText(const ModelSpec& spec);
 
 // The tensor of `role` in `block`, or nullptr.
 const TensorSpec* FindTensor(const ModelSpec& spec, int block, TensorRole role);

@@ -63,6 +63,12 @@ bool IsShared(TensorRole role) {
          role == TensorRole::kSharedDown;
 }
 
+// Blocks of a second stack are one unit.
+bool IsWhole(const ModelSpec& spec, const Block& block) {
+  const bool in_layer = block.kind == BlockKind::kAttention || block.kind == BlockKind::kMlp;
+  return in_layer && !spec.layers[block.layer].stack.empty();
+}
+
 // The elements of the cut axis, `extent` long, of a tensor of an attention block.
 Range AttentionRange(const ModelSpec& spec, const TensorSpec& tensor, const Placement& placement,
                      int index, int64_t extent) {
@@ -79,6 +85,7 @@ Range OutputRange(const ModelSpec& spec, const TensorSpec& tensor, const Placeme
                   int index) {
   const Block& block = spec.blocks[tensor.block];
   const int64_t extent = tensor.split == SplitRule::kColumn ? tensor.shape[0] : tensor.shape[1];
+  if (IsWhole(spec, block)) return placement.shares[index] > 0 ? Range{0, extent} : Range{};
   if (block.kind == BlockKind::kAttention) {
     return AttentionRange(spec, tensor, placement, index, extent);
   }
@@ -168,8 +175,7 @@ bool CanReplicateKv(const ModelSpec& spec, int block, int replication) {
 
 BlockUnits UnitsOf(const ModelSpec& spec, int block, int kv_replication) {
   const Block& what = spec.blocks[block];
-  const bool in_layer = what.kind == BlockKind::kAttention || what.kind == BlockKind::kMlp;
-  const bool whole = in_layer && !spec.layers[what.layer].stack.empty();
+  const bool whole = IsWhole(spec, what);
   switch (what.kind) {
     case BlockKind::kAttention: {
       const AttentionSpec& attention = spec.layers[what.layer].attention;

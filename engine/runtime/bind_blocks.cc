@@ -30,6 +30,7 @@ void Engine::BindWorkspace() {
   workspace_.gate = floats(RegionUse::kGate);
   workspace_.up = floats(RegionUse::kUp);
   workspace_.routing = floats(RegionUse::kRouting);
+  workspace_.depth_hidden = floats(RegionUse::kDepthHidden);
   workspace_.logits_shard = floats(RegionUse::kLogitsShard);
   workspace_.logits = floats(RegionUse::kLogits);
   workspace_.best_shard = static_cast<BestLogit*>(at(RegionUse::kBestShard));
@@ -67,6 +68,17 @@ WeightMatrix Engine::Matrix(int block, TensorRole role) const {
   return {};
 }
 
+std::vector<EmbeddingTable> Engine::Tables(int block, TensorRole role) const {
+  std::vector<EmbeddingTable> tables;
+  for (const Region& region : layout_.regions) {
+    if (region.use != RegionUse::kTensor) continue;
+    const TensorSpec& tensor = spec_.tensors[region.tensor];
+    if (tensor.block != block || tensor.role != role) continue;
+    tables.push_back({MatrixIn(region), region.shard.rows.begin});
+  }
+  return tables;
+}
+
 const float* Engine::Vector(int block, TensorRole role) const {
   for (const Region& region : layout_.regions) {
     if (region.use != RegionUse::kTensor) continue;
@@ -90,11 +102,7 @@ void Engine::BindBlocks() {
 }
 
 void Engine::BindEmbedding() {
-  const int block = spec_.embed_block();
-  const Placement& placement = placements_[block];
-  embedding_.table = Matrix(block, TensorRole::kEmbedding);
-  embedding_.first_row =
-      UnitRange(placement, IndexInGroup(placement, rank_)).begin * UnitsOf(spec_, block).elements;
+  embedding_.tables = Tables(spec_.embed_block(), TensorRole::kEmbedding);
   embedding_.scale = spec_.embedding_scale;
 }
 
@@ -134,14 +142,15 @@ void Engine::BindAttention(int layer) {
   if (from.is_latent()) return BindLatentAttention(layer);
   const Region& keys = *FindRegion(RegionUse::kKeys, layer);
   const Region& values = *FindRegion(RegionUse::kValues, layer);
-  to.cache = {.keys = Address(keys),
-              .values = Address(values),
-              .dtype = options_.kv_type,
-              .capacity = options_.context,
-              .kv_heads = to.kv_heads,
-              .head_dim = from.head_dim,
-              .sequence_stride = keys.bytes / options_.batch,
-              .sequences = options_.batch};
+  to.cache = {
+      .keys = Address(keys),
+      .values = Address(values),
+      .dtype = options_.kv_type,
+      .capacity = spec_.layers[layer].stack.empty() ? options_.context : spec_.layers[layer].steps,
+      .kv_heads = to.kv_heads,
+      .head_dim = from.head_dim,
+      .sequence_stride = keys.bytes / options_.batch,
+      .sequences = options_.batch};
 }
 
 // One KV head, of which the keys are also the values.

@@ -17,6 +17,10 @@ Engine::Engine(ModelSpec spec, std::vector<Placement> placements, const EngineOp
   for (const Placement& placement : placements_) {
     runs_.push_back(IndexInGroup(placement, rank_) >= 0);
   }
+  for (const TensorSpec& tensor : spec_.tensors) {
+    if (tensor.role == TensorRole::kEmbedding) stream_rows_.push_back(tensor.shape[0]);
+    if (tensor.role == TensorRole::kDepthEmbedding) depth_rows_.push_back(tensor.shape[0]);
+  }
 }
 
 Engine::~Engine() {
@@ -29,10 +33,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(ModelSpec spec,
                                                        const EngineParts& parts) {
   RETURN_IF_ERROR(CheckRunnable(spec));
   RETURN_IF_ERROR(CheckRunnable(options));
-  RETURN_IF_ERROR(parts.kernels->CheckHasOpsFor(spec));
   RETURN_IF_ERROR(ValidatePlacements(spec, placements, parts.world->size()));
   auto engine =
       std::unique_ptr<Engine>(new Engine(std::move(spec), std::move(placements), options, parts));
+  RETURN_IF_ERROR(AgreeOnStatus(*parts.world, engine->CheckHasOps()));
   engine->layout_ =
       LayOutMemory(engine->spec_, engine->placements_, engine->rank_, engine->options_);
   // Before the groups are made, which takes all ranks: one without memory must not keep the others.
@@ -43,6 +47,16 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(ModelSpec spec,
   RETURN_IF_ERROR(engine->MakeRopeFrequencies());
   engine->BindBlocks();
   return engine;
+}
+
+absl::Status Engine::CheckHasOps() const {
+  for (int block = 1; block < spec_.head_block(); ++block) {
+    if (!Runs(block)) continue;
+    const Block& what = spec_.blocks[block];
+    const absl::Status status = parts_.kernels->CheckHasOpsFor(spec_.layers[what.layer], what.kind);
+    if (!status.ok()) return Annotate(status, BlockName(spec_, block));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Engine::Allocate() {
@@ -63,6 +77,7 @@ absl::Status Engine::MakeGroups() {
 }
 
 bool Engine::CanRecord() const {
+  if (spec_.streams > 1) return false;
   if (!parts_.record_decode || !parts_.device->can_capture()) return false;
   for (const auto& [ranks, group] : groups_) {
     if (!group->capturable()) return false;

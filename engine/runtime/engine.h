@@ -79,6 +79,11 @@ class Engine {
     return Forward({{sequence, first_position, tokens}});
   }
 
+  // One step of the second stack, for every run of the last Forward: `tokens`, one for each, are
+  // those chosen before (of the first stream for step 0), in the order of the runs. Leaves logits()
+  // [runs, spec().depth.vocab] on rank 0. InvalidArgument for a step out of turn.
+  absl::Status ForwardDepth(int step, absl::Span<const int32_t> tokens);
+
   // Puts tokens of one sequence through the model and gives rank 0 the logits of each from
   // `first` on, in order, in parts of at most max(options.logit_rows, options.batch) tokens.
   absl::Status ForwardAll(const SequenceRun& run, int64_t first, const LogitsSink& sink);
@@ -101,6 +106,7 @@ class Engine {
   Engine(ModelSpec spec, std::vector<Placement> placements, const EngineOptions& options,
          const EngineParts& parts);
 
+  absl::Status CheckHasOps() const;
   absl::Status Allocate();
   absl::Status MakeGroups();
   absl::Status AgreeOnRecording();
@@ -121,6 +127,8 @@ class Engine {
   // This rank's shard of the tensor of `role` in `block`; data is null where there is none.
   WeightMatrix Matrix(int block, TensorRole role) const;
   const float* Vector(int block, TensorRole role) const;
+  // All matrices of `role` in `block`, in order.
+  std::vector<EmbeddingTable> Tables(int block, TensorRole role) const;
   ExpertMatrices Experts(int block, TensorRole role, TensorRole bias_role) const;
 
   absl::Status CheckRuns(absl::Span<const SequenceRun> runs) const;
@@ -153,7 +161,17 @@ class Engine {
                    int64_t count);
   // `bytes` bytes at `data` on the device, in results_ on the host.
   absl::Status FetchResults(const void* data, int64_t bytes);
-  absl::Status FetchLogits(int64_t first_run, int64_t runs);
+  // `row_counts`: of the logits on each rank of the head's group.
+  absl::Status FetchLogits(int64_t first_run, int64_t runs, absl::Span<const int64_t> row_counts);
+  std::vector<int64_t> LogitRows() const;
+  std::vector<int64_t> DepthLogitRows(int step) const;
+  // The last block before the second stack, if there is one, and the head.
+  int last_main_block() const;
+  // The normed output of the tokens that end in `step`, for the second stack.
+  absl::Status KeepHidden(const Step& step);
+  absl::StatusOr<Step> MakeDepthStep(int step, absl::Span<const int32_t> tokens) const;
+  absl::Status RunDepthInput(int step, const StepTokens& tokens);
+  absl::Status RunDepthHead(int step, std::vector<int64_t> rows, int64_t count);
   absl::Status FetchGreedyIds(int64_t first_run, int64_t runs);
 
   ModelSpec spec_;
@@ -181,6 +199,10 @@ class Engine {
   std::unique_ptr<Buffer> results_;  // host memory that the device copies a step's output to
   std::vector<float> logits_;
   std::vector<int32_t> greedy_ids_;
+  std::vector<int64_t> stream_rows_;  // of each stream's table
+  std::vector<int64_t> depth_rows_;   // of the table of each step of the second stack
+  std::vector<int> ended_sequences_;  // of the last Forward's runs
+  int depth_steps_done_ = 0;          // since then
 };
 
 }  // namespace tprun

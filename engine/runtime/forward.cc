@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -13,16 +14,24 @@ absl::Status Engine::CheckRun(const SequenceRun& run) const {
     return absl::InvalidArgumentError(
         absl::StrCat("sequence ", run.sequence, " is not one of the batch of ", options_.batch));
   }
-  const int64_t end = run.first_position + static_cast<int64_t>(run.tokens.size());
+  const auto size = static_cast<int64_t>(run.tokens.size());
+  if (size % spec_.streams != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(size, " tokens are no whole number of positions of ", spec_.streams));
+  }
+  const int64_t end = run.first_position + size / spec_.streams;
   if (run.tokens.empty() || run.first_position < 0 || end > options_.context) {
     return absl::InvalidArgumentError(absl::StrCat("positions ", run.first_position, " to ", end,
                                                    " do not fit the context of ",
                                                    options_.context));
   }
-  for (int32_t id : run.tokens) {
-    if (id >= 0 && id < spec_.vocab) continue;
+  const bool several = spec_.streams > 1;
+  for (int64_t i = 0; i < size; ++i) {
+    const int64_t id = run.tokens[i];
+    const int64_t limit = several ? stream_rows_[i % spec_.streams] : spec_.vocab;
+    if (id >= (several ? -1 : 0) && id < limit) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat("token id ", id, " is outside the vocabulary of ", spec_.vocab));
+        absl::StrCat("token id ", id, " is outside the vocabulary of ", limit));
   }
   return absl::OkStatus();
 }
@@ -49,7 +58,12 @@ absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput o
     if (output == ForwardOutput::kGreedy) greedy_ids_.resize(runs.size());
   }
   const int64_t chunk = std::max<int64_t>(1, std::min(options_.prefill_chunk, options_.context));
-  for (const Step& step : CutIntoSteps(runs, chunk)) RETURN_IF_ERROR(RunStep(step, output));
+  ended_sequences_.clear();
+  for (const SequenceRun& run : runs) ended_sequences_.push_back(run.sequence);
+  depth_steps_done_ = 0;
+  for (const Step& step : CutIntoSteps(runs, chunk, spec_.streams)) {
+    RETURN_IF_ERROR(RunStep(step, output));
+  }
   return absl::OkStatus();
 }
 
@@ -61,7 +75,8 @@ absl::Status Engine::ForwardAll(const SequenceRun& run, int64_t first, const Log
   greedy_ids_.clear();
   if (rank_ == 0) logits_.resize(rows * spec_.vocab);
   int64_t done = 0;
-  for (Step& step : CutIntoSteps({&run, 1}, chunk)) {
+  ended_sequences_.clear();
+  for (Step& step : CutIntoSteps({&run, 1}, chunk, spec_.streams)) {
     step.all_end = false;
     ASSIGN_OR_RETURN(const StepTokens tokens, UploadInputs(step));
     RETURN_IF_ERROR(RunBlocks(step, tokens));
@@ -80,7 +95,7 @@ absl::Status Engine::GiveLogits(Step& step, const TokenRange& part, int64_t firs
   step.ended = count;
   RETURN_IF_ERROR(EnqueueHead(step, ForwardOutput::kLogits));
   if (rank_ != 0) return absl::OkStatus();
-  RETURN_IF_ERROR(FetchLogits(0, count));
+  RETURN_IF_ERROR(FetchLogits(0, count, LogitRows()));
   const int64_t elements = count * spec_.vocab;
   return sink(first_of_step + part.begin, absl::MakeConstSpan(logits_.data(), elements));
 }
@@ -93,8 +108,8 @@ absl::StatusOr<StepTokens> Engine::UploadInputs(const Step& step) {
   RETURN_IF_ERROR(parts_.device->CopyFromHost(workspace_.step_inputs, step.inputs.data(),
                                               step.inputs.size() * sizeof(int32_t)));
   result.ids = workspace_.step_inputs;
-  result.batch.sequences = workspace_.step_inputs + tokens;
-  result.batch.positions = workspace_.step_inputs + 2 * tokens;
+  result.batch.sequences = workspace_.step_inputs + step.streams * tokens;
+  result.batch.positions = result.batch.sequences + tokens;
   return result;
 }
 
@@ -106,7 +121,7 @@ absl::Status Engine::RunStep(const Step& step, ForwardOutput output) {
     RETURN_IF_ERROR(Enqueue(step, tokens, output));
   }
   if (rank_ != 0 || step.ended == 0) return absl::OkStatus();
-  return output == ForwardOutput::kLogits ? FetchLogits(step.first_ended, step.ended)
+  return output == ForwardOutput::kLogits ? FetchLogits(step.first_ended, step.ended, LogitRows())
                                           : FetchGreedyIds(step.first_ended, step.ended);
 }
 
@@ -128,7 +143,9 @@ absl::Status Engine::EnqueueRecorded(const Step& step, StepTokens tokens, Forwar
 
 absl::Status Engine::Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output) {
   RETURN_IF_ERROR(RunBlocks(step, tokens));
-  return step.ended == 0 ? absl::OkStatus() : EnqueueHead(step, output);
+  if (step.ended == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(EnqueueHead(step, output));
+  return spec_.depth.steps > 0 ? KeepHidden(step) : absl::OkStatus();
 }
 
 absl::Status Engine::EnqueueHead(const Step& step, ForwardOutput output) {
@@ -143,7 +160,7 @@ absl::Status Engine::EnqueueHead(const Step& step, ForwardOutput output) {
 }
 
 absl::Status Engine::RunBlocks(const Step& step, const StepTokens& tokens) {
-  for (int block = 0; block < spec_.head_block(); ++block) {
+  for (int block = 0; block <= last_main_block(); ++block) {
     if (block > 0) {
       RETURN_IF_ERROR(Hop(placements_[block - 1].ranks, placements_[block].ranks,
                           workspace_.residual, step.tokens() * spec_.dim));
@@ -151,7 +168,8 @@ absl::Status Engine::RunBlocks(const Step& step, const StepTokens& tokens) {
     if (!Runs(block)) continue;
     StepContext context = StepOf(block);
     context.normed = JoinsNorm(block, step);
-    if (JoinsNorm(block + 1, step)) context.next_norm = &NormOf(block + 1);
+    const int next = block == last_main_block() ? spec_.head_block() : block + 1;
+    if (JoinsNorm(next, step)) context.next_norm = &NormOf(next);
     const absl::Status status = RunBlock(block, tokens, context);
     if (!status.ok()) return Annotate(status, BlockName(spec_, block));
   }
@@ -161,7 +179,7 @@ absl::Status Engine::RunBlocks(const Step& step, const StepTokens& tokens) {
 absl::Status Engine::RunHeadBlock(const Step& step, ForwardOutput output) {
   const int head = spec_.head_block();
   for (const TokenRange& range : step.ends) {
-    RETURN_IF_ERROR(Hop(placements_[head - 1].ranks, placements_[head].ranks,
+    RETURN_IF_ERROR(Hop(placements_[last_main_block()].ranks, placements_[head].ranks,
                         workspace_.residual + range.begin * spec_.dim,
                         (range.end - range.begin) * spec_.dim));
   }
@@ -182,8 +200,9 @@ const InputNorm& Engine::NormOf(int block) const {
 }
 
 bool Engine::JoinsNorm(int block, const Step& step) const {
-  if (block == 0 || !Runs(block) || !Runs(block - 1)) return false;
-  if (spec_.blocks[block - 1].kind == BlockKind::kEmbed) return false;
+  const int before = block == spec_.head_block() ? last_main_block() : block - 1;
+  if (block == 0 || !Runs(block) || !Runs(before)) return false;
+  if (spec_.blocks[before].kind == BlockKind::kEmbed) return false;
   return block < spec_.head_block() || step.all_end;  // else the head takes some of them
 }
 
@@ -232,17 +251,24 @@ absl::Status Engine::FetchResults(const void* data, int64_t bytes) {
   return parts_.device->CopyToHost(results_->data(), data, bytes);
 }
 
-absl::Status Engine::FetchLogits(int64_t first_run, int64_t runs) {
-  const Placement& head = placements_[spec_.head_block()];
-  const int64_t bytes = runs * spec_.vocab * static_cast<int64_t>(sizeof(float));
+std::vector<int64_t> Engine::LogitRows() const {
+  const int head = spec_.head_block();
+  std::vector<int64_t> rows = placements_[head].shares;
+  for (int64_t& share : rows) share *= UnitsOf(spec_, head).elements;
+  return rows;
+}
+
+absl::Status Engine::FetchLogits(int64_t first_run, int64_t runs,
+                                 absl::Span<const int64_t> row_counts) {
+  const int64_t vocab = std::accumulate(row_counts.begin(), row_counts.end(), int64_t{0});
+  const int64_t bytes = runs * vocab * static_cast<int64_t>(sizeof(float));
   RETURN_IF_ERROR(FetchResults(workspace_.logits, bytes));
   // From [rank, run, its rows] to [run, row].
   const auto* from = static_cast<const float*>(results_->data());
-  float* out = logits_.data() + first_run * spec_.vocab;
-  for (int64_t share : head.shares) {
-    const int64_t rows = share * UnitsOf(spec_, spec_.head_block()).elements;
+  float* out = logits_.data() + first_run * vocab;
+  for (int64_t rows : row_counts) {
     for (int64_t run = 0; run < runs; ++run, from += rows) {
-      std::copy_n(from, rows, out + run * spec_.vocab);
+      std::copy_n(from, rows, out + run * vocab);
     }
     out += rows;
   }

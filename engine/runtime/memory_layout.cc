@@ -129,8 +129,18 @@ class Builder {
       }
     } else if (what.kind == BlockKind::kHead) {
       widths_.head = true;
-      widths_.logits_shard = elements;
+      widths_.logits_shard = std::max(elements, DepthLogits(block, index));
     }
+  }
+
+  // The most logits of a step of the second stack.
+  int64_t DepthLogits(int block, int index) const {
+    int64_t rows = 0;
+    for (const TensorSpec& tensor : spec_.tensors) {
+      if (tensor.block != block || tensor.role != TensorRole::kDepthHead) continue;
+      rows = std::max(rows, ShardOf(spec_, tensor, placements_[block], index).rows.size());
+    }
+    return rows;
   }
 
   // Columns that one token goes through at most: of the experts that the router may pick here, or
@@ -192,7 +202,11 @@ class Builder {
       AddWorkspace(RegionUse::kGate, {chunk, widths_.ffn, kFloat});
       AddWorkspace(RegionUse::kUp, {chunk, widths_.ffn, kFloat});
       if (widths_.routing > 0) AddWorkspace(RegionUse::kRouting, {chunk, widths_.routing, kFloat});
-      AddWorkspace(RegionUse::kStepInputs, {3, chunk, static_cast<int64_t>(sizeof(int32_t))});
+      AddWorkspace(RegionUse::kStepInputs,
+                   {spec_.streams + 2, chunk, static_cast<int64_t>(sizeof(int32_t))});
+      if (spec_.depth.steps > 0) {
+        AddWorkspace(RegionUse::kDepthHidden, {options_.batch, spec_.dim, kFloat});
+      }
       AddRopeFrequencies();
     }
     AddHeadWorkspaces(std::min(std::max<int64_t>(options_.batch, options_.logit_rows), chunk));
@@ -207,7 +221,7 @@ class Builder {
     }
     if (!widths_.head && rank_ != 0) return;
     const int64_t head_ranks = placements_[spec_.head_block()].ranks.size();
-    AddWorkspace(RegionUse::kLogits, {ends, spec_.vocab, kFloat});
+    AddWorkspace(RegionUse::kLogits, {ends, std::max(spec_.vocab, spec_.depth.vocab), kFloat});
     AddWorkspace(RegionUse::kBest, {head_ranks, ends, kBestLogit});
   }
 

@@ -52,11 +52,12 @@ enum class RegionUse {
   kGate,         // [chunk, ffn columns]
   kUp,           // [chunk, ffn columns]
   kRouting,      // [chunk, experts + 2 per_token + 1], only where there are experts
-  kLogitsShard,  // [ends, vocabulary rows]
+  kLogitsShard,  // [ends, vocabulary rows], of a second stack's too
   kLogits,       // of each rank of the head's group: [ends, its rows]
   kBestShard,    // BestLogit [ends]
   kBest,         // of each rank of the head's group: BestLogit [ends]
-  kStepInputs,   // int32 [3, tokens]: ids, sequences and positions of a chunk's tokens
+  kStepInputs,   // int32 [streams + 2, tokens]: ids, sequences and positions of a chunk's tokens
+  kDepthHidden,  // [batch, dim], only where there is a second stack
   kRopeFrequencies,  // of `layer`: [rope.dims / 2]
 };
 

@@ -11,7 +11,7 @@ namespace tprun {
 // checkpoint holds another format the values go through f32, a piece at a time; blocks are then
 // encoded from whole blocks of the tensor, so that the bytes do not depend on how it is cut.
 //
-// Matrices of experts are found by their own names ("{e}") or as one tensor with an axis more.
+// Where in the checkpoint the rows lie is told in source_rows.h.
 // InvalidArgument: the tensor is missing, or has no decoder or encoder. Thread-safe.
 absl::Status ReadShard(const Checkpoint& checkpoint, const TensorSpec& tensor, const Shard& shard,
                        void* out);

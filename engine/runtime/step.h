@@ -9,7 +9,8 @@
 
 namespace tprun {
 
-// New tokens of one sequence, at positions first_position...
+// New tokens of one sequence, at positions first_position...; of several streams [positions,
+// streams].
 struct SequenceRun {
   int sequence = 0;
   int64_t first_position = 0;
@@ -19,15 +20,16 @@ struct SequenceRun {
 // Tokens that go through the model at once.
 struct Step {
   std::vector<TokenRun> runs;
-  std::vector<int32_t> inputs;   // [3, tokens]: ids, sequences, positions
+  int streams = 1;
+  std::vector<int32_t> inputs;   // [streams + 2, tokens]: ids, sequences, positions
   std::vector<TokenRange> ends;  // the last tokens of SequenceRuns, which end here, in order
   int64_t first_ended = 0;       // the SequenceRun of the first of them
   int64_t ended = 0;             // how many
   bool all_end = false;          // the head takes every token of the step: it is a decode step
-  int64_t tokens() const { return static_cast<int64_t>(inputs.size()) / 3; }
+  int64_t tokens() const { return static_cast<int64_t>(inputs.size()) / (streams + 2); }
 };
 
 // Cuts the runs, in order, into steps of at most `chunk` tokens.
-std::vector<Step> CutIntoSteps(absl::Span<const SequenceRun> runs, int64_t chunk);
+std::vector<Step> CutIntoSteps(absl::Span<const SequenceRun> runs, int64_t chunk, int streams = 1);
 
 }  // namespace tprun

@@ -91,7 +91,7 @@ class CudaKernels final : public Kernels {
 
   absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
                               int64_t columns) override;
-  absl::Status CheckHasOpsFor(const ModelSpec& spec) const override;
+  absl::Status CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const override;
 
   absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
                          int64_t first_row, float scale, float* out) override {
@@ -229,18 +229,17 @@ class CudaKernels final : public Kernels {
   Projections projections_;
 };
 
-absl::Status CudaKernels::CheckHasOpsFor(const ModelSpec& spec) const {
-  for (const LayerSpec& layer : spec.layers) {
-    const char* missing = layer.attention.is_latent()   ? "latent attention"
-                          : layer.attention.sinks       ? "attention sinks"
-                          : layer.mlp.experts.count > 0 ? "mixtures of experts"
-                                                        : nullptr;
-    if (missing == nullptr) continue;
-    return absl::UnimplementedError(
-        absl::StrCat("there are no CUDA kernels for ", missing,
-                     " yet; run the model on CPU ranks (--devices=cpu)"));
-  }
-  return absl::OkStatus();
+absl::Status CudaKernels::CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const {
+  const bool attention = kind == BlockKind::kAttention;
+  const char* missing = !layer.stack.empty()                        ? "a second stack of layers"
+                        : attention && layer.attention.is_latent()  ? "latent attention"
+                        : attention && layer.attention.sinks        ? "attention sinks"
+                        : !attention && layer.mlp.experts.count > 0 ? "mixtures of experts"
+                                                                    : nullptr;
+  if (missing == nullptr) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("there are no CUDA kernels for ", missing,
+                   " yet; place these blocks on CPU ranks (--devices=cpu)"));
 }
 
 absl::Status CudaKernels::Attention(const float* q, int64_t q_stride, const TokenBatch& batch,

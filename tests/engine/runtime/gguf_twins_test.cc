@@ -85,8 +85,8 @@ class Converter {
   std::string Bytes(const TensorSpec& tensor) const {
     const int64_t columns = tensor.shape.size() > 1 ? tensor.shape[1] : 1;
     std::string bytes(tensor.format->Bytes(ElementCount(tensor)), '\0');
-    const absl::Status status =
-        ReadSourceRows(*model_.checkpoint, tensor, {{0, tensor.shape[0]}, {0, columns}}, bytes.data());
+    const absl::Status status = ReadSourceRows(*model_.checkpoint, tensor,
+                                               {{0, tensor.shape[0]}, {0, columns}}, bytes.data());
     EXPECT_TRUE(status.ok()) << status;
     return bytes;
   }
@@ -224,10 +224,11 @@ const Json& Yarn() {
 std::vector<Twin> Twins() {
   std::vector<Twin> twins;
   twins.push_back({"mixtral", "llama",
-                   With(Common(2, 32, 1e-5), {{"expert_count", 5}, {"expert_used_count", 2}})});
+                   With(Common(2, 32, 1e-5),
+                        {{"rope.freq_base", 1e6}, {"expert_count", 5}, {"expert_used_count", 2}})});
   twins.back().permuted = true;
   twins.push_back({"qwen2_moe", "qwen2moe",
-                   With(Common(3, 32, 1e-5), {{"expert_count", 6},
+                   With(Common(2, 32, 1e-5), {{"expert_count", 6},
                                               {"expert_used_count", 3},
                                               {"expert_feed_forward_length", 16},
                                               {"expert_shared_feed_forward_length", 48}})});

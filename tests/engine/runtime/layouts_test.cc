@@ -66,6 +66,7 @@ std::vector<LayoutCase> Cases() {
                             "mixtral",
                             "qwen2_moe",
                             "qwen3_moe",
+                            "qwen3_moe_dense_layers",
                             "deepseek_v2",
                             "deepseek_v2_groups",
                             "deepseek_v3",
