@@ -34,6 +34,7 @@ double MatmulRate(Kernels& kernels, const WeightFormat& format, const std::vecto
                   const std::vector<float>& weights) {
   std::vector<char> encoded(format.Bytes(kRows * kColumns));
   format.quantize(weights.data(), encoded.data(), kRows * kColumns);
+  if (!kernels.ArrangeWeights(format, encoded.data(), kRows, kColumns).ok()) return 0;
   const WeightMatrix matrix = {encoded.data(), &format, kRows, kColumns};
   std::vector<float> out(kTokens * kRows);
   double best = 0;
@@ -50,7 +51,7 @@ double MatmulRate(Kernels& kernels, const WeightFormat& format, const std::vecto
 
 std::map<std::string, double> MeasureCpuMatmul(int threads) {
   ThreadPool pool(std::clamp(threads, 1, 1024));
-  const std::unique_ptr<Kernels> kernels = MakeCpuKernels(&pool);
+  const std::unique_ptr<Kernels> kernels = MakeCpuKernels(&pool, Activations::kInt8);
   const std::vector<float> x = RandomValues(kTokens * kColumns);
   const std::vector<float> weights = RandomValues(kRows * kColumns);
   std::map<std::string, double> rates;

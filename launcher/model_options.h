@@ -35,6 +35,7 @@ struct ModelOptions {
   std::string backend = "auto";
   std::string exchange = "auto";  // see DeviceCommunicatorOptions
   std::string kernels = "cpu";
+  std::string activations = "int16";
   bool no_graph = false;
   int threads = 0;
   int timeout_s = 300;

@@ -146,7 +146,10 @@ absl::Status RankSession::OpenRankDevice(const ModelOptions& options) {
     kernels_ = MakeReferenceKernels();
     return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(kernels_, MakeKernelsFor(*device_, pool_.get()));
+  const Activations activations = options.activations == "f32"    ? Activations::kF32
+                                  : options.activations == "int8" ? Activations::kInt8
+                                                                  : Activations::kInt16;
+  ASSIGN_OR_RETURN(kernels_, MakeKernelsFor(*device_, pool_.get(), activations));
   return absl::OkStatus();
 }
 

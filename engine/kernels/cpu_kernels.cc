@@ -26,8 +26,8 @@ class CpuKernels : public Kernels {
   CpuKernels(ThreadPool* pool, Activations activations)
       : pool_(pool),
         activations_(activations),
-        int8_(pool),
-        name_(absl::StrCat("cpu (", cpu::TargetName(), ")")),
+        int8_(pool, activations == Activations::kInt16 ? 2 : 1),
+        name_(absl::StrCat("cpu (", cpu::TargetName(), SuffixOf(activations), ")")),
         scratch_(pool->num_threads()) {}
 
   absl::string_view name() const override { return name_; }
@@ -200,9 +200,15 @@ class CpuKernels : public Kernels {
   }
 
  private:
+  static absl::string_view SuffixOf(Activations activations) {
+    return activations == Activations::kInt8    ? ", int8 activations"
+           : activations == Activations::kInt16 ? ", int16 activations"
+                                                : "";
+  }
+
   // How matrices of `format` lie after ArrangeWeights; nullptr: as they were.
   const cpu::Int8Format* ArrangedAs(const WeightFormat& format) const {
-    return activations_ == Activations::kInt8 ? cpu::FindInt8Format(format) : nullptr;
+    return activations_ == Activations::kF32 ? nullptr : cpu::FindInt8Format(format);
   }
 
   static void TakeBetter(const BestLogit& candidate, BestLogit* best) {

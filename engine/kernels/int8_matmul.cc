@@ -37,7 +37,7 @@ const Int8Group* Int8MatMul::Quantize(const Int8Format& format, const float* x, 
   if (out.size() < groups) out.resize(groups);
   const int64_t grain = kQuantizeGrain / std::max<int64_t>(columns, 1) + 1;
   pool_->ParallelFor(tokens, grain, [&](int64_t begin, int64_t end, int) {
-    QuantizeTokens(format, x, columns, tokens, begin, end, out.data());
+    QuantizeTokens(format, planes_, x, columns, tokens, begin, end, out.data());
   });
   return out.data();
 }
@@ -89,7 +89,8 @@ void Int8MatMul::RunChunk(const float* x, absl::Span<const Projection> projectio
         const Int8Part part = {std::max(begin, task.first_tile) - task.first_tile,
                                std::min(end, stop) - task.first_tile, token,
                                std::min(tokens, token + step)};
-        if (part.tile_begin < part.tile_end) task.format->multiply(task.problem, part, aligned);
+        if (part.tile_begin < part.tile_end)
+          task.format->multiply[planes_ - 1](task.problem, part, aligned);
       }
     }
   });

@@ -10,10 +10,12 @@
 
 namespace tprun::cpu {
 
-// MatMuls with int8 activations over a thread pool, which outlives it.
+// MatMuls with rounded activations over a thread pool, which outlives it.
 class Int8MatMul {
  public:
-  explicit Int8MatMul(ThreadPool* pool) : pool_(pool), scratch_(pool->num_threads()) {}
+  // planes: bytes of an activation, 1 or 2.
+  Int8MatMul(ThreadPool* pool, int planes)
+      : pool_(pool), planes_(planes), scratch_(pool->num_threads()) {}
 
   // Whether all weights have a format that these products know; they were then arranged.
   static bool Takes(absl::Span<const Projection> projections);
@@ -31,6 +33,7 @@ class Int8MatMul {
                             int64_t tokens, std::vector<Int8Group>& out);
 
   ThreadPool* const pool_;
+  const int planes_;
   std::vector<std::vector<float>> scratch_;        // of each worker
   std::vector<std::vector<Int8Group>> quantized_;  // x, once for each way to quantise it
 };

@@ -25,7 +25,7 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET == HWY_SCALAR
 
 const Int8Format* FindInt8Format(const WeightFormat& /*format*/) { return nullptr; }
-void QuantizeTokens(const Int8Format&, const float*, int64_t, int64_t, int64_t, int64_t,
+void QuantizeTokens(const Int8Format&, int, const float*, int64_t, int64_t, int64_t, int64_t,
                     Int8Group*) {}
 
 #else
@@ -37,41 +37,90 @@ constexpr int64_t kPairsFrom = 9;  // tokens; one stream of weights is read fast
 // How far ahead of its use a line is asked for, into L2 (best of 2 to 8 KiB on a Xeon).
 constexpr int64_t kAhead = 4096;
 
-// sums [vectors][tokens][kLanes] += 32 columns of kVectors vectors of rows times the tokens.
-template <class F, class Dot, int kVectors>
-HWY_INLINE void AddGroup(const Unpacked<F> (&w)[kVectors], const Int8Group* x, int64_t tokens,
-                         float* HWY_RESTRICT sums) {
+// What `dots` counted from kIntegerBits on times the scale, rounded once.
+HWY_INLINE F32Vec Scaled(I32Vec dots, F32Vec scale, F32Vec shift) {
   const F32Tag d;
+  const F32Vec value = hn::BitCast(d, dots);
+#if !HWY_NATIVE_FMA  // a fused product is exact up to its one rounding
+  return hn::Mul(hn::Sub(value, hn::Set(d, kIntegersFrom)), scale);
+#else
+  return hn::MulAdd(value, scale, shift);
+#endif
+}
+
+// 32 / F::kScales columns, half `half` of a group if they are two, of a plane of the activations.
+template <class F, class Dot, int kVectors, int kTokens>
+HWY_INLINE void Products(const Unpacked<F> (&w)[kVectors], const Int8Group* x, int half, int plane,
+                         F32Vec (&products)[kTokens][kVectors]) {
   const I32Tag di;
-  for (int64_t t = 0; t < tokens; ++t, ++x, sums += kLanes) {
-    I32Vec dots[kVectors][F::kScales];
-    for (int i = 0; i < F::kScales; ++i) {
-      const I32Vec start = F::kOffset == 0 ? hn::Zero(di) : hn::Set(di, x->start[i]);
-      for (int v = 0; v < kVectors; ++v) dots[v][i] = start;
-    }
-    for (int j = 0; j < 8; ++j) {
+  I32Vec dots[kTokens][kVectors];
+  for (int t = 0; t < kTokens; ++t) {
+    for (int v = 0; v < kVectors; ++v) dots[t][v] = hn::Set(di, x[t].start[half][plane]);
+  }
+  constexpr int kSteps = 8 / F::kScales;
+  for (int j = half * kSteps; j < (half + 1) * kSteps; ++j) {
+    for (int t = 0; t < kTokens; ++t) {
       int32_t four;
-      std::memcpy(&four, x->q + 4 * j, sizeof(four));
+      std::memcpy(&four, x[t].q[plane] + 4 * j, sizeof(four));
       const I32Vec q = hn::Set(di, four);
-      for (int v = 0; v < kVectors; ++v) {
-        I32Vec& dot = dots[v][j * F::kScales / 8];
-        dot = Dot::Add(dot, w[v].u[j], q);
+      for (int v = 0; v < kVectors; ++v) dots[t][v] = Dot::Add(dots[t][v], w[v].u[j], q);
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    for (int v = 0; v < kVectors; ++v) {
+      products[t][v] = Scaled(dots[t][v], w[v].scale[half], w[v].shift[half]);
+    }
+  }
+}
+
+// sums [vectors][tokens][kLanes] += 32 columns of kVectors vectors of rows times kTokens tokens.
+// The chains of dot products are interleaved: their latency is several times their throughput.
+template <class F, class Dot, int kPlanes, int kVectors, int kTokens>
+HWY_INLINE void AddTokens(const Unpacked<F> (&w)[kVectors], const Int8Group* x,
+                          float* HWY_RESTRICT sums) {
+  const F32Tag d;
+  F32Vec products[kTokens][kVectors];
+  for (int plane = 0; plane < kPlanes; ++plane) {
+    for (int half = 0; half < F::kScales; ++half) {
+      F32Vec part[kTokens][kVectors];
+      Products<F, Dot, kVectors, kTokens>(w, x, half, plane, part);
+      for (int t = 0; t < kTokens; ++t) {
+        for (int v = 0; v < kVectors; ++v) {
+          F32Vec& product = products[t][v];
+          if (half > 0) {
+            product = hn::Add(product, part[t][v]);
+          } else if (plane > 0) {
+            product = hn::MulAdd(product, hn::Set(d, 256.0f), part[t][v]);
+          } else {
+            product = part[t][v];
+          }
+        }
       }
     }
-    const F32Vec scale = hn::Set(d, x->scale);
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    const F32Vec scale = hn::Set(d, x[t].scale);
     for (int v = 0; v < kVectors; ++v) {
-      float* sum_at = sums + v * kInt8Tokens * kLanes;
-      F32Vec product = hn::Mul(ToF32(dots[v][0]), w[v].scale[0]);
-      for (int i = 1; i < F::kScales; ++i) {
-        product = hn::MulAdd(ToF32(dots[v][i]), w[v].scale[i], product);
-      }
-      F32Vec sum = hn::MulAdd(product, scale, hn::Load(d, sum_at));
+      float* sum_at = sums + (v * kInt8Tokens + t) * kLanes;
+      F32Vec sum = hn::MulAdd(products[t][v], scale, hn::Load(d, sum_at));
       for (int i = 0; i < F::kMins; ++i) {
-        sum = hn::NegMulAdd(w[v].min[i], hn::Set(d, x->sum[i]), sum);
+        sum = hn::NegMulAdd(w[v].min[i], hn::Set(d, x[t].sum[i]), sum);
       }
       hn::Store(sum, d, sum_at);
     }
   }
+}
+
+template <class F, class Dot, int kPlanes, int kVectors>
+HWY_INLINE void AddGroup(const Unpacked<F> (&w)[kVectors], const Int8Group* x, int64_t tokens,
+                         float* HWY_RESTRICT sums) {
+  // So many that the registers hold them.
+  constexpr int kTokens = kLanes < 16 ? 2 : kVectors * F::kScales * kPlanes >= 4 ? 2 : 4;
+  int64_t t = 0;
+  for (; t + kTokens <= tokens; t += kTokens) {
+    AddTokens<F, Dot, kPlanes, kVectors, kTokens>(w, x + t, sums + t * kLanes);
+  }
+  for (; t < tokens; ++t) AddTokens<F, Dot, kPlanes, kVectors, 1>(w, x + t, sums + t * kLanes);
 }
 
 // Block `block` of a tile of fewer rows, spread as one of kTileRows.
@@ -88,7 +137,7 @@ HWY_INLINE void SpreadBlock(absl::Span<const Units> units, const uint8_t* in, in
 
 // kVectors vectors of rows from vector `first` of the matrix on; they are of full tiles, or of one
 // tile.
-template <class F, class Dot, int kVectors>
+template <class F, class Dot, int kPlanes, int kVectors>
 HWY_NOINLINE void MultiplyVectors(const Int8Problem& p, int64_t first, int64_t token_begin,
                                   int64_t tokens, float* HWY_RESTRICT sums) {
   constexpr int64_t kGroups = F::kBlock / kGroupColumns;
@@ -119,9 +168,14 @@ HWY_NOINLINE void MultiplyVectors(const Int8Problem& p, int64_t first, int64_t t
     }
     for (int64_t group = 0; group < kGroups; ++group) {
       Unpacked<F> w[kVectors];
-      for (int v = 0; v < kVectors; ++v) F::Unpack(at[v], static_cast<int>(group), w[v]);
+      for (int v = 0; v < kVectors; ++v) {
+        F::Unpack(at[v], static_cast<int>(group), w[v]);
+        for (int i = 0; i < F::kScales; ++i) {
+          w[v].shift[i] = hn::Mul(w[v].scale[i], hn::Set(F32Tag(), -kIntegersFrom));
+        }
+      }
       const Int8Group* x = p.x + (block * kGroups + group) * p.tokens + token_begin;
-      AddGroup<F, Dot, kVectors>(w, x, tokens, sums);
+      AddGroup<F, Dot, kPlanes, kVectors>(w, x, tokens, sums);
     }
   }
 }
@@ -145,7 +199,7 @@ HWY_INLINE void StoreSums(const Int8Problem& p, int64_t vector, int64_t token_be
   }
 }
 
-template <class F, class Dot>
+template <class F, class Dot, int kPlanes>
 HWY_NOINLINE void MultiplyTiles(const Int8Problem& p, const Int8Part& part, float* scratch) {
   const int64_t tokens = part.token_end - part.token_begin;
   const int64_t end = std::min(part.tile_end * kVectorsOfTile,  // vectors
@@ -159,9 +213,9 @@ HWY_NOINLINE void MultiplyTiles(const Int8Problem& p, const Int8Part& part, floa
       std::fill(sums, sums + tokens * kLanes, 0.0f);
     }
     if (several) {
-      MultiplyVectors<F, Dot, kMostVectors>(p, first, part.token_begin, tokens, scratch);
+      MultiplyVectors<F, Dot, kPlanes, kMostVectors>(p, first, part.token_begin, tokens, scratch);
     } else {
-      MultiplyVectors<F, Dot, 1>(p, first, part.token_begin, tokens, scratch);
+      MultiplyVectors<F, Dot, kPlanes, 1>(p, first, part.token_begin, tokens, scratch);
     }
     for (int v = 0; v < vectors; ++v) {
       StoreSums(p, first + v, part.token_begin, tokens, scratch + v * kInt8Tokens * kLanes);
@@ -170,18 +224,22 @@ HWY_NOINLINE void MultiplyTiles(const Int8Problem& p, const Int8Part& part, floa
   }
 }
 
-template <class F>
+template <class F, int kPlanes>
 void Multiply(const Int8Problem& p, const Int8Part& part, float* scratch) {
 #ifdef TPRUN_HAVE_VNNI_DOT
   static const bool has_vnni = HasVnni();
-  if (has_vnni) return MultiplyTiles<F, VnniDot>(p, part, scratch);
+  if (has_vnni) return MultiplyTiles<F, VnniDot, kPlanes>(p, part, scratch);
 #endif
-  MultiplyTiles<F, WidenedDot<F::kMost> >(p, part, scratch);
+  MultiplyTiles<F, WidenedDot<F::kMost>, kPlanes>(p, part, scratch);
 }
 
 template <class F>
 constexpr Int8Format FormatOf(const WeightFormat& format) {
-  return {&format, F::kUnits, F::kOffset, F::kScales == 2 || F::kMins == 2, Multiply<F>};
+  return {&format,
+          F::kUnits,
+          F::kOffset,
+          F::kScales == 2 || F::kMins == 2,
+          {Multiply<F, 1>, Multiply<F, 2>}};
 }
 
 const Int8Format* FindInt8Format(const WeightFormat& format) {
@@ -199,8 +257,8 @@ const Int8Format* FindInt8Format(const WeightFormat& format) {
   return nullptr;
 }
 
-// The scale of a block, as q8_0's: the largest magnitude / 127; not finite where a value is not.
-HWY_INLINE float BlockScale(const float* x, int64_t count) {
+// The largest magnitude of a block; not finite where a value is not.
+HWY_INLINE float LargestOf(const float* x, int64_t count) {
   const F32Tag d;
   F32Vec most = hn::Zero(d), poison = hn::Zero(d);
   for (int64_t i = 0; i < count; i += kLanes) {
@@ -208,37 +266,45 @@ HWY_INLINE float BlockScale(const float* x, int64_t count) {
     most = hn::Max(most, hn::Abs(v));
     poison = hn::MulAdd(v, hn::Zero(d), poison);
   }
-  return hn::GetLane(hn::MaxOfLanes(d, most)) / 127 + Sum(poison);
+  return hn::GetLane(hn::MaxOfLanes(d, most)) + Sum(poison);
 }
 
-HWY_INLINE void QuantizeGroup(const Int8Format& format, const float* x, float scale, float inverse,
-                              Int8Group& out) {
+HWY_INLINE void QuantizeGroup(const Int8Format& format, int planes, const float* x, float scale,
+                              float inverse, Int8Group& out) {
   const F32Tag d;
+  const I32Tag di;
   const hn::Rebind<int8_t, F32Tag> d8;
-  int32_t sums[2] = {0, 0};  // of the halves
+  int32_t sums[2][2] = {};  // [half][plane]
   for (int i = 0; i < kGroupColumns; i += kLanes) {
     const I32Vec q = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse)));
-    hn::StoreU(hn::DemoteTo(d8, q), d8, out.q + i);
-    sums[i / 16] += hn::GetLane(hn::SumOfLanes(I32Tag(), q));
+    const int half = format.halves ? i / 16 : 0;
+    const I32Vec high = planes == 1 ? q : hn::ShiftRight<8>(hn::Add(q, hn::Set(di, 128)));
+    hn::StoreU(hn::DemoteTo(d8, high), d8, out.q[0] + i);
+    sums[half][0] += hn::GetLane(hn::SumOfLanes(di, high));
+    if (planes == 1) continue;
+    const I32Vec low = hn::Sub(q, hn::ShiftLeft<8>(high));
+    hn::StoreU(hn::DemoteTo(d8, low), d8, out.q[1] + i);
+    sums[half][1] += hn::GetLane(hn::SumOfLanes(di, low));
   }
-  if (!format.halves) sums[0] += sums[1];
   out.scale = scale;
   for (int i = 0; i < 2; ++i) {
-    out.start[i] = -format.offset * sums[i];
-    out.sum[i] = scale * static_cast<float>(sums[i]);
+    for (int p = 0; p < 2; ++p) out.start[i][p] = kIntegerBits - format.offset * sums[i][p];
+    const int32_t whole = planes == 1 ? sums[i][0] : 256 * sums[i][0] + sums[i][1];
+    out.sum[i] = scale * static_cast<float>(whole);
   }
 }
 
-void QuantizeTokens(const Int8Format& format, const float* x, int64_t columns, int64_t tokens,
-                    int64_t token_begin, int64_t token_end, Int8Group* out) {
+void QuantizeTokens(const Int8Format& format, int planes, const float* x, int64_t columns,
+                    int64_t tokens, int64_t token_begin, int64_t token_end, Int8Group* out) {
   const int64_t block = format.format->block_elements;
+  const float levels = planes == 1 ? 127 : 127 * 256;  // so that both planes have 8 bits
   for (int64_t t = token_begin; t < token_end; ++t) {
     for (int64_t c = 0; c < columns; c += block) {
       const float* values = x + t * columns + c;
-      const float scale = BlockScale(values, block);
+      const float scale = LargestOf(values, block) / levels;
       const float inverse = scale > FLT_MIN ? 1 / scale : 0;  // else 1 / scale may overflow
       for (int64_t i = 0; i < block; i += kGroupColumns) {
-        QuantizeGroup(format, values + i, scale, inverse,
+        QuantizeGroup(format, planes, values + i, scale, inverse,
                       out[(c + i) / kGroupColumns * tokens + t]);
       }
     }
@@ -260,10 +326,10 @@ HWY_EXPORT(QuantizeTokens);
 const Int8Format* FindInt8Format(const WeightFormat& format) {
   return HWY_DYNAMIC_DISPATCH(FindInt8Format)(format);
 }
-void QuantizeTokens(const Int8Format& format, const float* x, int64_t columns, int64_t tokens,
-                    int64_t token_begin, int64_t token_end, Int8Group* out) {
+void QuantizeTokens(const Int8Format& format, int planes, const float* x, int64_t columns,
+                    int64_t tokens, int64_t token_begin, int64_t token_end, Int8Group* out) {
   HWY_DYNAMIC_DISPATCH(QuantizeTokens)
-  (format, x, columns, tokens, token_begin, token_end, out);
+  (format, planes, x, columns, tokens, token_begin, token_end, out);
 }
 
 }  // namespace tprun::cpu

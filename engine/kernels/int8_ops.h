@@ -8,8 +8,9 @@
 
 namespace tprun::cpu {
 
-// Products of quantised weights with activations that are rounded to int8, a scale per block of the
-// weights' format, so that a rank with a part of the columns rounds as one that has them all.
+// Products of quantised weights with activations that are rounded to 8 or 16 bits, a scale per
+// block of the weights' format, so that a rank with a part of the columns rounds as one that has
+// them all.
 //
 // Weights are read in tiles of kTileRows rows: in place of block b of each row, one after the
 // other, lie unit 0 of block b of every row of the tile, unit 1 of every row, and so on, with units
@@ -25,14 +26,21 @@ struct Units {
   int count;
 };
 
-// 32 columns of one token: value i is scale * q[i].
+// A dot product counts up from the bits of this float, from which on every integer is a float, so
+// that it is one without a conversion: of 32 products it stays below 2^22 on either side. Times a
+// scale, of an f16's 11 bits and another 8, it is exact.
+inline constexpr float kIntegersFrom = 3 << 22;
+inline constexpr int32_t kIntegerBits = 0x4b400000;
+
+// 32 columns of one token. Rounded to 8 bits value i is scale * q[0][i]; to 16 bits it is scale *
+// (256 * q[0][i] + q[1][i]), which a second pass of the same products takes.
 struct alignas(16) Int8Group {
-  int8_t q[kGroupColumns];
-  float scale;
-  // Of all columns, or of their halves where the format has halves: minus the sum of q times the
-  // format's offset; scale times the sum of q.
-  int32_t start[2];
+  int8_t q[2][kGroupColumns];
+  // Of all columns, or of their halves where the format has halves: kIntegerBits less the sum of a
+  // plane of q times the format's offset, [half][plane]; scale times the sum of the values.
+  int32_t start[2][2];
   float sum[2];
+  float scale;
 };
 
 struct Int8Problem {
@@ -60,15 +68,16 @@ struct Int8Format {
   absl::Span<const Units> units;
   int offset;   // weights are scale * (u - offset) - min, with u in [0, 255]
   bool halves;  // 16 columns, not 32, have a scale or minimum
-  void (*multiply)(const Int8Problem& problem, const Int8Part& part, float* scratch);
+  // With activations of 1 or 2 planes.
+  void (*multiply[2])(const Int8Problem& problem, const Int8Part& part, float* scratch);
 };
 
 // nullptr where the format has no such product on this machine.
 const Int8Format* FindInt8Format(const WeightFormat& format);
 
-// The groups of tokens [token_begin, token_end) of x [tokens, columns].
-void QuantizeTokens(const Int8Format& format, const float* x, int64_t columns, int64_t tokens,
-                    int64_t token_begin, int64_t token_end, Int8Group* out);
+// The groups of tokens [token_begin, token_end) of x [tokens, columns], of 1 or 2 planes.
+void QuantizeTokens(const Int8Format& format, int planes, const float* x, int64_t columns,
+                    int64_t tokens, int64_t token_begin, int64_t token_end, Int8Group* out);
 
 // Arranges tiles [tile_begin, tile_end) of a matrix in place. scratch: kTileRows * bytes of a row.
 void ArrangeTiles(const Int8Format& format, const WeightMatrix& w, int64_t tile_begin,

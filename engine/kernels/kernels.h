@@ -256,12 +256,13 @@ class Kernels {
 // Plain loops, one thread: what the others are tested against.
 std::unique_ptr<Kernels> MakeReferenceKernels();
 
-// How products with quantised weights take their activations: as they are, or rounded to int8 with
-// a scale per block of the weights' format, several times as fast (engine/kernels/int8_ops.h).
-enum class Activations { kF32, kInt8 };
+// How products with quantised weights take their activations: as they are, or rounded to 16 or 8
+// bits with a scale per block of the weights' format (engine/kernels/int8_ops.h). 8 bits add about
+// 0.7 % to the error of a product, 16 bits 0.003 %.
+enum class Activations { kF32, kInt16, kInt8 };
 
 // Vectorised with Highway, the best instruction set chosen at run time. `pool` outlives the
-// kernels. With kInt8, quantised weights must go through ArrangeWeights.
+// kernels. Rounding, quantised weights must go through ArrangeWeights.
 std::unique_ptr<Kernels> MakeCpuKernels(ThreadPool* pool,
                                         Activations activations = Activations::kF32);
 

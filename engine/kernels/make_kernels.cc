@@ -5,8 +5,9 @@
 
 namespace tprun {
 
-absl::StatusOr<std::unique_ptr<Kernels>> MakeKernelsFor(Device& device, ThreadPool* pool) {
-  if (device.host_accessible()) return MakeCpuKernels(pool);
+absl::StatusOr<std::unique_ptr<Kernels>> MakeKernelsFor(Device& device, ThreadPool* pool,
+                                                        Activations activations) {
+  if (device.host_accessible()) return MakeCpuKernels(pool, activations);
   ASSIGN_OR_RETURN(const CudaModule* module, LoadCudaModule());
   return module->make_kernels(device);
 }

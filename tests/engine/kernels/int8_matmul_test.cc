@@ -21,13 +21,13 @@ struct Matrix {
   WeightMatrix view;
 };
 
-// The rounding that the kernels promise: a scale of the largest magnitude / 127 per block.
-std::vector<double> Rounded(const std::vector<float>& x, int64_t block) {
+// The rounding that the kernels promise: a scale of the largest magnitude / levels per block.
+std::vector<double> Rounded(const std::vector<float>& x, int64_t block, float levels) {
   std::vector<double> rounded(x.size());
   for (size_t first = 0; first < x.size(); first += block) {
     float most = 0;
     for (int64_t i = 0; i < block; ++i) most = std::max(most, std::fabs(x[first + i]));
-    const float scale = most / 127;
+    const float scale = most / levels;
     const float inverse = scale > 0 ? 1 / scale : 0;
     for (int64_t i = 0; i < block; ++i) {
       rounded[first + i] = static_cast<double>(scale) * std::nearbyint(x[first + i] * inverse);
@@ -42,6 +42,7 @@ class Int8MatMulTest : public KernelsTest {
     KernelsTest::SetUp();
     if (pool_ == nullptr) GTEST_SKIP() << "no int8 activations here";
     kernels_ = MakeCpuKernels(pool_.get(), Activations::kInt8);
+    wide_ = MakeCpuKernels(pool_.get(), Activations::kInt16);
     if (cpu::FindInt8Format(kQ8_0Format) == nullptr) GTEST_SKIP() << "not for this instruction set";
   }
 
@@ -63,17 +64,25 @@ class Int8MatMulTest : public KernelsTest {
     const std::string what = absl::StrCat(format.name, " ", rows, "x", columns, " tokens ", tokens);
     const Matrix w = MakeMatrix(format, rows, columns);
     const std::vector<float> x = Random(tokens * columns);
-    const std::vector<double> rounded = Rounded(x, format.block_elements);
     const std::vector<float> bias = Random(rows);
+    for (const bool wide : {false, true})
+      CheckOne(w, x, tokens, with_bias ? &bias : nullptr, wide, what);
+  }
+
+  void CheckOne(const Matrix& w, const std::vector<float>& x, int64_t tokens,
+                const std::vector<float>* bias, bool wide, const std::string& what) {
+    const int64_t rows = w.view.rows, columns = w.view.columns;
+    const std::vector<double> rounded =
+        Rounded(x, w.view.format->block_elements, wide ? 127 * 256 : 127);
     const int64_t stride = rows + 5;
     std::vector<float> out(tokens * stride + 1, kUntouched);
-    ASSERT_TRUE(kernels_
-                    ->MatMul(x.data(), w.view, with_bias ? bias.data() : nullptr, tokens,
+    ASSERT_TRUE((wide ? wide_ : kernels_)
+                    ->MatMul(x.data(), w.view, bias != nullptr ? bias->data() : nullptr, tokens,
                              out.data(), stride)
                     .ok());
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t r = 0; r < rows; ++r) {
-        double sum = with_bias ? bias[r] : 0, magnitude = std::fabs(sum);
+        double sum = bias != nullptr ? (*bias)[r] : 0, magnitude = std::fabs(sum);
         for (int64_t c = 0; c < columns; ++c) {
           const double product = rounded[t * columns + c] * w.values[r * columns + c];
           sum += product;
@@ -82,11 +91,13 @@ class Int8MatMulTest : public KernelsTest {
         // The bound of MatMulTest, doubled: a minimum is multiplied apart from its values, which
         // are at most twice the weights in all.
         ExpectNear(out[t * stride + r], sum, 32 * FLT_EPSILON * magnitude,
-                   absl::StrCat(what, " [", t, ",", r, "]"));
+                   absl::StrCat(what, wide ? " 16 bits" : "", " [", t, ",", r, "]"));
       }
       for (int64_t r = rows; r < stride; ++r) ASSERT_EQ(out[t * stride + r], kUntouched) << what;
     }
   }
+
+  std::unique_ptr<Kernels> wide_;  // with 16 bits
 
   static std::vector<const WeightFormat*> Formats() {
     std::vector<const WeightFormat*> formats;
@@ -180,16 +191,19 @@ TEST_P(Int8MatMulTest, ErrorOfRounding) {
     const Matrix w = MakeMatrix(*format, kRows, kColumns);
     const std::vector<float> x = Random(kTokens * kColumns);
     std::vector<float> rounded(kTokens * kRows), right(kTokens * kRows);
-    ASSERT_TRUE(kernels_->MatMul(x.data(), w.view, nullptr, kTokens, rounded.data(), kRows).ok());
     const WeightMatrix decoded{w.values.data(), &kF32Format, kRows, kColumns};
     ASSERT_TRUE(exact->MatMul(x.data(), decoded, nullptr, kTokens, right.data(), kRows).ok());
-    double error = 0, size = 0;
-    for (size_t i = 0; i < right.size(); ++i) {
-      error += std::pow(rounded[i] - right[i], 2);
-      size += std::pow(right[i], 2);
+    for (Kernels* kernels : {kernels_.get(), wide_.get()}) {
+      ASSERT_TRUE(kernels->MatMul(x.data(), w.view, nullptr, kTokens, rounded.data(), kRows).ok());
+      double error = 0, size = 0;
+      for (size_t i = 0; i < right.size(); ++i) {
+        error += std::pow(rounded[i] - right[i], 2);
+        size += std::pow(right[i], 2);
+      }
+      const double relative = std::sqrt(error / size);
+      EXPECT_LT(relative, kernels == kernels_.get() ? 0.01 : 0.01 / 256) << format->name;
+      EXPECT_GT(relative, kernels == kernels_.get() ? 1e-3 : 1e-6) << format->name;
     }
-    EXPECT_LT(std::sqrt(error / size), 0.01) << format->name;
-    EXPECT_GT(error, 0) << format->name;
   }
 }
 

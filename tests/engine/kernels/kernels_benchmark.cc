@@ -107,13 +107,15 @@ void Register() {
   for (const WeightFormat* format : AllWeightFormats()) {
     for (int64_t rows : {5632, 2048}) {
       for (int64_t tokens : {1, 8, 512}) {
-        for (const Activations activations : {Activations::kF32, Activations::kInt8}) {
-          const bool int8 = activations == Activations::kInt8;
-          if (int8 && format->block_elements == 1) continue;
-          benchmark::RegisterBenchmark(absl::StrCat("MatMul/", format->name, int8 ? "_int8" : "",
-                                                    "/", rows, "x2048/tokens:", tokens)
-                                           .c_str(),
-                                       MatMul, format, activations, rows, 2048, tokens)
+        for (const Activations activations :
+             {Activations::kF32, Activations::kInt16, Activations::kInt8}) {
+          const bool exact = activations == Activations::kF32;
+          if (!exact && format->block_elements == 1) continue;
+          const char* suffix = exact ? "" : activations == Activations::kInt8 ? "_int8" : "_int16";
+          benchmark::RegisterBenchmark(
+              absl::StrCat("MatMul/", format->name, suffix, "/", rows, "x2048/tokens:", tokens)
+                  .c_str(),
+              MatMul, format, activations, rows, 2048, tokens)
               ->UseRealTime();
         }
       }

@@ -133,7 +133,8 @@ absl::Status RunEngines(const TestModel& model, const TestLayout& layout,
           ASSIGN_OR_RETURN(own, options.make_parts(world, pool));
         } else {
           own.device = MakeCpuDevice();
-          own.kernels = options.reference_kernels ? MakeReferenceKernels() : MakeCpuKernels(&pool);
+          own.kernels = options.reference_kernels ? MakeReferenceKernels()
+                                                  : MakeCpuKernels(&pool, options.activations);
         }
         const EngineParts parts = {&world, own.device.get(),   own.kernels.get(),
                                    &pool,  own.exchange.get(), options.record_decode};

@@ -43,6 +43,7 @@ struct TestOptions {
   DType kv_type = DType::kF32;
   int64_t prefill_chunk = 512;
   bool reference_kernels = false;
+  Activations activations = Activations::kF32;
   int threads = 1;
   int batch = 1;
   int64_t logit_rows = 0;
