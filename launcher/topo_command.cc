@@ -9,6 +9,7 @@
 #include "launcher/measure.h"
 #include "launcher/model_options.h"
 #include "launcher/terminal.h"
+#include "topology/derived_json.h"
 #include "topology/format_topology.h"
 #include "topology/topology.h"
 #include "topology/topology_file.h"
@@ -49,7 +50,11 @@ std::string FormatOf(const TopoOptions& options) {
 
 absl::StatusOr<std::string> Render(const Topology& topology, const TopoOptions& options) {
   const std::string format = FormatOf(options);
-  if (format == "json") return TopologyJson(topology).dump(2) + "\n";
+  if (format == "json") {
+    Json json = TopologyJson(topology);
+    json["derived"] = DerivedJson(topology);
+    return json.dump(2) + "\n";
+  }
   if (format == "svg") return TopologySvg(topology);
   if (format == "yaml") return TopologyYaml(topology);
   return TopologyText(topology, options.output.empty() && UseColor());

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "topology/format_topology.h"
@@ -17,29 +18,22 @@ constexpr int kFabricWidth = 96;  // a column at the left for each network
 constexpr size_t kMaxHosts = 12;
 constexpr size_t kMaxFabrics = 4;
 
-// Only what is drawn, in a row under all hosts.
-std::string Legend(const Topology& topology, int x, int y) {
+// What `body` draws, in a row under all hosts.
+std::string Legend(const std::string& body, int x, int y) {
   std::string svg;
+  const auto draws = [&](absl::string_view part) { return absl::StrContains(body, part); };
   const auto add = [&](LinkKind kind, int width) {
+    const std::string color = StyleOf(kind).color;
+    if (!draws("stroke=\"" + color)) return;
     absl::StrAppend(&svg, SvgLine(absl::StrFormat("M%d %d H%d", x, y - 4, x + 30), kind, 4),
                     SvgText(x + 38, y, StyleOf(kind).label, "font-size=\"12\""));
     x += width;
   };
-  const auto uses = [&](auto wanted) {
-    return std::any_of(topology.links.begin(), topology.links.end(),
-                       [&](const Link& link) { return wanted(link.kind); });
-  };
-  if (uses([](LinkKind kind) { return kind == LinkKind::kNvlink || kind == LinkKind::kC2c; })) {
-    add(LinkKind::kNvlink, 110);
-  }
+  add(LinkKind::kNvlink, 110);
   add(LinkKind::kPcie, 95);
-  if (uses([](LinkKind kind) { return kind == LinkKind::kSystem; })) add(LinkKind::kSystem, 215);
-  if (!topology.fabrics.empty()) add(LinkKind::kNetwork, 120);
-  const bool narrow =
-      std::any_of(topology.devices.begin(), topology.devices.end(), [](const DeviceInfo& device) {
-        return device.pcie_width > 0 && device.pcie_width < device.pcie_max_width;
-      });
-  if (narrow) {
+  add(LinkKind::kSystem, 215);
+  add(LinkKind::kNetwork, 120);
+  if (draws("⚠ x")) {
     absl::StrAppend(&svg, SvgText(x, y, "⚠ slot narrower than the card",
                                   absl::StrCat("font-size=\"12\" fill=\"", kWarningColor, "\"")));
     x += 215;
@@ -82,7 +76,12 @@ std::string TopologySvg(const Topology& topology) {
   const int shown = static_cast<int>(std::min(kMaxHosts, topology.hosts.size()));
   std::string body;
   std::vector<int> middles;
-  const std::string title = Shortened(topology.source, 90);
+  // Of a path the file's name says enough.
+  const size_t slash = topology.source.rfind('/');
+  const bool is_path = slash != std::string::npos && slash + 1 < topology.source.size() &&
+                       !absl::StrContains(topology.source, " ");
+  const std::string title =
+      Shortened(is_path ? topology.source.substr(slash + 1) : topology.source, 90);
   int width = std::max(760, left + 11 * static_cast<int>(title.size()) + kMargin);
   int y = 2 * kMargin + 10;
   for (int host = 0; host < shown; ++host) {
@@ -104,7 +103,7 @@ std::string TopologySvg(const Topology& topology) {
                        absl::StrCat("and ", topology.hosts.size() - kMaxHosts, " more hosts")));
     y += kMargin;
   }
-  absl::StrAppend(&body, Legend(topology, left, y + 10));
+  absl::StrAppend(&body, Legend(body, left, y + 10));
   // One soft background of its own: the picture looks the same on light and dark pages.
   return absl::StrCat(
       absl::StrFormat("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
