@@ -46,7 +46,7 @@ struct NicCount {
 
 class HostDrawing {
  public:
-  HostDrawing(const Topology& topology, int host) : topology_(topology), host_(host) {
+  HostDrawing(const TextView& view, int host) : view_(view), topology_(view.topology), host_(host) {
     Collect();
     Arrange();
   }
@@ -170,8 +170,10 @@ class HostDrawing {
 
   std::string Title() const {
     const Host& host = topology_.hosts[host_];
-    std::string title = Shortened(host.name, 40);
-    if (host.count > 1) absl::StrAppend(&title, "  ×", host.count);
+    const int count = host.count * view_.count[host_];
+    std::string title =
+        Shortened(count > 1 && host.count == 1 ? view_.HostSpan(host_) : host.name, 40);
+    if (count > 1) absl::StrAppend(&title, "  ×", count);
     if (hidden_ > 0) absl::StrAppend(&title, "  (", hidden_, " more GPUs not drawn)");
     std::string svg = SvgText(kMargin, 27, title, "font-weight=\"bold\" font-size=\"15\"");
     if (const int pairs = PairsThroughHost(); pairs > 0) {
@@ -185,12 +187,11 @@ class HostDrawing {
   }
 
   int PairsThroughHost() const {
-    const PathFinder finder(topology_);
     int pairs = 0;
     for (size_t i = 0; i < order_.size(); ++i) {
       for (size_t j = i + 1; j < order_.size(); ++j) {
         if (order_[i] == kNoGpu || order_[j] == kNoGpu) continue;
-        const Path path = finder.Between({.device = order_[i]}, {.device = order_[j]});
+        const Path path = view_.finder.Between({.device = order_[i]}, {.device = order_[j]});
         const bool unknown =
             path.kind == LinkKind::kPcie && path.peer_access == PeerAccess::kUnknown;
         pairs += path.through_host && !unknown ? 1 : 0;
@@ -394,8 +395,11 @@ class HostDrawing {
   std::string NicBox(const std::pair<int, double>& key, const NicCount& nic, int x, int y,
                      int width) const {
     std::string text = nic.count == 1 ? nic.name : absl::StrCat(nic.count, " NICs");
-    if (key.first >= 0 && !spans_.count(key.first))
+    if (key.first >= 0 && !spans_.count(key.first)) {
       absl::StrAppend(&text, " (NUMA ", key.first, ")");
+    } else if (key.first < 0 && spans_.size() > 1) {
+      text += " (NUMA ?)";
+    }
     if (key.second > 0) {
       absl::StrAppend(&text, nic.count == 1 ? " " : " of ", RateText(key.second));
     }
@@ -404,6 +408,7 @@ class HostDrawing {
                    "text-anchor=\"middle\" font-size=\"12\"");
   }
 
+  const TextView& view_;
   const Topology& topology_;
   const int host_;
   int cpu_ = -1;
@@ -421,8 +426,6 @@ class HostDrawing {
 
 }  // namespace
 
-HostPicture DrawHost(const Topology& topology, int index) {
-  return HostDrawing(topology, index).Draw();
-}
+HostPicture DrawHost(const TextView& view, int index) { return HostDrawing(view, index).Draw(); }
 
 }  // namespace tprun

@@ -21,13 +21,18 @@ TextView::TextView(const Topology& topology, bool color)
   }
 }
 
-std::string TextView::HostLabel(int host) const {
+std::string TextView::HostSpan(int host) const {
   const Host& first = topology.hosts[host];
   if (first.count > 1) {
     return absl::StrCat(HostName(first, 0), " ... ", HostName(first, first.count - 1));
   }
   if (count[host] == 1) return first.name;
-  return absl::StrCat(first.name, " ... ", topology.hosts[last[host]].name, " (", count[host], ")");
+  return absl::StrCat(first.name, " ... ", topology.hosts[last[host]].name);
+}
+
+std::string TextView::HostLabel(int host) const {
+  const std::string span = HostSpan(host);
+  return count[host] == 1 ? span : absl::StrCat(span, " (", count[host], ")");
 }
 
 std::string RateOrUnknown(double rate) { return rate > 0 ? FormatBandwidth(rate) : "?"; }

@@ -16,6 +16,7 @@ struct TextView {
   // "n0 ... n9999 (10000)" for a host that stands for others, else its name; several copies of a
   // counted host are "node0 ... node15".
   std::string HostLabel(int host) const;
+  std::string HostSpan(int host) const;  // without the number
 
   const Topology& topology;
   bool color;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "topology/format_topology.h"
 #include "topology/svg_draw.h"
 #include "topology/svg_host.h"
+#include "topology/text_view.h"
 
 namespace tprun {
 namespace {
@@ -42,12 +44,14 @@ std::string Legend(const std::string& body, int x, int y) {
                        "font-size=\"12\" fill=\"#444444\"");
 }
 
-// The hosts of a fabric hang on a bar at their left.
-std::string FabricSvg(const Fabric& fabric, std::vector<int> middles, int x, int right, int down) {
-  for (int& middle : middles) middle += down;  // the lines of two fabrics are not one
+// The hosts of a fabric hang on a bar at their left. `middles`: of the hosts that are drawn.
+std::string FabricSvg(const Fabric& fabric, const std::map<int, int>& middles, int x, int right,
+                      int down) {
   std::vector<int> ends;
   for (int host : fabric.hosts) {
-    if (host < static_cast<int>(middles.size())) ends.push_back(middles[host]);
+    const auto middle = middles.find(host);
+    // The lines of two fabrics are not one.
+    if (middle != middles.end()) ends.push_back(middle->second + down);
   }
   if (ends.empty()) return "";
   const auto [top, bottom] = std::minmax_element(ends.begin(), ends.end());
@@ -73,9 +77,10 @@ std::string FabricSvg(const Fabric& fabric, std::vector<int> middles, int x, int
 std::string TopologySvg(const Topology& topology) {
   const size_t fabrics = std::min(kMaxFabrics, topology.fabrics.size());
   const int left = kMargin + kFabricWidth * static_cast<int>(fabrics);
-  const int shown = static_cast<int>(std::min(kMaxHosts, topology.hosts.size()));
+  const TextView view(topology, false);
   std::string body;
-  std::vector<int> middles;
+  std::map<int, int> middles;
+  size_t hidden = 0;
   // Of a path the file's name says enough.
   const size_t slash = topology.source.rfind('/');
   const bool is_path = slash != std::string::npos && slash + 1 < topology.source.size() &&
@@ -84,12 +89,17 @@ std::string TopologySvg(const Topology& topology) {
       Shortened(is_path ? topology.source.substr(slash + 1) : topology.source, 90);
   int width = std::max(760, left + 11 * static_cast<int>(title.size()) + kMargin);
   int y = 2 * kMargin + 10;
-  for (int host = 0; host < shown; ++host) {
-    const HostPicture picture = DrawHost(topology, host);
+  for (int host = 0; host < static_cast<int>(topology.hosts.size()); ++host) {
+    if (!view.IsShown(host)) continue;  // drawn with the first that is alike
+    if (middles.size() == kMaxHosts) {
+      hidden += view.count[host];
+      continue;
+    }
+    const HostPicture picture = DrawHost(view, host);
     absl::StrAppendFormat(&body, "<g transform=\"translate(%d %d)\">\n%s</g>\n", left, y,
                           picture.svg);
     width = std::max(width, left + picture.width + kMargin);
-    middles.push_back(y + picture.height / 2);
+    middles[host] = y + picture.height / 2;
     y += picture.height + kMargin;
   }
   for (size_t i = 0; i < fabrics; ++i) {
@@ -97,10 +107,8 @@ std::string TopologySvg(const Topology& topology) {
     absl::StrAppend(&body,
                     FabricSvg(topology.fabrics[i], middles, x, left, 18 * static_cast<int>(i)));
   }
-  if (topology.hosts.size() > kMaxHosts) {
-    absl::StrAppend(
-        &body, SvgText(left, y + 8,
-                       absl::StrCat("and ", topology.hosts.size() - kMaxHosts, " more hosts")));
+  if (hidden > 0) {
+    absl::StrAppend(&body, SvgText(left, y + 8, absl::StrCat("and ", hidden, " more hosts")));
     y += kMargin;
   }
   absl::StrAppend(&body, Legend(body, left, y + 10));

@@ -241,6 +241,7 @@ TEST(TopologyText, TenThousandListedHostsAreAFewLinesToo) {
   EXPECT_THAT(text, HasSubstr("note: n0/cpu: no bandwidth given, 40.0 GB/s estimated "
                               "(and 9999 more alike)\n"));
   EXPECT_EQ(topology->notes.size(), 1);
+  EXPECT_THAT(TopologySvg(*topology), HasSubstr("n0 ... n9999  ×10000"));
   // One that differs is shown apart, its GPUs below its own CPU.
   topology->devices[5000].memory_bytes /= 2;
   const std::string other = TopologyText(*topology, false);
