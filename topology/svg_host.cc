@@ -395,13 +395,13 @@ class HostDrawing {
   std::string NicBox(const std::pair<int, double>& key, const NicCount& nic, int x, int y,
                      int width) const {
     std::string text = nic.count == 1 ? nic.name : absl::StrCat(nic.count, " NICs");
+    if (key.second > 0) {
+      absl::StrAppend(&text, nic.count == 1 ? " " : " of ", RateText(key.second));
+    }
     if (key.first >= 0 && !spans_.count(key.first)) {
       absl::StrAppend(&text, " (NUMA ", key.first, ")");
     } else if (key.first < 0 && spans_.size() > 1) {
       text += " (NUMA ?)";
-    }
-    if (key.second > 0) {
-      absl::StrAppend(&text, nic.count == 1 ? " " : " of ", RateText(key.second));
     }
     return SvgBox(x, y, width, kNicHeight, "fill=\"#e4e4ee\" stroke=\"#555577\"") +
            SvgText(x + width / 2, y + 16, Shortened(text, width / 7),
