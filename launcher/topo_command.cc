@@ -29,7 +29,8 @@ constexpr char kFooter[] =
     "-q,\n"
     "--query-gpu as CSV, -L, nvlink -s, topo -p2p, the plain table), NCCL's and hwloc's XML; "
     "which\n"
-    "it is, is told by the content.";
+    "it is, is told by the content. Or a line: --from=\"2x[4xrtx3090 nvlink-pairs] ib:100\"\n"
+    "(docs/topology.md).";
 
 struct TopoOptions {
   std::string format;  // "": by the name of the output

@@ -15,15 +15,15 @@ namespace {
 // What the file must say itself when the catalogue does not know the card.
 absl::Status NeedsNumbers(const YamlMap& map, absl::string_view key, const std::string& name,
                           const std::string& meant) {
-  return map.Error(key, absl::StrCat("the GPU \"", name, "\" is not in the catalogue (gpus.yaml)",
-                                     meant, "; wanted its memory and bandwidth here, such as ",
+  return map.Error(key, absl::StrCat("the GPU \"", name, "\" is not in the catalogue (gpus.yaml",
+                                     meant, "); wanted its memory and bandwidth here, such as ",
                                      "{memory: 24GiB, bandwidth: 936GB/s}"));
 }
 
-// ", did you mean rtx4090?" or "".
+// "; did you mean rtx4090?" or "".
 std::string DidYouMean(const GpuCatalogue& catalogue, const std::string& name) {
   const std::vector<std::string> names = catalogue.Similar(name);
-  return names.empty() ? "" : absl::StrCat(", did you mean ", absl::StrJoin(names, " or "), "?");
+  return names.empty() ? "" : absl::StrCat("; did you mean ", absl::StrJoin(names, " or "), "?");
 }
 
 absl::Status ReadPcie(const YamlMap& map, const GpuFacts* facts, DeviceInfo& gpu,
@@ -188,13 +188,12 @@ absl::Status ReadNamedGpu(const std::string& path, const YAML::Node& node,
                           std::vector<std::string>& notes) {
   const std::string name = node.Scalar();
   if (catalogue.Find(name) == nullptr) {
-    return YamlError(
-        path, node,
-        absl::StrCat("gpus: the GPU \"", name, "\" is not in the catalogue (gpus.yaml)",
-                     DidYouMean(catalogue, name),
-                     "; wanted its numbers, as in "
-                     "{name: ",
-                     name, ", memory: 24GiB, bandwidth: 936GB/s}"));
+    return YamlError(path, node,
+                     absl::StrCat("gpus: the GPU \"", name, "\" is not in the catalogue (gpus.yaml",
+                                  DidYouMean(catalogue, name),
+                                  "); wanted its numbers, as in "
+                                  "{name: ",
+                                  name, ", memory: 24GiB, bandwidth: 936GB/s}"));
   }
   ASSIGN_OR_RETURN(const YamlMap map, OpenGpu(path, YAML::Node(YAML::NodeType::Map)));
   return AppendGpus(map, name, catalogue, out, notes);

@@ -238,13 +238,12 @@ std::vector<std::string> GpuCatalogue::Similar(absl::string_view name) const {
       near.emplace_back(distance, known);
     }
   }
-  // Names of one length are most often meant.
   std::stable_sort(near.begin(), near.end(), [&](const auto& a, const auto& b) {
     return std::make_pair(a.first, a.second.size()) < std::make_pair(b.first, b.second.size());
   });
   std::vector<std::string> names;
   for (const auto& [distance, known] : near) {
-    if (names.size() < kMost && distance <= near[0].first + 1) names.push_back(known);
+    if (names.size() < kMost && distance == near[0].first) names.push_back(known);
   }
   return names;
 }

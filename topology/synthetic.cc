@@ -121,11 +121,14 @@ absl::Status ReadGpu(absl::string_view text, const GpuCatalogue& catalogue, Synt
   if (gpu.facts == nullptr) {
     std::vector<std::string> names = catalogue.Similar(parts.first);
     if (names.empty()) names = catalogue.Similar(absl::StrCat("rtx", parts.first));
-    return Wrong(whole, names.empty()
-                            ? "no such GPU in gpus.yaml (its names without blanks, such as "
-                              "rtx4090, a100, h200, l40s)"
-                            : absl::StrCat("no such GPU in gpus.yaml; did you mean ",
-                                           absl::StrJoin(names, " or "), "?"));
+    if (names.empty()) {
+      return Wrong(whole,
+                   "no such GPU in gpus.yaml (its names without blanks, such as rtx4090, "
+                   "a100, h200, l40s)");
+    }
+    return absl::InvalidArgumentError(absl::StrCat("\"", whole,
+                                                   "\": no such GPU in gpus.yaml; did you mean ",
+                                                   absl::StrJoin(names, " or "), "?"));
   }
   RETURN_IF_ERROR(CheckMemory(whole, memory, *gpu.facts));
   if (host.gpus.size() + count > kMaxGpus) {
