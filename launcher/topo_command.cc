@@ -9,6 +9,7 @@
 #include "launcher/measure.h"
 #include "launcher/model_options.h"
 #include "launcher/terminal.h"
+#include "topology/derived_json.h"
 #include "topology/format_topology.h"
 #include "topology/topology.h"
 #include "topology/topology_file.h"
@@ -28,7 +29,8 @@ constexpr char kFooter[] =
     "-q,\n"
     "--query-gpu as CSV, -L, nvlink -s, topo -p2p, the plain table), NCCL's and hwloc's XML; "
     "which\n"
-    "it is, is told by the content.";
+    "it is, is told by the content. Or a line: --from=\"2x[4xrtx3090 nvlink-pairs] ib:100\"\n"
+    "(docs/topology.md).";
 
 struct TopoOptions {
   std::string format;  // "": by the name of the output
@@ -49,7 +51,11 @@ std::string FormatOf(const TopoOptions& options) {
 
 absl::StatusOr<std::string> Render(const Topology& topology, const TopoOptions& options) {
   const std::string format = FormatOf(options);
-  if (format == "json") return TopologyJson(topology).dump(2) + "\n";
+  if (format == "json") {
+    Json json = TopologyJson(topology);
+    json["derived"] = DerivedJson(topology);
+    return json.dump(2) + "\n";
+  }
   if (format == "svg") return TopologySvg(topology);
   if (format == "yaml") return TopologyYaml(topology);
   return TopologyText(topology, options.output.empty() && UseColor());

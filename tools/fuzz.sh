@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every fuzz target for a while, from the real dumps of $TPRUN_TEST_DATA/topology and our own
-# cluster files. Build them first: cmake --preset fuzz && cmake --build build-fuzz --target fuzzers
+# Runs every fuzz target for a while, from the real dumps, headers and configs of $TPRUN_TEST_DATA and
+# our own cluster files and test models. Build them first: cmake --preset fuzz && cmake --build build-fuzz --target fuzzers
 #
 #   tools/fuzz.sh [SECONDS [FOLDER [TARGET...]]]     60 s each, build-fuzz, all targets
 #
@@ -19,14 +19,31 @@ folder=${2:-build-fuzz}
 }
 [ $# -gt 0 ] || set -- $(cd "$folder/fuzzers" && ls)
 
-# The seeds of a target: the dumps of its kind.
+# cut_seeds TARGET PATTERN BYTES: the first bytes of the models' files, as headers are all that is read.
+cut_seeds() {
+  rm -rf "$folder/seeds/$1" && mkdir -p "$folder/seeds/$1"
+  find tests/golden ${TPRUN_TEST_DATA:+"$TPRUN_TEST_DATA/models"} -type f -name "$2" |
+    while read -r file; do
+      head -c "$3" "$file" >"$folder/seeds/$1/$(echo "$file" | tr / _)"
+    done
+  echo "$folder/seeds/$1"
+}
+
+# The seeds of a target: the files of its kind.
 seeds() {
   data=${TPRUN_TEST_DATA:+$TPRUN_TEST_DATA/topology}
   case "$1" in
+    model_safetensors_*) cut_seeds "$1" '*.safetensors' 24000 && return ;;
+    model_gguf_*) cut_seeds "$1" '*.gguf' 48000 && return ;;
+    model_config_*) cut_seeds "$1" '*config*.json' 100000 && return ;;
+    model_tokenizer_json_*) cut_seeds "$1" tokenizer.json 48000 && return ;;
+    model_sentencepiece_*) cut_seeds "$1" tokenizer.model 24000 && return ;;
+    model_tiktoken_*) cut_seeds "$1" tokenizer.model 12000 && return ;;
+    model_tokenizer_config_*) cut_seeds "$1" tokenizer_config.json 100000 && return ;;
     nvidia_smi_*) subfolder=nvidia-smi ;;
     nccl_*) subfolder=nccl-xml ;;
     hwloc_*) subfolder=hwloc-xml ;;
-    topology_any_*) printf '%s\n' "$data/nvidia-smi" "$data/nccl-xml" clusters && return ;;
+    topology_any_*) echo clusters ${data:+"$data/nvidia-smi" "$data/nccl-xml" "$data/hwloc-xml"} && return ;;
     *) echo clusters && return ;;
   esac
   if [ -n "$data" ]; then echo "$data/$subfolder"; fi
@@ -37,7 +54,7 @@ mkdir -p "$folder/failures"
 for target in "$@"; do
   mkdir -p "$folder/corpus/$target"
   echo "fuzz: $target, $seconds s" >&2
-  "$folder/fuzzers/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+  "$folder/fuzzers/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=512 \
     -max_len=100000 -print_final_stats=0 -print_funcs=0 -verbosity=0 -artifact_prefix="$folder/failures/$target-" \
     "$folder/corpus/$target" tests/fuzz/regressions $(seeds "$target") || status=1
 done

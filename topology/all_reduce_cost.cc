@@ -2,11 +2,13 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "topology/alike_hosts.h"
 #include "topology/path_model.h"
 #include "topology/paths.h"
 #include "topology/pcie.h"
@@ -128,6 +130,8 @@ ExchangeCost OneShot(const PathFinder& finder, const Group& group, double bytes)
 // With NVLinks of its own between each two neighbours NCCL runs several rings at once, until the
 // links of a member are used up: 8 V100 of a DGX-1 reach 135 of 6 x 25 GB/s (OCI BM.GPU3.8).
 double MeshRate(const PathFinder& finder, const Group& group, const std::vector<Hop>& hops) {
+  constexpr size_t kMaxMembers = 64;  // more are joined by switches
+  if (group.size() > kMaxMembers) return 0;
   for (const Hop& hop : hops) {
     if (hop.path.kind != LinkKind::kNvlink) return 0;
   }
@@ -243,26 +247,56 @@ ExchangeCost BetweenHosts(const PathFinder& finder, const std::vector<Group>& ho
 std::vector<Group> ByHost(const Topology& topology, const Group& group) {
   std::map<std::pair<int, int>, size_t> places;
   std::vector<Group> hosts;
+  std::pair<int, int> last = {-1, -1};
   for (const DeviceRef& ref : group) {
     const auto key = std::make_pair(topology.devices[ref.device].host, ref.instance);
+    if (key == last) {
+      hosts.back().push_back(ref);
+      continue;
+    }
     const auto [place, is_new] = places.emplace(key, hosts.size());
+    last = is_new ? key : std::make_pair(-1, -1);
     if (is_new) hosts.emplace_back();
     hosts[place->second].push_back(ref);
   }
   return hosts;
 }
 
+// One group of those that are alike: what one host takes, all its like take.
+std::vector<Group> UnlikeHosts(const Topology& topology, const std::vector<Group>& hosts) {
+  constexpr size_t kFew = 16;
+  if (hosts.size() <= kFew) return hosts;
+  const std::vector<int> alike = AlikeHosts(topology);
+  const std::vector<std::vector<int>> devices = DevicesByHost(topology);
+  std::set<std::pair<int, std::vector<int>>> seen;  // the kind of host, places of its members
+  std::vector<Group> unlike;
+  for (const Group& members : hosts) {
+    const int host = topology.devices[members[0].device].host;
+    std::vector<int> places;
+    for (const DeviceRef& member : members) {
+      const std::vector<int>& all = devices[host];
+      places.push_back(std::lower_bound(all.begin(), all.end(), member.device) - all.begin());
+    }
+    if (seen.emplace(alike[host], std::move(places)).second) unlike.push_back(members);
+  }
+  return unlike;
+}
+
 }  // namespace
 
 ExchangeCost AllReduceCost(const Topology& topology, const std::vector<DeviceRef>& group,
                            int64_t bytes) {
+  return AllReduceCost(PathFinder(topology), group, bytes);
+}
+
+ExchangeCost AllReduceCost(const PathFinder& finder, const std::vector<DeviceRef>& group,
+                           int64_t bytes) {
   if (group.size() < 2) return {0, 0, "none"};
-  const PathFinder finder(topology);
   const double size = static_cast<double>(std::max<int64_t>(0, bytes));
-  const std::vector<Group> hosts = ByHost(topology, group);
+  const std::vector<Group> hosts = ByHost(finder.topology(), group);
   if (hosts.size() == 1 || IsOneIsland(finder, group)) return WithinHost(finder, group, size);
   ExchangeCost inside = {0, kInfinite, "none"};
-  for (const Group& members : hosts) {
+  for (const Group& members : UnlikeHosts(finder.topology(), hosts)) {
     const ExchangeCost cost = WithinHost(finder, members, size);
     inside.seconds = std::max(inside.seconds, cost.seconds);
     inside.bottleneck_bytes_per_s =

@@ -3,14 +3,18 @@
 #include <algorithm>
 #include <exception>
 #include <map>
+#include <memory>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -58,7 +62,9 @@ class ClusterReader {
     if (nodes.empty()) return map.Error("hosts", "wanted at least one host");
     const std::set<std::string> single = HostsOfLinks(map);
     for (const YAML::Node& node : nodes) {
-      ASSIGN_OR_RETURN(ClusterHost host, ReadClusterHost(path_, node, catalogue_, topology_.notes));
+      std::vector<std::string> notes;
+      ASSIGN_OR_RETURN(ClusterHost host, ReadClusterHost(path_, node, catalogue_, notes));
+      Collect(notes, host.host.name);
       if (host.host.name.empty()) {
         host.host.name = nodes.size() == 1 && host.host.count == 1 ? "host" : "node";
         if (host.host.count == 1 && nodes.size() > 1) {
@@ -67,7 +73,26 @@ class ClusterReader {
       }
       RETURN_IF_ERROR(AddHost(node, std::move(host), single));
     }
+    AddNotes();
     return CheckNumberedNames(map);
+  }
+
+  // What is said of many hosts alike becomes one note, with the first host's name.
+  void Collect(const std::vector<std::string>& notes, const std::string& host) {
+    for (const std::string& note : notes) {
+      absl::string_view text = note;
+      if (!host.empty() && absl::ConsumePrefix(&text, host)) absl::ConsumePrefix(&text, "/");
+      const auto [place, is_new] = note_places_.emplace(text, notes_.size());
+      if (is_new) notes_.push_back({note, 0});
+      ++notes_[place->second].second;
+    }
+  }
+
+  void AddNotes() {
+    for (const auto& [note, count] : notes_) {
+      topology_.notes.push_back(
+          count == 1 ? note : absl::StrCat(note, " (and ", count - 1, " more alike)"));
+    }
   }
 
   // Equal hosts stay one entry, unless a link names a single one of them.
@@ -170,12 +195,51 @@ class ClusterReader {
   std::string path_;
   const GpuCatalogue& catalogue_;
   std::vector<ClusterHost> hosts_;
-  std::map<std::string, int> names_;  // with their counts
+  std::map<std::string, int> names_;                // with their counts
+  std::vector<std::pair<std::string, int>> notes_;  // and how often each is said
+  std::map<std::string, size_t> note_places_;       // by what they say, without the host
   size_t devices_ = 0;
   Topology topology_;
 };
 
+// A cluster file has its keys at the start of a line; one in braces is the YAML that JSON is.
+class ClusterYamlFormat : public TopologyFormat {
+ public:
+  absl::string_view name() const override { return "cluster file"; }
+  bool is_whole() const override { return true; }
+  bool Matches(absl::string_view text) const override {
+    absl::ConsumePrefix(&text, "\xEF\xBB\xBF");
+    const absl::string_view start = absl::StripLeadingAsciiWhitespace(text);
+    if (absl::StartsWith(start, "<")) return false;
+    if (absl::StartsWith(start, "{")) return absl::StrContains(start, "hosts");
+    for (absl::string_view line : absl::StrSplit(text, '\n')) {
+      for (absl::string_view key : {"hosts:", "description:", "network:", "links:"}) {
+        if (absl::StartsWith(line, key)) return true;
+      }
+    }
+    return false;
+  }
+  absl::StatusOr<Topology> Parse(const std::string& text, const std::string& path) const override {
+    // yaml-cpp takes up to two seconds for a megabyte.
+    constexpr size_t kMaxBytes = 2 * kMiB;
+    if (text.size() > kMaxBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, ": wanted a cluster file of at most ", FormatBytes(kMaxBytes), ", found ",
+          FormatBytes(text.size()), "; write equal hosts once, with count:"));
+    }
+    // A file that carries all its numbers needs no catalogue.
+    absl::StatusOr<GpuCatalogue> catalogue = GpuCatalogue::ReadDefault();
+    if (catalogue.status().code() == absl::StatusCode::kNotFound) catalogue = GpuCatalogue();
+    if (!catalogue.ok()) return catalogue.status();
+    return ParseClusterFile(text, path, *catalogue);
+  }
+};
+
 }  // namespace
+
+std::unique_ptr<TopologyFormat> MakeClusterYamlFormat() {
+  return std::make_unique<ClusterYamlFormat>();
+}
 
 absl::StatusOr<Topology> ParseClusterFile(const std::string& text, const std::string& path,
                                           const GpuCatalogue& catalogue) {
@@ -189,13 +253,7 @@ absl::StatusOr<Topology> ParseClusterFile(const std::string& text, const std::st
 
 absl::StatusOr<Topology> ReadClusterFile(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 64 * kMiB));
-  const absl::StatusOr<GpuCatalogue> catalogue = GpuCatalogue::ReadDefault();
-  // A file that carries all its numbers needs no catalogue; one that does not gets an error about
-  // the GPU, so only a broken catalogue stops here.
-  if (!catalogue.ok() && catalogue.status().code() != absl::StatusCode::kNotFound) {
-    return catalogue.status();
-  }
-  return ParseClusterFile(text, path, catalogue.ok() ? *catalogue : GpuCatalogue());
+  return ClusterYamlFormat().Parse(text, path);
 }
 
 }  // namespace tprun

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "topology/pcie.h"
@@ -12,11 +13,17 @@ namespace tprun {
 namespace {
 
 // What the file must say itself when the catalogue does not know the card.
-absl::Status NeedsNumbers(const YamlMap& map, absl::string_view key, const std::string& name) {
-  return map.Error(key, absl::StrCat("the GPU \"", name,
-                                     "\" is not in the catalogue (gpus.yaml); "
-                                     "wanted its memory and bandwidth here, such as ",
+absl::Status NeedsNumbers(const YamlMap& map, absl::string_view key, const std::string& name,
+                          const std::string& meant) {
+  return map.Error(key, absl::StrCat("the GPU \"", name, "\" is not in the catalogue (gpus.yaml",
+                                     meant, "); wanted its memory and bandwidth here, such as ",
                                      "{memory: 24GiB, bandwidth: 936GB/s}"));
+}
+
+// "; did you mean rtx4090?" or "".
+std::string DidYouMean(const GpuCatalogue& catalogue, const std::string& name) {
+  const std::vector<std::string> names = catalogue.Similar(name);
+  return names.empty() ? "" : absl::StrCat("; did you mean ", absl::StrJoin(names, " or "), "?");
 }
 
 absl::Status ReadPcie(const YamlMap& map, const GpuFacts* facts, DeviceInfo& gpu,
@@ -48,13 +55,16 @@ absl::Status ReadPcie(const YamlMap& map, const GpuFacts* facts, DeviceInfo& gpu
   return absl::OkStatus();
 }
 
-absl::Status ReadMemory(const YamlMap& map, const GpuFacts* facts, DeviceInfo& gpu) {
+absl::Status ReadMemory(const YamlMap& map, const GpuCatalogue& catalogue, const GpuFacts* facts,
+                        DeviceInfo& gpu) {
   if (map.Has("vram") && map.Has("memory")) {
     return map.Error("vram", "is the same as memory; give one of them");
   }
   const char* key = map.Has("vram") ? "vram" : "memory";
-  if (facts == nullptr && !map.Has(key)) return NeedsNumbers(map, key, gpu.name);
-  if (facts == nullptr && !map.Has("bandwidth")) return NeedsNumbers(map, "bandwidth", gpu.name);
+  for (const char* needed : {key, "bandwidth"}) {
+    if (facts != nullptr || map.Has(needed)) continue;
+    return NeedsNumbers(map, needed, gpu.name, DidYouMean(catalogue, gpu.name));
+  }
   const GpuFacts known = facts != nullptr ? *facts : GpuFacts();
   ASSIGN_OR_RETURN(gpu.memory_bytes, map.BytesOr(key, known.memory_bytes));
   ASSIGN_OR_RETURN(gpu.available_bytes, map.BytesOr("available", gpu.memory_bytes));
@@ -115,7 +125,7 @@ absl::Status AppendGpus(const YamlMap& map, const std::string& name, const GpuCa
   gpu.kind = DeviceKind::kGpu;
   gpu.name = name;
   const GpuFacts* facts = catalogue.Find(name, MemoryHint(map));
-  RETURN_IF_ERROR(ReadMemory(map, facts, gpu));
+  RETURN_IF_ERROR(ReadMemory(map, catalogue, facts, gpu));
   RETURN_IF_ERROR(ReadPcie(map, facts, gpu, notes));
   RETURN_IF_ERROR(ReadMeasured(map, gpu));
   RETURN_IF_ERROR(ReadPlace(map, gpu));
@@ -178,12 +188,12 @@ absl::Status ReadNamedGpu(const std::string& path, const YAML::Node& node,
                           std::vector<std::string>& notes) {
   const std::string name = node.Scalar();
   if (catalogue.Find(name) == nullptr) {
-    return YamlError(
-        path, node,
-        absl::StrCat("gpus: the GPU \"", name,
-                     "\" is not in the catalogue (gpus.yaml); wanted its numbers, as in "
-                     "{name: ",
-                     name, ", memory: 24GiB, bandwidth: 936GB/s}"));
+    return YamlError(path, node,
+                     absl::StrCat("gpus: the GPU \"", name, "\" is not in the catalogue (gpus.yaml",
+                                  DidYouMean(catalogue, name),
+                                  "); wanted its numbers, as in "
+                                  "{name: ",
+                                  name, ", memory: 24GiB, bandwidth: 936GB/s}"));
   }
   ASSIGN_OR_RETURN(const YamlMap map, OpenGpu(path, YAML::Node(YAML::NodeType::Map)));
   return AppendGpus(map, name, catalogue, out, notes);

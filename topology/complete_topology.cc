@@ -80,7 +80,19 @@ void FillPcie(const Known& known, DeviceInfo& gpu) {
   Fill(gpu.pcie_width, gpu.pcie_max_width, "pcie_width", known.source, gpu.sources);
 }
 
-void CompleteGpu(CardLookup& cards, DeviceInfo& gpu, std::vector<std::string>& notes) {
+// What is said of cards that are estimated: the first one's id, and how many more there are.
+using Estimates = std::vector<std::pair<std::string, std::pair<std::string, int>>>;
+
+void AddEstimate(const std::string& id, const std::string& what, Estimates& estimates) {
+  for (auto& [text, cards] : estimates) {
+    if (text != what) continue;
+    ++cards.second;
+    return;
+  }
+  estimates.push_back({what, {id, 0}});
+}
+
+void CompleteGpu(CardLookup& cards, DeviceInfo& gpu, Estimates& estimates) {
   const Known known = cards.Of(gpu);
   if (known.facts == nullptr) return;
   const bool needed = gpu.memory_bandwidth_bytes_per_s == 0;
@@ -103,9 +115,11 @@ void CompleteGpu(CardLookup& cards, DeviceInfo& gpu, std::vector<std::string>& n
   Fill(gpu.peak_ops_per_s, known.facts->peak_ops_per_s, "peak_ops_per_s", known.source, sources);
   FillPcie(known, gpu);
   if (known.is_estimate && needed) {
-    notes.push_back(absl::StrCat(gpu.id, ": \"", gpu.name, "\" is not in gpus.yaml; ",
-                                 FormatBandwidth(gpu.memory_bandwidth_bytes_per_s),
-                                 " and its other figures are those of ", known.facts->name));
+    AddEstimate(gpu.id,
+                absl::StrCat("\"", gpu.name, "\" is not in gpus.yaml; ",
+                             FormatBandwidth(gpu.memory_bandwidth_bytes_per_s),
+                             " and its other figures are those of ", known.facts->name),
+                estimates);
   }
 }
 
@@ -115,21 +129,23 @@ void CompleteCpu(DeviceInfo& cpu) {
         "memory_bandwidth_bytes_per_s", "estimate from its cores", cpu.sources);
 }
 
-// Per NVLink of a card and direction: as stated, from the catalogue, or by compute capability.
-double NvlinkRate(CardLookup& cards, const DeviceInfo& gpu) {
-  if (gpu.nvlink_bandwidth_bytes_per_s > 0) return gpu.nvlink_bandwidth_bytes_per_s;
-  const GpuFacts* facts = cards.Of(gpu).facts;
-  if (facts != nullptr && facts->nvlink_links > 0) {
-    return facts->nvlink_bandwidth_bytes_per_s / facts->nvlink_links;
-  }
-  const double rate = NvlinkBandwidthOf(gpu.compute_capability);
-  return rate > 0 ? rate : 25e9;
-}
-
 struct Rate {
   double bytes_per_s = 0;
   std::string source = "bandwidth by kind and gpus.yaml";
 };
+
+// Per NVLink of a card and direction: as stated, from the catalogue, by compute capability, or that
+// of NVLink 2 to 4.
+Rate NvlinkRate(CardLookup& cards, const DeviceInfo& gpu) {
+  if (gpu.nvlink_bandwidth_bytes_per_s > 0) return {gpu.nvlink_bandwidth_bytes_per_s};
+  const GpuFacts* facts = cards.Of(gpu).facts;
+  if (facts != nullptr && facts->nvlink_links > 0) {
+    return {facts->nvlink_bandwidth_bytes_per_s / facts->nvlink_links};
+  }
+  const double rate = NvlinkBandwidthOf(gpu.compute_capability);
+  if (rate > 0) return {rate};
+  return {25e9, "estimate: as NVLink of 25 GB/s"};
+}
 
 // Each part that is not known is assumed on its own.
 Rate PcieRate(const DeviceInfo& device) {
@@ -176,7 +192,8 @@ void CompleteLink(CardLookup& cards, const Topology& topology, const std::vector
     if (end.kind == DeviceKind::kCpu) continue;
     Rate mine;
     if (link.kind == LinkKind::kNvlink) {
-      mine.bytes_per_s = std::max(1, link.count) * NvlinkRate(cards, end);
+      mine = NvlinkRate(cards, end);
+      mine.bytes_per_s *= std::max(1, link.count);
     } else if (link.kind == LinkKind::kC2c) {
       mine.bytes_per_s = 450e9;  // NVIDIA Grace Hopper Superchip whitepaper
     } else {
@@ -232,12 +249,17 @@ void StatePeerAccess(CardLookup& cards, const Topology& topology, Link& link) {
 
 void CompleteTopology(const GpuCatalogue& catalogue, Topology& topology) {
   CardLookup cards(catalogue);
+  Estimates estimates;
   for (DeviceInfo& device : topology.devices) {
     if (device.kind == DeviceKind::kCpu) {
       CompleteCpu(device);
     } else {
-      CompleteGpu(cards, device, topology.notes);
+      CompleteGpu(cards, device, estimates);
     }
+  }
+  for (const auto& [what, gpus] : estimates) {
+    const std::string more = gpus.second == 0 ? "" : absl::StrCat(" (and ", gpus.second, " more)");
+    topology.notes.push_back(absl::StrCat(gpus.first, more, ": ", what));
   }
   const std::vector<double> cpu_rates = StatedCpuRates(topology);
   AddHostLinks(topology);

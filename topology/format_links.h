@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "topology/topology.h"
+#include "topology/text_view.h"
 
 namespace tprun {
 
@@ -10,18 +10,16 @@ namespace tprun {
 
 // A matrix as of `nvidia-smi topo -m`, with GB/s, for each host of at most eight GPUs; rows of
 // equal links for the others.
-std::string LinksText(const Topology& topology, bool color);
+std::string LinksText(const TextView& view);
 
-// Networks and NICs.
-std::string NetworkText(const Topology& topology, bool color);
+// Network cards, then the networks that join hosts.
+std::string NicsText(const TextView& view);
+std::string NetworkText(const TextView& view);
 
 // Islands of NVLink and the all-reduce to expect, of little and of much data.
-std::string ExchangeText(const Topology& topology, bool color);
+std::string ExchangeText(const TextView& view);
 
 // Narrow slots, absent peer access, memory that others hold: one line each.
-std::string ProblemsText(const Topology& topology, bool color);
-
-// "0-3,6" of {0, 1, 2, 3, 6}.
-std::string Ranges(const std::vector<int>& sorted);
+std::string ProblemsText(const TextView& view);
 
 }  // namespace tprun

@@ -37,15 +37,14 @@ std::string RanksText(const DeviceMeasurements& measured) {
 
 }  // namespace
 
-std::string MeasuredText(const Topology& topology, bool color) {
+std::string MeasuredText(const TextView& view) {
+  const Topology& topology = view.topology;
   constexpr size_t kShown = 200;
   TextRows rows;
-  bool copies = false, ranks = false;
   for (size_t i = 0; i < topology.devices.size() && rows.size() < kShown; ++i) {
     const DeviceMeasurements& measured = topology.devices[i].measured;
     if (measured.date.empty() && measured.matmul_ops_per_s.empty()) continue;
-    copies = copies || measured.host_to_device_bytes_per_s > 0;
-    ranks = ranks || measured.rank_latency_s > 0;
+    if (!view.IsShown(topology.devices[i].host)) continue;
     rows.push_back({QualifiedDeviceId(topology, static_cast<int>(i)), measured.date,
                     Rate(measured.memory_bandwidth_bytes_per_s),
                     Rate(measured.host_to_device_bytes_per_s),
@@ -60,16 +59,8 @@ std::string MeasuredText(const Topology& topology, bool color) {
                                     "to host>",
                                     "matrix products",
                                     "two ranks: all-reduce"};
-  const auto drop = [&](int column) {
-    heads.erase(heads.begin() + column);
-    for (auto& row : rows) row.erase(row.begin() + column);
-  };
-  if (!ranks) drop(6);
-  if (!copies) {
-    drop(4);
-    drop(3);
-  }
-  return TextTable(std::move(heads), rows, color);
+  DropEmptyColumns(heads, rows);
+  return TextTable(std::move(heads), rows, view.color);
 }
 
 }  // namespace tprun

@@ -2,12 +2,12 @@
 
 #include <string>
 
-#include "topology/topology.h"
+#include "topology/text_view.h"
 
 namespace tprun {
 
 // Table of the devices that somebody measured: copies, matrix products, ranks. "" if there are
 // none.
-std::string MeasuredText(const Topology& topology, bool color);
+std::string MeasuredText(const TextView& view);
 
 }  // namespace tprun

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -133,6 +134,24 @@ absl::StatusOr<GpuCatalogue> ReadCatalogue(const std::string& path, const YAML::
   return GpuCatalogue(std::move(gpus), std::move(overheads));
 }
 
+// Letters to insert, delete, replace or swap with a neighbour to make `b` of `a` (optimal string
+// alignment).
+size_t Distance(absl::string_view a, absl::string_view b) {
+  std::vector<std::vector<size_t>> cost(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) cost[i][0] = i;
+  for (size_t j = 0; j <= b.size(); ++j) cost[0][j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = cost[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      cost[i][j] = std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1, replaced});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
+      }
+    }
+  }
+  return cost[a.size()][b.size()];
+}
+
 std::string InstalledDirectory() {
   std::array<char, 4096> buffer;
   const ssize_t length = readlink("/proc/self/exe", buffer.data(), buffer.size());
@@ -205,6 +224,28 @@ const GpuFacts* GpuCatalogue::Closest(const std::vector<int>& places, int64_t me
 const GpuFacts* GpuCatalogue::Find(absl::string_view name, int64_t memory_bytes) const {
   const auto found = by_name_.find(Normalise(name));
   return found == by_name_.end() ? nullptr : Closest(found->second, memory_bytes);
+}
+
+std::vector<std::string> GpuCatalogue::Similar(absl::string_view name) const {
+  constexpr size_t kMost = 3;
+  const std::string wanted = Normalise(name).substr(0, 64);
+  std::vector<std::pair<size_t, std::string>> near;
+  for (const auto& [known, places] : by_name_) {
+    // The beginning of a name is near too: "rtx40".
+    const bool begins = wanted.size() >= 3 && absl::StartsWith(known, wanted);
+    const size_t distance = begins ? 1 : Distance(wanted, known);
+    if (distance <= std::max<size_t>(1, std::min(wanted.size(), known.size()) / 3)) {
+      near.emplace_back(distance, known);
+    }
+  }
+  std::stable_sort(near.begin(), near.end(), [&](const auto& a, const auto& b) {
+    return std::make_pair(a.first, a.second.size()) < std::make_pair(b.first, b.second.size());
+  });
+  std::vector<std::string> names;
+  for (const auto& [distance, known] : near) {
+    if (names.size() < kMost && distance == near[0].first) names.push_back(known);
+  }
+  return names;
 }
 
 const GpuFacts* GpuCatalogue::FindPciId(absl::string_view pci_id, int64_t memory_bytes) const {

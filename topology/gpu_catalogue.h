@@ -65,6 +65,10 @@ class GpuCatalogue {
   // nullptr if unknown; valid as long as the catalogue.
   const GpuFacts* Find(absl::string_view name, int64_t memory_bytes = 0) const;
 
+  // The known names that are spelt most like `name`, as one types them ("rtx4090"); at most three,
+  // none where nothing comes near.
+  std::vector<std::string> Similar(absl::string_view name) const;
+
   // By PCI id ("10de:2204"); nullptr if unknown. `memory_bytes` as above.
   const GpuFacts* FindPciId(absl::string_view pci_id, int64_t memory_bytes = 0) const;
 

@@ -165,7 +165,9 @@ Path PathFinder::BetweenGpus(int a, int b) const {
     path.kind = kind;
   }
   if (kind == LinkKind::kSystem) {
-    path.expected_bytes_per_s = std::min(path.expected_bytes_per_s, SocketBandwidth(cpu_name));
+    const double sockets = SocketBandwidth(cpu_name);
+    path.bandwidth_bytes_per_s = std::min(path.bandwidth_bytes_per_s, sockets);
+    path.expected_bytes_per_s = std::min(path.expected_bytes_per_s, sockets);
   }
   if (link != nullptr) ApplyMeasurements(*link, path);
   return path;

@@ -63,6 +63,7 @@ std::vector<std::vector<DeviceRef>> NvlinkIslands(const Topology& topology);
 // `group` in the order of the ring whose slowest hop is fastest (ties: least sum of latencies);
 // exact up to 9 members, a heuristic above.
 std::vector<DeviceRef> BestRing(const Topology& topology, const std::vector<DeviceRef>& group);
+std::vector<DeviceRef> BestRing(const PathFinder& finder, const std::vector<DeviceRef>& group);
 
 // What an exchange among `group` (in ring order) is expected to take.
 struct ExchangeCost {
@@ -79,6 +80,8 @@ struct ExchangeCost {
 // NVLink carry as many rings as a member has links. 0 for one member; infinite where two members
 // have no way between them.
 ExchangeCost AllReduceCost(const Topology& topology, const std::vector<DeviceRef>& group,
+                           int64_t bytes);
+ExchangeCost AllReduceCost(const PathFinder& finder, const std::vector<DeviceRef>& group,
                            int64_t bytes);
 
 }  // namespace tprun

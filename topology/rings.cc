@@ -47,15 +47,16 @@ class CliqueSearch {
   int64_t steps_ = 0;
 };
 
-// Cliques of at least two, largest first, of the GPUs of one host.
-std::vector<std::vector<int>> Cliques(const Topology& topology, const std::vector<int>& gpus) {
-  std::vector<int> place(topology.devices.size(), -1);
-  for (size_t i = 0; i < gpus.size(); ++i) place[gpus[i]] = static_cast<int>(i);
+using Pairs = std::vector<std::pair<int, int>>;  // of device indices
+
+// Cliques of at least two, largest first, of the GPUs of one host (in ascending order), of which
+// NVLink joins `pairs`.
+std::vector<std::vector<int>> Cliques(const std::vector<int>& gpus, const Pairs& pairs) {
   std::vector<std::vector<bool>> joined(gpus.size(), std::vector<bool>(gpus.size()));
-  for (const Link& link : topology.links) {
-    if (link.kind != LinkKind::kNvlink || place[link.a] < 0 || place[link.b] < 0) continue;
-    joined[place[link.a]][place[link.b]] = joined[place[link.b]][place[link.a]] = true;
-  }
+  const auto place = [&](int gpu) {
+    return std::lower_bound(gpus.begin(), gpus.end(), gpu) - gpus.begin();
+  };
+  for (const auto& [a, b] : pairs) joined[place(a)][place(b)] = joined[place(b)][place(a)] = true;
   std::vector<int> left(gpus.size());
   std::iota(left.begin(), left.end(), 0);
   std::vector<std::vector<int>> cliques;
@@ -76,8 +77,7 @@ struct PathMatrix {
   Matrix latency;
 };
 
-PathMatrix MeasurePaths(const Topology& topology, const std::vector<DeviceRef>& group) {
-  const PathFinder finder(topology);
+PathMatrix MeasurePaths(const PathFinder& finder, const std::vector<DeviceRef>& group) {
   const size_t count = group.size();
   PathMatrix paths = {Matrix(count, std::vector<double>(count)),
                       Matrix(count, std::vector<double>(count))};
@@ -202,6 +202,7 @@ void Improve(const PathMatrix& paths, std::vector<int>& order) {
 }  // namespace
 
 std::vector<std::vector<DeviceRef>> NvlinkIslands(const Topology& topology) {
+  constexpr size_t kMaxIsland = 1 << 20;  // no file may cost more memory
   std::vector<std::vector<int>> gpus(topology.hosts.size());
   for (size_t i = 0; i < topology.devices.size(); ++i) {
     const DeviceInfo& device = topology.devices[i];
@@ -216,18 +217,25 @@ std::vector<std::vector<DeviceRef>> NvlinkIslands(const Topology& topology) {
       if (joined[host]) continue;
       joined[host] = true;
       for (int instance = 0; instance < topology.hosts[host].count; ++instance) {
+        if (island.size() >= kMaxIsland) break;
         for (int gpu : gpus[host]) island.push_back({.device = gpu, .instance = instance});
       }
     }
     if (island.size() > 1) islands.push_back(std::move(island));
   }
-  std::vector<bool> has_nvlink(topology.hosts.size());
+  std::vector<Pairs> nvlinks(topology.hosts.size());
   for (const Link& link : topology.links) {
-    if (link.kind == LinkKind::kNvlink) has_nvlink[topology.devices[link.a].host] = true;
+    const DeviceInfo& a = topology.devices[link.a];
+    const DeviceInfo& b = topology.devices[link.b];
+    const bool gpus_of_host =
+        a.host == b.host && a.kind == DeviceKind::kGpu && b.kind == DeviceKind::kGpu;
+    if (link.kind == LinkKind::kNvlink && gpus_of_host) {
+      nvlinks[a.host].emplace_back(link.a, link.b);
+    }
   }
   for (size_t host = 0; host < gpus.size(); ++host) {
-    if (joined[host] || !has_nvlink[host]) continue;
-    for (const std::vector<int>& clique : Cliques(topology, gpus[host])) {
+    if (joined[host] || nvlinks[host].empty()) continue;
+    for (const std::vector<int>& clique : Cliques(gpus[host], nvlinks[host])) {
       std::vector<DeviceRef> island;
       for (int gpu : clique) island.push_back({.device = gpu});
       islands.push_back(std::move(island));
@@ -239,10 +247,14 @@ std::vector<std::vector<DeviceRef>> NvlinkIslands(const Topology& topology) {
 }
 
 std::vector<DeviceRef> BestRing(const Topology& topology, const std::vector<DeviceRef>& group) {
+  return BestRing(PathFinder(topology), group);
+}
+
+std::vector<DeviceRef> BestRing(const PathFinder& finder, const std::vector<DeviceRef>& group) {
   constexpr size_t kExact = 9;
   constexpr size_t kSearched = 128;  // above, the given order is as good as any
   if (group.size() < 4 || group.size() > kSearched) return group;
-  const PathMatrix paths = MeasurePaths(topology, group);
+  const PathMatrix paths = MeasurePaths(finder, group);
   std::vector<int> order;
   if (group.size() <= kExact) {
     order = ExactRing(paths).Search();

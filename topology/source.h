@@ -17,6 +17,8 @@ class TopologyFormat {
   virtual ~TopologyFormat() = default;
   virtual absl::string_view name() const = 0;              // "nvidia-smi topo -m"
   virtual bool Matches(absl::string_view text) const = 0;  // by content; cheap, never fails
+  // Says all it means to (our own kinds): nothing is to be added from the catalogue.
+  virtual bool is_whole() const { return false; }
   // The facts of the text, with their sources. InvalidArgument gives `path`, line and reason. What
   // is odd but harmless becomes a note.
   virtual absl::StatusOr<Topology> Parse(const std::string& text,

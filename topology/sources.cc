@@ -8,6 +8,8 @@ namespace tprun {
 const std::vector<const TopologyFormat*>& TopologyFormats() {
   static const std::vector<std::unique_ptr<TopologyFormat>> owned = [] {
     std::vector<std::unique_ptr<TopologyFormat>> formats;
+    formats.push_back(MakeTopologyJsonFormat());
+    formats.push_back(MakeClusterYamlFormat());
     formats.push_back(MakeNcclXmlFormat());
     formats.push_back(MakeHwlocXmlFormat());
     formats.push_back(MakeNvidiaSmiQueryFormat());

@@ -25,9 +25,11 @@ std::string SvgGpu(const DeviceInfo& gpu, int x, int y, int width, int height) {
       &svg, "<title>", SvgEscape(gpu.name), "</title>\n",
       SvgText(middle, y + 18, gpu.id, "text-anchor=\"middle\" font-weight=\"bold\""),
       SvgText(middle, y + 35, Shortened(name, letters), "text-anchor=\"middle\" font-size=\"12\""),
-      SvgMemoryBar(x + 10, y + 44, width - 20, 9, gpu.memory_bytes, gpu.available_bytes),
+      gpu.memory_bytes > 0
+          ? SvgMemoryBar(x + 10, y + 44, width - 20, 9, gpu.memory_bytes, gpu.available_bytes)
+          : "",
       SvgText(middle, y + 68, memory, "text-anchor=\"middle\" font-size=\"12\""),
-      SvgText(middle, y + 84, RateText(MemoryBandwidth(gpu)),
+      SvgText(middle, y + 84, MemoryBandwidth(gpu) > 0 ? RateText(MemoryBandwidth(gpu)) : "",
               "text-anchor=\"middle\" font-size=\"12\" fill=\"#444444\""));
   return svg;
 }
@@ -54,12 +56,17 @@ std::string SvgNode(const std::string& text, int64_t total, int64_t available, i
   absl::StrAppend(&svg, SvgText(middle, y + 20, Shortened(text, (right - left) / 8),
                                 "text-anchor=\"middle\" font-weight=\"bold\" font-size=\"12\""));
   if (total <= 0) return svg;
-  absl::StrAppend(&svg, SvgMemoryBar(left + 10, y + 29, right - left - 20, 9, total, available),
-                  SvgText(middle, y + 55,
-                          right - left > 190 ? absl::StrCat(FormatBytes(available), " of ",
-                                                            FormatBytes(total), " free")
-                                             : absl::StrCat(FormatBytes(available), " free"),
-                          "text-anchor=\"middle\" font-size=\"12\""));
+  // 0 is not known, as everywhere.
+  const bool known = available > 0;
+  std::string memory = FormatBytes(total);
+  if (known && available < total && right - left > 190) {
+    memory = absl::StrCat(FormatBytes(available), " of ", memory, " free");
+  } else if (known && available < total) {
+    memory = absl::StrCat(FormatBytes(available), " free");
+  }
+  absl::StrAppend(
+      &svg, SvgMemoryBar(left + 10, y + 29, right - left - 20, 9, total, known ? available : total),
+      SvgText(middle, y + 55, memory, "text-anchor=\"middle\" font-size=\"12\""));
   return svg;
 }
 

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "topology/topology.h"
+#include "topology/text_view.h"
 
 namespace tprun {
 
@@ -14,6 +14,6 @@ struct HostPicture {
 };
 
 // Host `index` of the topology; at most 16 of its GPUs.
-HostPicture DrawHost(const Topology& topology, int index);
+HostPicture DrawHost(const TextView& view, int index);
 
 }  // namespace tprun

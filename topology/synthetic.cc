@@ -26,6 +26,7 @@ namespace {
 
 constexpr size_t kMaxText = 4096;
 constexpr int kMaxGpus = 64;
+constexpr int64_t kMaxHostMemory = 64 * 1024 * kGiB;  // the largest of one host today is 32 TiB
 
 constexpr char kGrammar[] =
     "the form is [N x] host [network], a host in brackets when there are several: "
@@ -67,12 +68,31 @@ absl::StatusOr<int> TakeCount(absl::string_view& text, int max) {
   return count;
 }
 
+// Slots have 1, 2, 4, 8 or 16 lanes (the specification knows 12 and 32, which no GPU has).
+absl::Status CheckLanes(absl::string_view text, const PcieLink& link) {
+  for (int lanes : {1, 2, 4, 8, 16}) {
+    if (link.width == lanes) return absl::OkStatus();
+  }
+  return Wrong(text, "wanted 1, 2, 4, 8 or 16 lanes, as in 4x16 (generation 4)");
+}
+
+// Cards are sold with other memory than we know of (24 GB modded to 48), but not with any.
+absl::Status CheckMemory(absl::string_view text, int64_t memory, const GpuFacts& facts) {
+  if (memory == 0 || (memory >= 256 * kMiB && memory / 8 <= facts.memory_bytes)) {
+    return absl::OkStatus();
+  }
+  return Wrong(text, absl::StrCat("wanted a memory of 256 MiB to ",
+                                  FormatBytes(8 * facts.memory_bytes), " for the ", facts.name,
+                                  " (the usual: ", FormatBytes(facts.memory_bytes), ")"));
+}
+
 absl::Status ReadGpuOption(absl::string_view option, Gpu& gpu) {
   absl::string_view pcie = option;
   if (absl::ConsumePrefix(&pcie, "pcie")) {
     absl::ConsumePrefix(&pcie, "=");
     const absl::StatusOr<PcieLink> link = ParsePcie(pcie);
     if (!link.ok()) return Wrong(option, link.status().message());
+    RETURN_IF_ERROR(CheckLanes(option, *link));
     gpu.pcie = std::string(pcie);
     return absl::OkStatus();
   }
@@ -99,10 +119,18 @@ absl::Status ReadGpu(absl::string_view text, const GpuCatalogue& catalogue, Synt
   gpu.facts = catalogue.Find(parts.first, memory);
   if (gpu.facts == nullptr) gpu.facts = catalogue.Find(absl::StrCat("rtx", parts.first), memory);
   if (gpu.facts == nullptr) {
-    return Wrong(whole,
-                 "no such GPU in gpus.yaml (its names without blanks, such as rtx4090, "
-                 "a100, h200, l40s)");
+    std::vector<std::string> names = catalogue.Similar(parts.first);
+    if (names.empty()) names = catalogue.Similar(absl::StrCat("rtx", parts.first));
+    if (names.empty()) {
+      return Wrong(whole,
+                   "no such GPU in gpus.yaml (its names without blanks, such as rtx4090, "
+                   "a100, h200, l40s)");
+    }
+    return absl::InvalidArgumentError(absl::StrCat("\"", whole,
+                                                   "\": no such GPU in gpus.yaml; did you mean ",
+                                                   absl::StrJoin(names, " or "), "?"));
   }
+  RETURN_IF_ERROR(CheckMemory(whole, memory, *gpu.facts));
   if (host.gpus.size() + count > kMaxGpus) {
     return Wrong(whole, absl::StrCat("wanted at most ", kMaxGpus, " GPUs in a host"));
   }
@@ -119,7 +147,11 @@ absl::Status ReadCpu(absl::string_view text, SyntheticHost& host) {
       host.cores = absl::StrCat(cores);
     } else if (ParseBandwidth(part).ok()) {
       host.bandwidth = std::string(part);
-    } else if (ParseBytes(part).ok()) {
+    } else if (const auto bytes = ParseBytes(part); bytes.ok()) {
+      if (*bytes < 256 * kMiB || *bytes > kMaxHostMemory) {
+        return Wrong(part,
+                     absl::StrCat("wanted a memory of 256 MiB to ", FormatBytes(kMaxHostMemory)));
+      }
       host.memory = std::string(part);
     } else {
       return Wrong(part, "wanted cores (32c), memory (256GiB) or bandwidth (200GB/s)");
@@ -140,6 +172,7 @@ absl::Status ReadItem(absl::string_view item, const GpuCatalogue& catalogue, Syn
   if (absl::ConsumePrefix(&value, "pcie:")) {
     const absl::StatusOr<PcieLink> link = ParsePcie(value);
     if (!link.ok()) return Wrong(item, link.status().message());
+    RETURN_IF_ERROR(CheckLanes(item, *link));
     host.pcie = std::string(value);
     return absl::OkStatus();
   }

@@ -52,4 +52,14 @@ std::string TextTable(std::vector<std::string> heads, const TextRows& rows, bool
   return table;
 }
 
+void DropEmptyColumns(std::vector<std::string>& heads, TextRows& rows) {
+  for (size_t i = heads.size(); i-- > 0;) {
+    const bool empty =
+        std::all_of(rows.begin(), rows.end(), [i](const auto& row) { return row[i].text.empty(); });
+    if (!empty) continue;
+    heads.erase(heads.begin() + static_cast<std::ptrdiff_t>(i));
+    for (auto& row : rows) row.erase(row.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
 }  // namespace tprun

@@ -29,4 +29,7 @@ using TextRows = std::vector<std::vector<TextCell>>;
 // Columns left-aligned, but those whose heading ends in '>' (numbers).
 std::string TextTable(std::vector<std::string> heads, const TextRows& rows, bool color);
 
+// Takes the columns out whose cells are all empty.
+void DropEmptyColumns(std::vector<std::string>& heads, TextRows& rows);
+
 }  // namespace tprun

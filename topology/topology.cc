@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "base/status_macros.h"
 
 namespace tprun {
 namespace {
@@ -127,11 +126,6 @@ absl::StatusOr<DeviceRef> LocateDevice(const Topology& topology, absl::string_vi
   }
   return absl::NotFoundError(absl::StrCat("no device \"", id, "\" in ", topology.source,
                                           "; there are: ", DeviceIds(topology)));
-}
-
-absl::StatusOr<int> FindDevice(const Topology& topology, absl::string_view id) {
-  ASSIGN_OR_RETURN(const DeviceRef ref, LocateDevice(topology, id));
-  return ref.device;
 }
 
 std::string QualifiedDeviceId(const Topology& topology, int index) {

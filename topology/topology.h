@@ -199,9 +199,6 @@ std::string HostName(const Host& host, int instance);
 // Hosts, with every one of the equal copies counted.
 int64_t CountHosts(const Topology& topology);
 
-// The device index alone, whichever of the equal hosts is named.
-absl::StatusOr<int> FindDevice(const Topology& topology, absl::string_view id);
-
 // DeviceId of the first of the equal hosts.
 std::string QualifiedDeviceId(const Topology& topology, int index);
 

@@ -2,15 +2,19 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "topology/format_topology.h"
+#include "topology/source.h"
 
 namespace tprun {
 namespace {
@@ -348,7 +352,26 @@ absl::StatusOr<Topology> Parse(const Json& json) {
   return topology;
 }
 
+class TopologyJsonFormat : public TopologyFormat {
+ public:
+  absl::string_view name() const override { return "tprun topo --format=json"; }
+  bool is_whole() const override { return true; }
+  bool Matches(absl::string_view text) const override {
+    return absl::StartsWith(absl::StripLeadingAsciiWhitespace(text), "{") &&
+           absl::StrContains(text, "\"tprun_topology\"");
+  }
+  absl::StatusOr<Topology> Parse(const std::string& text, const std::string& path) const override {
+    const absl::StatusOr<Json> json = ParseJson(text);
+    if (!json.ok()) return Annotate(json.status(), path);
+    return ParseTopologyJson(*json, path);
+  }
+};
+
 }  // namespace
+
+std::unique_ptr<TopologyFormat> MakeTopologyJsonFormat() {
+  return std::make_unique<TopologyJsonFormat>();
+}
 
 absl::StatusOr<Topology> ParseTopologyJson(const Json& json, const std::string& path) {
   absl::StatusOr<Topology> topology = Parse(json);

@@ -1,13 +1,16 @@
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "topology/format_topology.h"
 #include "topology/svg_draw.h"
 #include "topology/svg_host.h"
+#include "topology/text_view.h"
 
 namespace tprun {
 namespace {
@@ -17,29 +20,22 @@ constexpr int kFabricWidth = 96;  // a column at the left for each network
 constexpr size_t kMaxHosts = 12;
 constexpr size_t kMaxFabrics = 4;
 
-// Only what is drawn, in a row under all hosts.
-std::string Legend(const Topology& topology, int x, int y) {
+// What `body` draws, in a row under all hosts.
+std::string Legend(const std::string& body, int x, int y) {
   std::string svg;
+  const auto draws = [&](absl::string_view part) { return absl::StrContains(body, part); };
   const auto add = [&](LinkKind kind, int width) {
+    const std::string color = StyleOf(kind).color;
+    if (!draws("stroke=\"" + color)) return;
     absl::StrAppend(&svg, SvgLine(absl::StrFormat("M%d %d H%d", x, y - 4, x + 30), kind, 4),
                     SvgText(x + 38, y, StyleOf(kind).label, "font-size=\"12\""));
     x += width;
   };
-  const auto uses = [&](auto wanted) {
-    return std::any_of(topology.links.begin(), topology.links.end(),
-                       [&](const Link& link) { return wanted(link.kind); });
-  };
-  if (uses([](LinkKind kind) { return kind == LinkKind::kNvlink || kind == LinkKind::kC2c; })) {
-    add(LinkKind::kNvlink, 110);
-  }
+  add(LinkKind::kNvlink, 110);
   add(LinkKind::kPcie, 95);
-  if (uses([](LinkKind kind) { return kind == LinkKind::kSystem; })) add(LinkKind::kSystem, 215);
-  if (!topology.fabrics.empty()) add(LinkKind::kNetwork, 120);
-  const bool narrow =
-      std::any_of(topology.devices.begin(), topology.devices.end(), [](const DeviceInfo& device) {
-        return device.pcie_width > 0 && device.pcie_width < device.pcie_max_width;
-      });
-  if (narrow) {
+  add(LinkKind::kSystem, 215);
+  add(LinkKind::kNetwork, 120);
+  if (draws("⚠ x")) {
     absl::StrAppend(&svg, SvgText(x, y, "⚠ slot narrower than the card",
                                   absl::StrCat("font-size=\"12\" fill=\"", kWarningColor, "\"")));
     x += 215;
@@ -48,12 +44,14 @@ std::string Legend(const Topology& topology, int x, int y) {
                        "font-size=\"12\" fill=\"#444444\"");
 }
 
-// The hosts of a fabric hang on a bar at their left.
-std::string FabricSvg(const Fabric& fabric, std::vector<int> middles, int x, int right, int down) {
-  for (int& middle : middles) middle += down;  // the lines of two fabrics are not one
+// The hosts of a fabric hang on a bar at their left. `middles`: of the hosts that are drawn.
+std::string FabricSvg(const Fabric& fabric, const std::map<int, int>& middles, int x, int right,
+                      int down) {
   std::vector<int> ends;
   for (int host : fabric.hosts) {
-    if (host < static_cast<int>(middles.size())) ends.push_back(middles[host]);
+    const auto middle = middles.find(host);
+    // The lines of two fabrics are not one.
+    if (middle != middles.end()) ends.push_back(middle->second + down);
   }
   if (ends.empty()) return "";
   const auto [top, bottom] = std::minmax_element(ends.begin(), ends.end());
@@ -79,18 +77,29 @@ std::string FabricSvg(const Fabric& fabric, std::vector<int> middles, int x, int
 std::string TopologySvg(const Topology& topology) {
   const size_t fabrics = std::min(kMaxFabrics, topology.fabrics.size());
   const int left = kMargin + kFabricWidth * static_cast<int>(fabrics);
-  const int shown = static_cast<int>(std::min(kMaxHosts, topology.hosts.size()));
+  const TextView view(topology, false);
   std::string body;
-  std::vector<int> middles;
-  const std::string title = Shortened(topology.source, 90);
+  std::map<int, int> middles;
+  size_t hidden = 0;
+  // Of a path the file's name says enough.
+  const size_t slash = topology.source.rfind('/');
+  const bool is_path = slash != std::string::npos && slash + 1 < topology.source.size() &&
+                       !absl::StrContains(topology.source, " ");
+  const std::string title =
+      Shortened(is_path ? topology.source.substr(slash + 1) : topology.source, 90);
   int width = std::max(760, left + 11 * static_cast<int>(title.size()) + kMargin);
   int y = 2 * kMargin + 10;
-  for (int host = 0; host < shown; ++host) {
-    const HostPicture picture = DrawHost(topology, host);
+  for (int host = 0; host < static_cast<int>(topology.hosts.size()); ++host) {
+    if (!view.IsShown(host)) continue;  // drawn with the first that is alike
+    if (middles.size() == kMaxHosts) {
+      hidden += view.count[host];
+      continue;
+    }
+    const HostPicture picture = DrawHost(view, host);
     absl::StrAppendFormat(&body, "<g transform=\"translate(%d %d)\">\n%s</g>\n", left, y,
                           picture.svg);
     width = std::max(width, left + picture.width + kMargin);
-    middles.push_back(y + picture.height / 2);
+    middles[host] = y + picture.height / 2;
     y += picture.height + kMargin;
   }
   for (size_t i = 0; i < fabrics; ++i) {
@@ -98,13 +107,11 @@ std::string TopologySvg(const Topology& topology) {
     absl::StrAppend(&body,
                     FabricSvg(topology.fabrics[i], middles, x, left, 18 * static_cast<int>(i)));
   }
-  if (topology.hosts.size() > kMaxHosts) {
-    absl::StrAppend(
-        &body, SvgText(left, y + 8,
-                       absl::StrCat("and ", topology.hosts.size() - kMaxHosts, " more hosts")));
+  if (hidden > 0) {
+    absl::StrAppend(&body, SvgText(left, y + 8, absl::StrCat("and ", hidden, " more hosts")));
     y += kMargin;
   }
-  absl::StrAppend(&body, Legend(topology, left, y + 10));
+  absl::StrAppend(&body, Legend(body, left, y + 10));
   // One soft background of its own: the picture looks the same on light and dark pages.
   return absl::StrCat(
       absl::StrFormat("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "

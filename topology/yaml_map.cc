@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -141,10 +142,24 @@ class IgnoreEvents : public YAML::EventHandler {
   void OnMapEnd() override {}
 };
 
+// Whether a large text is one document for certain: each line starts like a block mapping's or a
+// comment. Then it need not be gone through twice.
+bool IsOneBlock(absl::string_view text) {
+  constexpr size_t kLarge = 64 * kKiB;
+  if (text.size() < kLarge) return false;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (line.empty()) continue;
+    const bool is_item = line[0] == '-' && line.size() > 1 && line[1] == ' ';
+    if (!absl::ascii_isalpha(line[0]) && line[0] != ' ' && line[0] != '#' && !is_item) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 absl::StatusOr<YAML::Node> ParseYaml(const std::string& text, const std::string& path) {
   try {
+    if (IsOneBlock(text)) return YAML::Load(text);
     // Not YAML::LoadAll: it never ends on a stray comma ("{a: b},").
     std::istringstream stream(text);
     YAML::Parser parser(stream);

@@ -16,8 +16,8 @@ constexpr uint64_t kMaxPairs = 1 << 16;
 constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxStringBytes = 128 * kMiB;  // tokenizer.huggingface.json is tens of MiB
 // Of all arrays together; the largest vocabularies need about 2 million. Bounds what a small file
-// can make us allocate (an element of JSON is 16 bytes and up).
-constexpr uint64_t kMaxArrayElements = 1 << 23;
+// can make us allocate (an element of JSON is 16 bytes and up, a string 64).
+constexpr uint64_t kMaxArrayElements = 1 << 22;
 constexpr int kMaxArrayDepth = 4;
 
 enum ValueType : uint32_t {
@@ -165,7 +165,11 @@ class ValueReader {
 absl::StatusOr<std::string> ReadGgufString(ByteReader& reader, const std::string& path,
                                            uint64_t longest, absl::string_view what) {
   const int64_t position = reader.position();
-  ASSIGN_OR_RETURN(uint64_t length, reader.Read<uint64_t>(absl::StrCat("the length of ", what)));
+  // Millions of strings are read: the text of an error is only made for one.
+  if (reader.remaining() < static_cast<int64_t>(sizeof(uint64_t))) {
+    return reader.Read<uint64_t>(absl::StrCat("the length of ", what)).status();
+  }
+  ASSIGN_OR_RETURN(uint64_t length, reader.Read<uint64_t>(what));
   if (length > longest) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": wanted ", what, " of at most ", longest,
                                                    " bytes at offset ", position, ", found length ",

@@ -15,17 +15,17 @@ TEST(MeasuredText, ShowsWhatWasMeasured) {
   Topology box;
   box.hosts.push_back({.name = "box"});
   box.devices.push_back({.id = "cpu"});
-  EXPECT_EQ(MeasuredText(box, false), "");
+  EXPECT_EQ(MeasuredText(TextView(box, false)), "");
   DeviceMeasurements& cpu = box.devices[0].measured;
   cpu.date = "2026-11-20";
   cpu.memory_bandwidth_bytes_per_s = 20e9;
   cpu.matmul_ops_per_s = {{"bf16", 100e9}, {"f32", 50e9}};
-  EXPECT_EQ(MeasuredText(box, false),
+  EXPECT_EQ(MeasuredText(TextView(box, false)),
             "measured  on             memory  matrix products\n"
             "cpu       2026-11-20  20.0 GB/s  bf16 100, f32 50 GFLOP/s\n");
   cpu.rank_latency_s = 2e-6;
   cpu.rank_bandwidth_bytes_per_s = 3e9;
-  EXPECT_THAT(MeasuredText(box, false), HasSubstr("2.00 us, 3.00 GB/s\n"));
+  EXPECT_THAT(MeasuredText(TextView(box, false)), HasSubstr("2.00 us, 3.00 GB/s\n"));
   DeviceInfo gpu;
   gpu.id = "cuda:0";
   gpu.kind = DeviceKind::kGpu;
@@ -34,11 +34,11 @@ TEST(MeasuredText, ShowsWhatWasMeasured) {
   gpu.measured.device_to_host_bytes_per_s = 51e9;
   gpu.measured.matmul_ops_per_s = {{"bf16", 7.9e14}};
   box.devices.push_back(gpu);
-  const std::string text = MeasuredText(box, false);
+  const std::string text = MeasuredText(TextView(box, false));
   EXPECT_THAT(text, HasSubstr("from host"));
   EXPECT_THAT(text, HasSubstr("50.0 GB/s  51.0 GB/s  bf16 790 TFLOP/s"));
   EXPECT_THAT(text, Not(HasSubstr("\x1b")));
-  EXPECT_THAT(MeasuredText(box, true), HasSubstr("\x1b"));
+  EXPECT_THAT(MeasuredText(TextView(box, true)), HasSubstr("\x1b"));
 }
 
 }  // namespace

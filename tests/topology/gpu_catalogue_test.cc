@@ -221,5 +221,59 @@ TEST(CompleteTopology, KnowsWhichCardsHaveNoPeerAccessOverPcie) {
   EXPECT_NEAR(topology.links[0].bandwidth_bytes_per_s, 31.5e9, 0.1e9);
 }
 
+TEST(GpuCatalogue, SuggestsWhatIsSpeltAlike) {
+  const auto first = [](const char* name) {
+    const std::vector<std::string> names = Catalogue().Similar(name);
+    EXPECT_LE(names.size(), 3);
+    return names.empty() ? "" : names[0];
+  };
+  EXPECT_EQ(first("RTX 4900"), "rtx4090");
+  EXPECT_EQ(first("NVIDIA GeForce RTX 3009"), "rtx3090");
+  EXPECT_EQ(first("h1000"), "h100");
+  EXPECT_EQ(first("l40ss"), "l40s");
+  EXPECT_EQ(first("Radeon RX 7900"), "");
+  EXPECT_EQ(first(""), "");
+  EXPECT_EQ(first(std::string(100000, 'x').c_str()), "");
+}
+
+// Ids that pci.ids and NVIDIA's list of supported GPUs agree on.
+TEST(GpuCatalogue, FindsCardsOfLateYearsByPciId) {
+  const GpuCatalogue catalogue = Catalogue();
+  for (const auto& [id, name] : {std::pair("10de:2335", "NVIDIA H200"),
+                                 {"10de:233b", "NVIDIA H200 NVL"},
+                                 {"10de:2901", "NVIDIA B200"},
+                                 {"10de:2941", "NVIDIA GB200"},
+                                 {"10de:3182", "NVIDIA B300 SXM6 AC"},
+                                 {"10de:2b85", "NVIDIA GeForce RTX 5090"},
+                                 {"10de:2c58", "NVIDIA GeForce RTX 5090 Laptop GPU"},
+                                 {"10de:27e0", "NVIDIA GeForce RTX 4080 Laptop GPU"},
+                                 {"10de:2e12", "NVIDIA GB10"}}) {
+    const GpuFacts* facts = catalogue.FindPciId(id);
+    ASSERT_NE(facts, nullptr) << id;
+    EXPECT_EQ(facts->name, name) << id;
+  }
+}
+
+TEST(CompleteTopology, CardsThatAreEstimatedShareANote) {
+  Topology topology = OneGpu("Strange card");
+  topology.devices[0].id = "cuda:0";
+  topology.devices[0].compute_capability = "8.6";
+  for (int i = 0; i < 3; ++i) topology.devices.push_back(topology.devices[0]);
+  CompleteTopology(Catalogue(), topology);
+  ASSERT_EQ(topology.notes.size(), 1);
+  EXPECT_THAT(topology.notes[0], testing::StartsWith("cuda:0 (and 3 more): \"Strange card\""));
+}
+
+TEST(CompleteTopology, TheRateOfAnUnknownCardsNvlinkIsAnEstimate) {
+  for (const bool known : {false, true}) {
+    Topology topology = OneGpu(known ? "NVIDIA H200" : "");
+    topology.devices.push_back(topology.devices[0]);
+    topology.links.push_back({.a = 0, .b = 1, .kind = LinkKind::kNvlink, .count = 18});
+    CompleteTopology(Catalogue(), topology);
+    EXPECT_EQ(topology.links[0].bandwidth_bytes_per_s, 450e9);
+    EXPECT_EQ(topology.links[0].source.find("estimate") != std::string::npos, !known);
+  }
+}
+
 }  // namespace
 }  // namespace tprun

@@ -124,10 +124,31 @@ TEST(Synthetic, WhatIsWrongIsSaidWithTheGrammar) {
   EXPECT_THAT(message("rtx3090:pcie9x9"), HasSubstr("generation x lanes"));
   EXPECT_THAT(message("rtx3090:99XiB"), HasSubstr("memory size"));
   EXPECT_THAT(message("cpu:many"), HasSubstr("wanted cores"));
+  EXPECT_THAT(message("a100:99999GiB"), HasSubstr("wanted a memory of 256 MiB to"));
+  EXPECT_THAT(message("a100:1MiB"), HasSubstr("the usual: 80.00 GiB"));
+  EXPECT_THAT(message("cpu:8c,99999TiB"), HasSubstr("wanted a memory of 256 MiB to 64.00 TiB"));
+  EXPECT_THAT(message("a100 pcie:4x3"), HasSubstr("wanted 1, 2, 4, 8 or 16 lanes"));
+  EXPECT_THAT(message("a100:pcie4x32"), HasSubstr("wanted 1, 2, 4, 8 or 16 lanes"));
+  EXPECT_THAT(message("quantum9000"), testing::Not(HasSubstr("did you mean")));
   EXPECT_THAT(message("ib:100"), HasSubstr("wanted a host"));
   EXPECT_THAT(message("nvlink"), HasSubstr("wanted GPUs"));
   message("");
   message(std::string(100000, '['));
+}
+
+TEST(Synthetic, ATypoGetsTheNearestName) {
+  const auto message = [](const char* line) {
+    return std::string(ParseSynthetic(line, Catalogue()).status().message());
+  };
+  EXPECT_EQ(message("rtx4900"), "\"rtx4900\": no such GPU in gpus.yaml; did you mean rtx4090?");
+  EXPECT_THAT(message("2x[3900] ib:100"), HasSubstr("\"3900\": no such GPU in gpus.yaml; did you "
+                                                    "mean rtx3090?"));
+  EXPECT_THAT(message("h20O"), HasSubstr("h200"));
+}
+
+TEST(Synthetic, ModdedCardsMayHaveMoreMemory) {
+  EXPECT_EQ(Parse("rtx4090:48GiB").devices[1].memory_bytes, 48 * kGiB);
+  EXPECT_EQ(Parse("2080ti:22GiB").devices[1].memory_bytes, 22 * kGiB);
 }
 
 TEST(LooksSynthetic, TellsLinesFromFiles) {
