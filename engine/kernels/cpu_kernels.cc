@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/kernels/cpu_ops.h"
+#include "engine/kernels/head_ops.h"
 #include "engine/kernels/int8_matmul.h"
 #include "engine/kernels/kernel_checks.h"
 #include "engine/kernels/kernels.h"
@@ -153,6 +154,23 @@ class CpuKernels : public Kernels {
       float* scratch = Scratch(worker, floats);
       for (int64_t i = begin; i < end; ++i) {
         cpu::AttendPart(q, q_stride, cache, shape, parts[i], out, scratch);
+      }
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
+                          int64_t tokens, int heads, const HeadVectors& out) override {
+    if (!transposed || heads == 0 || w.rows % heads != 0) {
+      return Kernels::HeadMatMul(x, w, transposed, tokens, heads, out);
+    }
+    RETURN_IF_ERROR(CheckWeights(w));
+    const int64_t rows = w.rows / heads, bytes = rows * w.format->Bytes(w.columns);
+    pool_->ParallelFor(heads, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t h = begin; h < end; ++h) {
+        const void* data = static_cast<const uint8_t*>(w.data) + h * bytes;
+        TransposedHeadMatMul(x, {data, w.format, rows, w.columns}, tokens, static_cast<int>(h),
+                             out);
       }
     });
     return absl::OkStatus();

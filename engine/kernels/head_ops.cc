@@ -1,3 +1,5 @@
+#include "engine/kernels/head_ops.h"
+
 #include <algorithm>
 #include <vector>
 
@@ -15,9 +17,10 @@ float* At(const HeadVectors& x, int64_t token, int head) {
   return x.data + token * x.token_stride + head * x.head_stride;
 }
 
-// out[t] = x[t] w over the rows of w, each decoded once for all tokens.
-void TransposedMatMul(const HeadVectors& x, const WeightMatrix& w, int64_t tokens, int head,
-                      const HeadVectors& out) {
+}  // namespace
+
+void TransposedHeadMatMul(const HeadVectors& x, const WeightMatrix& w, int64_t tokens, int head,
+                          const HeadVectors& out) {
   const auto* data = static_cast<const char*>(w.data);
   std::vector<float> row(w.columns);
   for (int64_t t = 0; t < tokens; ++t) std::fill_n(At(out, t, head), w.columns, 0.0f);
@@ -30,8 +33,6 @@ void TransposedMatMul(const HeadVectors& x, const WeightMatrix& w, int64_t token
     }
   }
 }
-
-}  // namespace
 
 absl::Status Kernels::HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
                                  int64_t tokens, int heads, const HeadVectors& out) {
@@ -48,7 +49,7 @@ absl::Status Kernels::HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bo
   for (int h = 0; h < heads; ++h) {
     of_head.data = static_cast<const char*>(w.data) + h * bytes;
     if (transposed) {
-      TransposedMatMul(x, of_head, tokens, h, out);
+      TransposedHeadMatMul(x, of_head, tokens, h, out);
       continue;
     }
     for (int64_t t = 0; t < tokens; ++t) {
