@@ -43,6 +43,7 @@ int Main(int argc, char** argv) {
                                                 tprun::MakeDoctorCommand(app),
                                                 tprun::MakePlanCommand(app),
                                                 tprun::MakeRunCommand(app, arguments),
+                                                tprun::MakePerplexityCommand(app, arguments),
                                                 tprun::MakeBenchCommand(app, arguments),
                                                 tprun::MakeConvertCommand(app)};
   try {
