@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
+#include "engine/format/int_groups.h"
 
 namespace tprun {
 namespace {
@@ -56,15 +57,24 @@ std::vector<std::string> LeftOutModules(const Json& quantization) {
   return modules;
 }
 
-const WeightFormat* Integers(int64_t bits, int64_t group) {
-  if (bits == 8) return FindWeightFormat("int8_g128");
-  if (bits != 4) return nullptr;
-  if (group == 32) return FindWeightFormat("int4_g32");
-  if (group == 64) return FindWeightFormat("int4_g64");
-  return FindWeightFormat("int4_g128");
+// As AutoGPTQ, AutoAWQ and compressed-tensors have them; a group of -1 is a whole row.
+const WeightFormat* Integers(int64_t bits, int64_t group, DType scale) {
+  if (bits != 4 && bits != 8) return nullptr;
+  return FindIntGroupFormat(static_cast<int>(bits), group > 0 ? group : 128, scale);
 }
 
-absl::StatusOr<const WeightFormat*> CompressedTensors(const Json& quantization) {
+absl::StatusOr<const WeightFormat*> ConfigFormat(const Json& config) {
+  ASSIGN_OR_RETURN(std::string name, GetStringOr(config, "torch_dtype", ""));
+  if (name.empty()) {
+    ASSIGN_OR_RETURN(name, GetStringOr(config, "dtype", "bfloat16"));
+  }
+  if (name == "float32") return &kF32Format;
+  if (name == "float16") return &kF16Format;
+  return &kBF16Format;
+}
+
+absl::StatusOr<const WeightFormat*> CompressedTensors(const Json& config,
+                                                      const Json& quantization) {
   const Json* groups = FindMember(quantization, "config_groups");
   const Json* weights = nullptr;
   if (groups != nullptr && groups->is_object() && !groups->empty()) {
@@ -76,20 +86,12 @@ absl::StatusOr<const WeightFormat*> CompressedTensors(const Json& quantization) 
   ASSIGN_OR_RETURN(const int64_t bits, GetIntOr(*weights, "num_bits", 8));
   ASSIGN_OR_RETURN(const std::string type, GetStringOr(*weights, "type", "int"));
   ASSIGN_OR_RETURN(const int64_t group, GetIntOr(*weights, "group_size", 128));
-  if (type == "float" && bits == 8) return FindWeightFormat("fp8_e4m3");
+  if (type == "float" && bits == 8) return &kFp8Format;
   if (type == "float" && bits == 4) return FindWeightFormat("nvfp4");
-  if (bits == 8) return FindWeightFormat("bnb_int8");
-  return Integers(bits, group);
-}
-
-absl::StatusOr<const WeightFormat*> ConfigFormat(const Json& config) {
-  ASSIGN_OR_RETURN(std::string name, GetStringOr(config, "torch_dtype", ""));
-  if (name.empty()) {
-    ASSIGN_OR_RETURN(name, GetStringOr(config, "dtype", "bfloat16"));
-  }
-  if (name == "float32") return &kF32Format;
-  if (name == "float16") return &kF16Format;
-  return &kBF16Format;
+  // Scales have the type of the weights that were quantised.
+  ASSIGN_OR_RETURN(const WeightFormat* wide, ConfigFormat(config));
+  const absl::StatusOr<DType> scale = ParseDType(wide->name);
+  return Integers(bits, group, scale.value_or(DType::kBF16));
 }
 
 // The formats with an encoder whose blocks rows of all these widths can be cut into.
@@ -125,6 +127,7 @@ const WeightFormat* Fallback(const WeightFormat* wanted, int64_t columns) {
   if (wanted->name == "q2_k" || wanted->name == "q3_k" || wanted->name == "iq4_xs") {
     smaller = FindWeightFormat("iq4_nl");
   }
+  if (wanted == &kFp8Format) smaller = &kFp8B32Format;
   if (smaller != nullptr && columns % smaller->block_elements == 0) return smaller;
   return &kF16Format;
 }
@@ -199,22 +202,24 @@ absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config) {
   if (quantization == nullptr) return nullptr;
   ASSIGN_OR_RETURN(const std::string method, GetStringOr(*quantization, "quant_method", ""));
   const WeightFormat* format = nullptr;
-  if (method == "fp8" || method == "fbgemm_fp8") format = FindWeightFormat("fp8_e4m3");
+  if (method == "fp8" || method == "fbgemm_fp8") format = &kFp8Format;
   if (method == "mxfp4") format = FindWeightFormat("mxfp4");
   if (method == "compressed-tensors") {
-    ASSIGN_OR_RETURN(format, CompressedTensors(*quantization));
+    ASSIGN_OR_RETURN(format, CompressedTensors(config, *quantization));
   }
   if (method == "gptq" || method == "awq") {
     ASSIGN_OR_RETURN(const int64_t bits, GetIntOr(*quantization, "bits", 4));
     ASSIGN_OR_RETURN(const int64_t group, GetIntOr(*quantization, "group_size", 128));
-    const bool awq = method == "awq" && bits == 4 && group == 128;
-    format = awq ? FindWeightFormat("awq_g128") : Integers(bits, group);
+    ASSIGN_OR_RETURN(const bool scattered, GetBoolOr(*quantization, "desc_act", false));
+    format = Integers(bits, group, DType::kF16);
+    // Act-order: groups are not pieces of a row, see engine/checkpoint/gptq.cc.
+    if (format != nullptr && method == "gptq" && scattered && group > 0) format = &kF16Format;
   }
   if (method == "bitsandbytes") {
     ASSIGN_OR_RETURN(const bool four, GetBoolOr(*quantization, "load_in_4bit", false));
-    ASSIGN_OR_RETURN(const bool twice,
-                     GetBoolOr(*quantization, "bnb_4bit_use_double_quant", false));
-    format = FindWeightFormat(!four ? "bnb_int8" : twice ? "nf4" : "nf4_f32_scales");
+    ASSIGN_OR_RETURN(const std::string type,
+                     GetStringOr(*quantization, "bnb_4bit_quant_type", "fp4"));
+    format = !four ? &kBnbInt8Format : type == "nf4" ? &kNf4Format : &kFp4Format;
   }
   if (format != nullptr) return format;
   return absl::InvalidArgumentError(absl::StrCat(

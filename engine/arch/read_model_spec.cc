@@ -60,6 +60,8 @@ bool SameShape(const std::vector<int64_t>& found, const std::vector<int64_t>& wa
 
 // A quantiser packed the weights: what there is of them has other names, types and shapes.
 bool IsPacked(const Checkpoint& checkpoint, const std::string& name) {
+  const CheckpointTensor* tensor = checkpoint.Find(name);
+  if (tensor != nullptr && tensor->packed != nullptr) return false;  // of a kind that is known
   const std::string module(absl::StripSuffix(name, ".weight"));
   for (const char* companion :
        {".qweight", ".weight_packed", ".weight.absmax", ".SCB", "_blocks"}) {

@@ -13,6 +13,7 @@
 #include "engine/checkpoint/checkpoint_builder.h"
 #include "engine/checkpoint/gguf.h"
 #include "engine/checkpoint/messages.h"
+#include "engine/checkpoint/packed_tensors.h"
 #include "engine/checkpoint/safetensors.h"
 
 namespace tprun {
@@ -61,6 +62,8 @@ CheckpointOr OpenSafetensors(const std::string& path, const std::string& weights
   } else {
     RETURN_IF_ERROR(AddSafetensorsFile(weights, builder));
   }
+  const absl::Status status = AddPackedTensors(builder);
+  if (!status.ok()) return Annotate(status, path);
   return std::move(builder).Build();
 }
 

@@ -13,6 +13,19 @@
 
 namespace tprun {
 
+class Checkpoint;
+
+// A matrix that a quantiser keeps in tensors of its own (packed integers, scales, zero points) as
+// blocks of a WeightFormat. See packed_tensors.h.
+class PackedTensor {
+ public:
+  virtual ~PackedTensor() = default;
+  // Rows x columns of the matrix, blocks packed one row after another; columns are multiples of the
+  // format's block, all within the matrix. Thread-safe.
+  virtual absl::Status Read(const Checkpoint& checkpoint, int64_t row_begin, int64_t row_end,
+                            int64_t column_begin, int64_t column_end, void* out) const = 0;
+};
+
 // One tensor of a checkpoint, as its header tells it. Row-major, slowest dimension first whatever
 // the file says (GGUF lists them the other way round), so a linear layer is [out, in].
 struct CheckpointTensor {
@@ -23,6 +36,8 @@ struct CheckpointTensor {
   int file = 0;                          // index into Checkpoint::files()
   int64_t offset = 0;                    // of the first byte, from the start of the file
   int64_t bytes = 0;
+  // Set: the tensor is not in the file as it is; this makes it, and offset means nothing.
+  std::shared_ptr<const PackedTensor> packed;
 };
 
 enum class CheckpointKind { kConfigOnly, kSafetensors, kGguf };

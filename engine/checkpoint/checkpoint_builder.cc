@@ -28,4 +28,9 @@ absl::Status CheckpointBuilder::AddFile(std::unique_ptr<RandomAccessFile> file,
   return absl::OkStatus();
 }
 
+void CheckpointBuilder::AddPacked(CheckpointTensor tensor) {
+  std::string name = tensor.name;
+  checkpoint_->tensors_.insert_or_assign(std::move(name), std::move(tensor));
+}
+
 }  // namespace tprun

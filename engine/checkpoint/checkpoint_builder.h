@@ -21,6 +21,9 @@ class CheckpointBuilder {
   absl::Status AddFile(std::unique_ptr<RandomAccessFile> file,
                        std::vector<CheckpointTensor> tensors);
 
+  // Adds a tensor that others stand for, or puts it in the place of the one of its name.
+  void AddPacked(CheckpointTensor tensor);
+
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   std::unique_ptr<Checkpoint> Build() && { return std::move(checkpoint_); }
 

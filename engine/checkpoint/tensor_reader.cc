@@ -102,6 +102,9 @@ absl::Status ReadTensorSlice(const Checkpoint& checkpoint, const CheckpointTenso
   RETURN_IF_ERROR(CheckRange(checkpoint, tensor, "rows", row_begin, row_end, rows, row_multiple));
   RETURN_IF_ERROR(CheckRange(checkpoint, tensor, "columns", column_begin, column_end, columns,
                              column_multiple));
+  if (tensor.packed != nullptr) {
+    return tensor.packed->Read(checkpoint, row_begin, row_end, column_begin, column_end, out);
+  }
   ByteSlice slice;
   if (is_vector) {
     slice.rows = column_end - column_begin;
@@ -116,8 +119,28 @@ absl::Status ReadTensorSlice(const Checkpoint& checkpoint, const CheckpointTenso
   return ReadBytes(*checkpoint.files()[tensor.file], slice, static_cast<char*>(out));
 }
 
+absl::Status ReadElements(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                          int64_t element_bytes, int64_t columns, int64_t row_begin,
+                          int64_t row_end, int64_t column_begin, int64_t column_end, void* out) {
+  const int64_t row_bytes = element_bytes * columns;
+  if (row_bytes <= 0 || tensor.bytes % row_bytes != 0) {
+    return Error(checkpoint, tensor, absl::StrCat("rows of ", row_bytes, " bytes"),
+                 absl::StrCat(tensor.bytes, " bytes"));
+  }
+  const int64_t rows = tensor.bytes / row_bytes;
+  RETURN_IF_ERROR(CheckRange(checkpoint, tensor, "rows", row_begin, row_end, rows, 1));
+  RETURN_IF_ERROR(CheckRange(checkpoint, tensor, "columns", column_begin, column_end, columns, 1));
+  const ByteSlice slice = {tensor.offset + row_begin * row_bytes + column_begin * element_bytes,
+                           row_end - row_begin, (column_end - column_begin) * element_bytes,
+                           row_bytes};
+  return ReadBytes(*checkpoint.files()[tensor.file], slice, static_cast<char*>(out));
+}
+
 absl::Status ReadTensor(const Checkpoint& checkpoint, const CheckpointTensor& tensor, void* out) {
   RETURN_IF_ERROR(CheckReadable(checkpoint, tensor));
+  if (tensor.packed != nullptr) {
+    return tensor.packed->Read(checkpoint, 0, tensor.shape[0], 0, tensor.shape[1], out);
+  }
   const ByteSlice slice = {tensor.offset, 1, tensor.bytes, tensor.bytes};
   return ReadBytes(*checkpoint.files()[tensor.file], slice, static_cast<char*>(out));
 }

@@ -20,6 +20,12 @@ absl::Status ReadTensorSlice(const Checkpoint& checkpoint, const CheckpointTenso
                              int64_t row_begin, int64_t row_end, int64_t column_begin,
                              int64_t column_end, void* out);
 
+// The same of a tensor whose elements are `element_bytes` bytes each, whatever they mean: seen as a
+// matrix of `columns` columns. InvalidArgument when it has not so many whole rows.
+absl::Status ReadElements(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                          int64_t element_bytes, int64_t columns, int64_t row_begin,
+                          int64_t row_end, int64_t column_begin, int64_t column_end, void* out);
+
 // The whole tensor: `out` gets tensor.bytes bytes.
 absl::Status ReadTensor(const Checkpoint& checkpoint, const CheckpointTensor& tensor, void* out);
 

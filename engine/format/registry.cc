@@ -4,6 +4,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/format/int_groups.h"
 #include "engine/format/planned_formats.h"
 #include "engine/format/weight_format.h"
 
@@ -11,10 +12,19 @@ namespace tprun {
 namespace {
 
 constexpr const WeightFormat* kFormats[] = {
-    &kF32Format,  &kF16Format,   &kBF16Format,  &kQ8_0Format,  &kQ4_0Format, &kQ4_1Format,
-    &kQ5_0Format, &kQ5_1Format,  &kQ2_KFormat,  &kQ3_KFormat,  &kQ4_KFormat, &kQ5_KFormat,
-    &kQ6_KFormat, &kIq4NlFormat, &kIq4XsFormat, &kMxfp4Format,
+    &kF32Format,           &kF16Format,           &kBF16Format,         &kQ8_0Format,
+    &kQ4_0Format,          &kQ4_1Format,          &kQ5_0Format,         &kQ5_1Format,
+    &kQ2_KFormat,          &kQ3_KFormat,          &kQ4_KFormat,         &kQ5_KFormat,
+    &kQ6_KFormat,          &kIq4NlFormat,         &kIq4XsFormat,        &kMxfp4Format,
+    &kIq1SFormat,          &kIq1MFormat,          &kIq2XxsFormat,       &kIq2XsFormat,
+    &kIq2SFormat,          &kIq3XxsFormat,        &kIq3SFormat,         &kTq1Format,
+    &kTq2Format,           &kFp8Format,           &kFp8B32Format,       &kNf4Format,
+    &kFp4Format,           &kBnbInt8Format,       &kIntGroupFormats[0], &kIntGroupFormats[1],
+    &kIntGroupFormats[2],  &kIntGroupFormats[3],  &kIntGroupFormats[4], &kIntGroupFormats[5],
+    &kIntGroupFormats[6],  &kIntGroupFormats[7],  &kIntGroupFormats[8], &kIntGroupFormats[9],
+    &kIntGroupFormats[10], &kIntGroupFormats[11],
 };
+static_assert(kIntGroupFormatCount == 12, "all of them are in the list above");
 
 }  // namespace
 

@@ -23,7 +23,8 @@ struct WeightFormat {
   // Decodes count / block_elements blocks; count is a multiple of block_elements.
   // nullptr: there is no decoder, only the sizes are known (see planned_formats.h).
   void (*dequantize)(const void* blocks, float* out, int64_t count);
-  // Encodes, rounding to nearest; for tests, random weights and conversion. nullptr as above.
+  // Encodes, rounding to nearest; for tests, random weights and conversion. nullptr as above, or
+  // where finding good blocks takes a search that only ggml's quantiser has.
   void (*quantize)(const float* in, void* blocks, int64_t count);
 
   bool decodable() const { return dequantize != nullptr; }
@@ -62,5 +63,19 @@ extern const WeightFormat kQ6_KFormat;
 extern const WeightFormat kIq4NlFormat;
 extern const WeightFormat kIq4XsFormat;
 extern const WeightFormat kMxfp4Format;
+extern const WeightFormat kIq1SFormat;
+extern const WeightFormat kIq1MFormat;
+extern const WeightFormat kIq2XxsFormat;
+extern const WeightFormat kIq2XsFormat;
+extern const WeightFormat kIq2SFormat;
+extern const WeightFormat kIq3XxsFormat;
+extern const WeightFormat kIq3SFormat;
+extern const WeightFormat kTq1Format;
+extern const WeightFormat kTq2Format;
+extern const WeightFormat kFp8Format;
+extern const WeightFormat kFp8B32Format;
+extern const WeightFormat kNf4Format;
+extern const WeightFormat kFp4Format;
+extern const WeightFormat kBnbInt8Format;
 
 }  // namespace tprun

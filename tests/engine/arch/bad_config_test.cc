@@ -227,13 +227,14 @@ TEST_F(BadTensors, AFormatWithoutEncoderIsNoTarget) {
               testing::HasSubstr("no encoder for fp8_e5m2 weights; there is one for: f32, f16"));
 }
 
-TEST_F(BadTensors, PackedOnesArePlannedByTheConfig) {
-  // A GPTQ checkpoint of one projection: what of its tensors has which shape does not matter here.
+TEST_F(BadTensors, PackedOnesOfAnUnknownKindArePlannedByTheConfig) {
+  // GPTQ in a layout of Marlin's: what of its tensors has which shape does not matter here.
   tensors_.back() = MakeTensor("model.layers.0.mlp.down_proj.qweight", {8, 32}, kF32Format,
                                std::vector<float>(256));
   EXPECT_THAT(std::string(Read().status().message()), testing::HasSubstr("no quantization_config"));
   Json config = GoodConfig();
-  config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 32}};
+  config["quantization_config"] = {
+      {"quant_method", "gptq"}, {"bits", 4}, {"group_size", 32}, {"checkpoint_format", "marlin"}};
   const auto spec = Read(nullptr, config);
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(FindTensor(*spec, 2, TensorRole::kDown)->format, FindWeightFormat("int4_g32"));

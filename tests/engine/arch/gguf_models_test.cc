@@ -98,6 +98,14 @@ Json Metadata(const std::string& a, int layers, int64_t dim, int64_t ffn, int he
 
 TEST(PlannedFormats, HaveTheSizesOfTheContainer) {
   int found = 0;
+  for (const WeightFormat* format : AllWeightFormats()) {
+    if (format->ggml_type < 0) continue;
+    const GgmlType* type = FindGgmlTypeInfo(format->ggml_type);
+    ASSERT_NE(type, nullptr) << format->name;
+    EXPECT_EQ(type->block_elements, format->block_elements) << format->name;
+    EXPECT_EQ(type->block_bytes, format->block_bytes) << format->name;
+    ++found;
+  }
   for (const WeightFormat& format : PlannedFormats()) {
     EXPECT_FALSE(format.decodable()) << format.name;
     if (format.ggml_type < 0) continue;
@@ -108,7 +116,7 @@ TEST(PlannedFormats, HaveTheSizesOfTheContainer) {
     EXPECT_EQ(FindPlannedFormat(type->name), &format);
     ++found;
   }
-  EXPECT_GT(found, 5);
+  EXPECT_GT(found, 25);
   EXPECT_EQ(FindPlannedFormat("F8_E4M3"), FindWeightFormat("fp8_e4m3"));
   EXPECT_EQ(FindPlannedFormat("I32"), nullptr);
 }

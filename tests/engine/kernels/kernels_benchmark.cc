@@ -105,6 +105,7 @@ void Attention(benchmark::State& state, DType dtype, int64_t depth, int64_t toke
 void Register() {
   benchmark::RegisterBenchmark("ReadBandwidth", ReadBandwidth)->UseRealTime();
   for (const WeightFormat* format : AllWeightFormats()) {
+    if (format->quantize == nullptr) continue;  // nothing to make matrices with
     for (int64_t rows : {5632, 2048}) {
       for (int64_t tokens : {1, 8, 512}) {
         for (const Activations activations :
