@@ -4,13 +4,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "launcher/bench_report.h"
+#include "launcher/calibrate.h"
 #include "launcher/commands.h"
+#include "launcher/exit_code.h"
 #include "launcher/model_options.h"
 #include "launcher/ranks.h"
+#include "launcher/record_residual.h"
 #include "launcher/report.h"
 #include "launcher/terminal.h"
+#include "launcher/user_state.h"
+#include "partition/calibration.h"
 #include "topology/topology.h"
 
 namespace tprun {
@@ -20,6 +26,8 @@ struct BenchOptions {
   ModelOptions model;
   BenchSizes sizes;
   std::string format = "text";
+  bool calibrate = false;
+  std::string output;  // of the calibration
 };
 
 double Median(std::vector<double> values) {
@@ -148,9 +156,39 @@ absl::Status RunBench(const BenchOptions& options, RankSession& session) {
   BenchSizes sizes = options.sizes;
   sizes.batch = session.model().plan.options.batch;
   ASSIGN_OR_RETURN(const BenchResult result, Measure(session, sizes));
+  const MeasuredSpeeds speeds = {
+      sizes.batch / result.step_seconds,
+      static_cast<double>(sizes.batch * sizes.prompt_tokens) / result.prefill_seconds};
+  RETURN_IF_ERROR(RecordResidual(session, "bench", speeds));
   if (!session.first_rank()) return absl::OkStatus();
   return WriteResult(options.format == "json" ? BenchJson(session, sizes, result)
                                               : BenchText(session, sizes, result));
+}
+
+// What this machine's devices reach, for plans.
+absl::Status Calibrate(const BenchOptions& options) {
+  if (!options.model.model.empty()) {
+    return absl::InvalidArgumentError(
+        "--calibrate measures this machine's devices: it takes no "
+        "MODEL");
+  }
+  ASSIGN_OR_RETURN(Topology topology, DetectTopology());
+  const auto tell = [](const std::string& what) {
+    WriteLog(absl::StrCat("tprun: ", what, " ..."));
+  };
+  ASSIGN_OR_RETURN(Coefficients coefficients, CalibrateMachine(topology, tell));
+  for (const DeviceInfo& device : topology.devices) {
+    const double bandwidth = device.measured.memory_bandwidth_bytes_per_s;
+    if (bandwidth > 0) coefficients.bandwidth_bytes_per_s[device.name] = bandwidth;
+  }
+  const std::string text = CoefficientsToJson(coefficients).dump(2) + "\n";
+  std::string path = options.output;
+  if (path.empty()) {
+    ASSIGN_OR_RETURN(path, WriteStateFile("calibration.json", text));
+  } else {
+    RETURN_IF_ERROR(WriteFile(path, text));
+  }
+  return WriteResult(CalibrationText(coefficients, path, options.output.empty()));
 }
 
 }  // namespace
@@ -173,9 +211,23 @@ Command MakeBenchCommand(CLI::App& app, const std::vector<std::string>& argument
   command->add_option("--format", options->format, "text or json")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
+  command->add_flag("--calibrate", options->calibrate,
+                    "Measure instead what kernels reach of this machine's devices, by weight "
+                    "format, for later plans; takes seconds and no MODEL");
+  command
+      ->add_option(
+          "--output", options->output,
+          "Of --calibrate: write to this file [calibration.json of the state folder, which "
+          "plans use by themselves]")
+      ->check(NotEmpty());
   AddPlanOptions(*command, options->model);
   AddRunOptions(*command, options->model);
+  command->get_option("MODEL")->required(false);
   return {command, [options, arguments] {
+            if (options->calibrate) return ReportStatus(Calibrate(*options));
+            if (options->model.model.empty()) {
+              return ReportStatus(absl::InvalidArgumentError("bench: MODEL is required"));
+            }
             RanksCommand ranks;
             ranks.arguments = arguments;
             ranks.check = [&](const PreparedModel& model) { return CheckBench(*options, model); };

@@ -68,6 +68,25 @@ std::string BenchText(RankSession& session, const BenchSizes& sizes, const Bench
   return text;
 }
 
+std::string CalibrationText(const Coefficients& coefficients, const std::string& path,
+                            bool used_by_default) {
+  std::string text =
+      "part of a device's rates that kernels reach (weights or cache from memory; "
+      "arithmetic)\n";
+  for (const auto& [device, bandwidth] : coefficients.bandwidth_bytes_per_s) {
+    absl::StrAppend(&text, device, ", ", FormatBandwidth(bandwidth), "\n");
+    for (const EfficiencyRule& rule : coefficients.rules) {
+      if (rule.device != device) continue;
+      absl::StrAppendFormat(&text, "  %-9s  %-8s  %5.1f %%  %5.1f %%\n", rule.family, rule.format,
+                            100 * rule.efficiency.memory, 100 * rule.efficiency.compute);
+    }
+  }
+  absl::StrAppend(&text, "written to ", path,
+                  used_by_default ? "; plans use it from now on\n"
+                                  : absl::StrCat("; plans use it with --calibration=", path, "\n"));
+  return text;
+}
+
 std::string BenchJson(RankSession& session, const BenchSizes& sizes, const BenchResult& result) {
   const BenchFigures figures = FiguresOf(result, sizes);
   const Plan& plan = session.model().plan;

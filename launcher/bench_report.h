@@ -5,6 +5,7 @@
 
 #include "comm/all_reduce_benchmark.h"
 #include "launcher/rank_session.h"
+#include "partition/cost_model.h"
 
 namespace tprun {
 
@@ -28,6 +29,9 @@ struct BenchResult {
 };
 
 std::string BenchText(RankSession& session, const BenchSizes& sizes, const BenchResult& result);
+// What was measured, and where plans find it.
+std::string CalibrationText(const Coefficients& coefficients, const std::string& path,
+                            bool used_by_default);
 std::string BenchJson(RankSession& session, const BenchSizes& sizes, const BenchResult& result);
 
 }  // namespace tprun

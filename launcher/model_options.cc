@@ -1,7 +1,10 @@
 #include "launcher/model_options.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "engine/format/planned_formats.h"
+#include "engine/runtime/memory_layout.h"
 
 namespace tprun {
 
@@ -17,6 +20,30 @@ void ReadDevices(const std::string& text, std::vector<std::string>& devices) {
   }
 }
 
+// Beyond it everything is too large.
+constexpr int64_t kMostPositions = int64_t{1} << 40;
+
+std::string WeightsHelp() {
+  std::vector<absl::string_view> run;
+  for (const WeightFormat* format : AllWeightFormats()) run.push_back(format->name);
+  std::vector<absl::string_view> plan;
+  for (const WeightFormat& format : PlannedFormats()) plan.push_back(format.name);
+  return absl::StrCat("Type of the weights, where there is only a config.json [the config's]: ",
+                      absl::StrJoin(run, ", "), "; to plan also ", absl::StrJoin(plan, ", "));
+}
+
+std::string KvTypeHelp() {
+  std::vector<std::string> run;
+  std::vector<std::string> plan;
+  for (const std::string& name : AllKvTypes()) {
+    EngineOptions options;
+    if (!SetKvType(name, options).ok()) continue;
+    (CheckRunnable(options).ok() ? run : plan).push_back(name);
+  }
+  return absl::StrCat("Type of the KV cache: ", absl::StrJoin(run, ", "),
+                      plan.empty() ? "" : "; to plan also ", absl::StrJoin(plan, ", "));
+}
+
 void AddShapeOptions(CLI::App& command, ModelOptions& options) {
   options.plan_options.insert(
       options.plan_options.end(),
@@ -24,16 +51,13 @@ void AddShapeOptions(CLI::App& command, ModelOptions& options) {
            .add_option("--context", options.context,
                        absl::StrCat("Positions per sequence [the model's, at most ",
                                     options.default_context, "]"))
-           ->check(CLI::PositiveNumber),
+           ->check(CLI::Range(int64_t{1}, kMostPositions)),
        command
            .add_option("--batch", options.batch,
                        "Sequences at once (more than one: plan and bench)")
            ->check(CLI::Range(1, 1 << 16))
            ->capture_default_str(),
-       command
-           .add_option("--kv_type", options.kv_type,
-                       "Type of the KV cache: f32, f16, bf16; to plan also q8_0, q4_0, fp8")
-           ->capture_default_str(),
+       command.add_option("--kv_type", options.kv_type, KvTypeHelp())->capture_default_str(),
        command
            .add_option("--prefill_chunk", options.prefill_chunk,
                        "Tokens of a prompt that go through the model at once")
@@ -72,8 +96,10 @@ void AddLimitOptions(CLI::App& command, ModelOptions& options) {
   options.plan_options.insert(
       options.plan_options.end(),
       {command
-           .add_option("--reserve", options.reserve,
-                       "Memory to leave free on every device, as 1GiB [0]")
+           .add_option(
+               "--reserve", options.reserve,
+               "Memory to leave free on every device, as 1GiB [0; 256MiB on a GPU that others "
+               "use too, such as a display]")
            ->check(NotEmpty()),
        command
            .add_option("--utilization", options.utilization,
@@ -87,12 +113,19 @@ void AddLimitOptions(CLI::App& command, ModelOptions& options) {
            ->check(NotEmpty()),
        command
            .add_option("--depth", options.depth,
-                       "Positions in the cache that speeds are told for [512 at most]")
-           ->check(CLI::NonNegativeNumber),
+                       "Positions in the cache that speeds are told for, below the context [512 at "
+                       "most]")
+           ->check(CLI::Range(int64_t{0}, kMostPositions)),
        command
            .add_option("--min_speed", options.min_speed,
                        "Tokens per second that each sequence needs [of speech models: real time]")
-           ->check(CLI::PositiveNumber),
+           ->check(CLI::Range(1e-6, 1e9)),
+       command
+           .add_option("--sidecars", options.sidecars,
+                       "Where a speech model's codec, vocoder and the like run: auto (the GPU with "
+                       "most room) or cpu")
+           ->check(CLI::IsMember({"auto", "cpu"}))
+           ->capture_default_str(),
        command
            .add_option("--calibration", options.calibration,
                        "Efficiencies measured or fitted, in a file (see docs/planning.md)")
@@ -117,11 +150,7 @@ void AddPlanOptions(CLI::App& command, ModelOptions& options) {
   AddPlacementOptions(command, options);
   AddShapeOptions(command, options);
   AddLimitOptions(command, options);
-  command
-      .add_option("--weights", options.weights,
-                  "Type to load the matrices as: f32, f16, bf16, fp8, q8_0, q4_k_m, nf4, ...; of a "
-                  "bare config.json to take them for [the checkpoint's or config's]")
-      ->check(NotEmpty());
+  command.add_option("--weights", options.weights, WeightsHelp())->check(NotEmpty());
 }
 
 void AddRunOptions(CLI::App& command, ModelOptions& options) {

@@ -18,6 +18,7 @@ struct ModelOptions {
   int batch = 1;
   std::string kv_type = "f16";
   std::string weights;
+  std::string sidecars = "auto";
   std::string objective = "latency";
   std::string split = "auto";
   std::string shares;
@@ -27,7 +28,8 @@ struct ModelOptions {
   int64_t depth = -1;
   double min_speed = 0;
   std::string calibration;
-  bool choose_batch = false;  // throughput: with as many sequences as are worth it
+  bool allow_long_context = false;  // longer than the model's
+  bool choose_batch = false;        // throughput: with as many sequences as are worth it
   int64_t prefill_chunk = 512;
   int64_t logit_rows = 0;  // of the command, not the user
   // Not of `plan`:

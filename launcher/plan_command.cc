@@ -66,6 +66,7 @@ std::vector<std::string> Formats() {
 // The plan is shown also when it does not fit; the exit code tells.
 absl::Status RunPlan(PlanOptions options, const CLI::Option& batch) {
   options.model.choose_batch = batch.count() == 0;
+  options.model.allow_long_context = true;  // what others would allocate is told, with a note
   ASSIGN_OR_RETURN(const PreparedModel model, PrepareModel(options.model, {}));
   if (!model.note.empty()) WriteLog(model.note);
   ASSIGN_OR_RETURN(const std::string text, Renderers().at(options.format)(model, options));

@@ -13,6 +13,8 @@
 #include "base/units.h"
 #include "engine/arch/assume_formats.h"
 #include "engine/arch/read_model_spec.h"
+#include "launcher/model_choices.h"
+#include "launcher/user_state.h"
 #include "partition/calibration.h"
 #include "partition/planner.h"
 #include "topology/topology.h"
@@ -42,7 +44,8 @@ absl::StatusOr<PreparedModel> OpenModel(const ModelOptions& options) {
     if (!format.ok()) return Annotate(format.status(), "--weights");
     assumed = *format;
   }
-  ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::Open(options.model));
+  ASSIGN_OR_RETURN(const std::string path, ModelPath(options.model));
+  ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::Open(path));
   ASSIGN_OR_RETURN(model.spec, ReadModelSpec(*model.checkpoint, assumed));
   if (assumed != nullptr) {
     const std::string note = FallbackNote(*assumed, model.spec);
@@ -90,10 +93,19 @@ absl::StatusOr<PlanRequest> ReadRequest(const ModelOptions& options, const Model
   request.depth = options.depth;
   request.min_tokens_per_s = options.min_speed;
   request.choose_batch = options.choose_batch;
-  if (options.calibration.empty()) return request;
-  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(options.calibration));
+  request.allow_long_context = options.allow_long_context;
+  request.sidecars_on_cpu = options.sidecars == "cpu";
+  if (options.depth >= request.options.context) {
+    return absl::InvalidArgumentError(absl::StrCat("--depth: wanted less than the context of ",
+                                                   request.options.context, ", found ",
+                                                   options.depth));
+  }
+  const std::string calibration =
+      options.calibration.empty() ? DefaultCalibrationFile() : options.calibration;
+  if (calibration.empty()) return request;
+  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(calibration));
   absl::StatusOr<Coefficients> coefficients = CoefficientsFromJson(json);
-  if (!coefficients.ok()) return Annotate(coefficients.status(), options.calibration);
+  if (!coefficients.ok()) return Annotate(coefficients.status(), calibration);
   request.coefficients = *std::move(coefficients);
   return request;
 }
@@ -176,12 +188,18 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
     return model;
   }
   ASSIGN_OR_RETURN(PreparedModel model, OpenModel(options));
-  ASSIGN_OR_RETURN(const Topology topology, TopologyFor(options));
+  ASSIGN_OR_RETURN(Topology topology, TopologyFor(options));
   ASSIGN_OR_RETURN(PlanRequest request, ReadRequest(options, model.spec));
+  UseBandwidths(request.coefficients, topology);
   request.topology = &topology;
   request.devices = !options.devices.empty() ? options.devices : default_devices;
   RETURN_IF_ERROR(CheckDevices(options, request));
+  request.smaller_models = [&] { return SmallerModels(*model.checkpoint, model.spec); };
+  const absl::StatusOr<GpuCatalogue> catalogue = GpuCatalogue::ReadDefault();
+  if (catalogue.ok()) request.catalogue = &*catalogue;
   ASSIGN_OR_RETURN(model.plan, MakePlanner()->MakePlan(request));
+  std::string before = HowPlansWere(ReadResiduals(), model.plan);
+  if (!before.empty()) model.plan.notes.push_back(std::move(before));
   return model;
 }
 

@@ -15,6 +15,7 @@
 #include "launcher/exit_code.h"
 #include "launcher/model_options.h"
 #include "launcher/ranks.h"
+#include "launcher/record_residual.h"
 #include "launcher/report.h"
 #include "launcher/spawn.h"
 #include "launcher/supervise.h"
@@ -158,6 +159,16 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
   ASSIGN_OR_RETURN(const GenerateResult result,
                    Generate(session.engine(), session.world(), prompt.ids, generate,
                             [&](int32_t id) { return stream->Push(id); }));
+  // A handful of tokens says little of speed.
+  constexpr int64_t kEnough = 16;
+  MeasuredSpeeds speeds;
+  if (result.decode_steps >= kEnough && result.decode_seconds > 0) {
+    speeds.decode = static_cast<double>(result.decode_steps) / result.decode_seconds;
+  }
+  if (result.prompt_tokens >= 4 * kEnough && result.prefill_seconds > 0) {
+    speeds.prefill = static_cast<double>(result.prompt_tokens) / result.prefill_seconds;
+  }
+  RETURN_IF_ERROR(RecordResidual(session, "run", speeds));
   if (!first) return absl::OkStatus();
   const std::string text = stream->Finish();
   RETURN_IF_ERROR(stream->status());

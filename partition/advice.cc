@@ -1,6 +1,7 @@
 #include "partition/advice.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "absl/strings/match.h"
@@ -10,6 +11,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "partition/plan_search.h"
+#include "partition/remedies.h"
 
 namespace tprun {
 namespace {
@@ -49,6 +51,14 @@ std::string LargestPart(const RankPlan& rank) {
                                                    {rank.overhead_bytes, "driver and libraries"}};
   const auto largest = std::max_element(std::begin(parts), std::end(parts));
   return absl::StrCat(largest->second, " ", FormatBytes(largest->first));
+}
+
+// Speeds closer than this are the same: what is between them is not known so well.
+constexpr double kSamePart = 0.01;
+
+std::string ComparedWith(double ours, double theirs) {
+  if (std::fabs(theirs - ours) <= kSamePart * ours) return "as fast";
+  return theirs > ours ? "faster" : "slower";
 }
 
 class Comparison {
@@ -124,7 +134,7 @@ class Comparison {
     Alternative alternative = {name, 0, ""};
     if (plan.fits()) {
       alternative.tokens_per_s = plan.decode.expected;
-      alternative.reason = plan.decode.expected > plan_.decode.expected ? "faster" : "slower";
+      alternative.reason = ComparedWith(plan_.decode.expected, plan.decode.expected);
     } else {
       const RankPlan& rank = plan.ranks[WorstRank(plan)];
       alternative.reason =
@@ -137,189 +147,6 @@ class Comparison {
   const Candidates& candidates_;
   Plan& plan_;
   std::set<std::string> seen_;
-};
-
-// Tries changed requests and keeps those that help.
-class Remedies {
- public:
-  Remedies(const Planner& planner, const PlanRequest& request, Plan& plan)
-      : planner_(planner), request_(request), plan_(plan) {
-    request_.advise = false;
-  }
-
-  absl::Status Run() {
-    RETURN_IF_ERROR(Limits());
-    RETURN_IF_ERROR(SidecarsOnCpu());
-    RETURN_IF_ERROR(KvType());
-    RETURN_IF_ERROR(Context());
-    RETURN_IF_ERROR(Batch());
-    RETURN_IF_ERROR(WeightType());
-    RETURN_IF_ERROR(MoreDevices());
-    if (!plan_.fits()) {
-      int64_t missing = 0;
-      for (const RankPlan& rank : plan_.ranks) {
-        missing += std::max<int64_t>(0, rank.short_bytes());
-      }
-      plan_.remedies.push_back(absl::StrCat("another device with at least ", FormatBytes(missing),
-                                            " free for it, or weights of a smaller type"));
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  // The plan for a changed request helps: it fits, and is fast enough.
-  absl::StatusOr<bool> Helps(const PlanRequest& request, Plan& plan) const {
-    ASSIGN_OR_RETURN(plan, planner_.MakePlan(request));
-    const double each = plan.decode.expected / plan.options.batch;
-    return plan.fits() && each >= request.min_tokens_per_s;
-  }
-
-  absl::Status Try(const PlanRequest& request, const std::string& text, bool* helps = nullptr) {
-    Plan plan;
-    ASSIGN_OR_RETURN(const bool good, Helps(request, plan));
-    if (helps != nullptr) *helps = good;
-    if (!good) return absl::OkStatus();
-    plan_.remedies.push_back(absl::StrFormat("%s (%.1f tokens/s)", text, plan.decode.expected));
-    return absl::OkStatus();
-  }
-
-  absl::Status Limits() {
-    PlanRequest request = request_;
-    if (request.limits.utilization < 1) {
-      request.limits.utilization = 1;
-      Plan plan;
-      ASSIGN_OR_RETURN(const bool helps, Helps(request, plan));
-      if (helps) {
-        // The least that is enough, in whole percent.
-        for (int percent = static_cast<int>(request_.limits.utilization * 100) + 1; percent <= 100;
-             ++percent) {
-          request.limits.utilization = percent / 100.0;
-          bool enough = false;
-          RETURN_IF_ERROR(
-              Try(request, absl::StrFormat("--utilization=%.2f", percent / 100.0), &enough));
-          if (enough) break;
-        }
-      }
-      request = request_;
-    }
-    if (request.limits.reserve_bytes == 0) return absl::OkStatus();
-    request.limits.reserve_bytes = 0;
-    return Try(request, "--reserve=0B");
-  }
-
-  absl::Status SidecarsOnCpu() {
-    ModelSpec spec = *request_.spec;
-    std::vector<std::string> moved;
-    for (const Sidecar& sidecar : spec.sidecars) {
-      if (sidecar.may_run_on_cpu) moved.push_back(sidecar.name);
-    }
-    if (moved.empty()) return absl::OkStatus();
-    spec.sidecars.erase(std::remove_if(spec.sidecars.begin(), spec.sidecars.end(),
-                                       [](const Sidecar& s) { return s.may_run_on_cpu; }),
-                        spec.sidecars.end());
-    PlanRequest request = request_;
-    request.spec = &spec;
-    return Try(request, absl::StrCat("running ", absl::StrJoin(moved, ", "), " on the CPU"));
-  }
-
-  absl::Status KvType() {
-    // The first that is enough costs least; q8_0 and below can be planned, not yet run.
-    for (const char* type : {"f16", "q8_0", "q4_0"}) {
-      PlanRequest request = request_;
-      RETURN_IF_ERROR(SetKvType(type, request.options));
-      constexpr int64_t kElements = 1 << 12;
-      if (KvCacheBytes(request.options, kElements) >= KvCacheBytes(request_.options, kElements)) {
-        continue;
-      }
-      bool helps = false;
-      RETURN_IF_ERROR(Try(request, absl::StrCat("--kv_type=", type), &helps));
-      if (helps) break;
-    }
-    return absl::OkStatus();
-  }
-
-  // The largest value below the one asked for that helps, 0: none.
-  template <typename Change>
-  absl::StatusOr<int64_t> Largest(int64_t asked, const Change& change) {
-    int64_t low = 0;
-    int64_t high = asked;
-    int64_t middle = 1;  // where not even that helps, nothing does
-    while (low + 1 < high) {
-      PlanRequest request = request_;
-      change(request, middle);
-      Plan plan;
-      ASSIGN_OR_RETURN(const bool helps, Helps(request, plan));
-      if (!helps && middle == 1) return 0;
-      (helps ? low : high) = middle;
-      middle = low + (high - low) / 2;
-    }
-    return low;
-  }
-
-  absl::Status Context() {
-    const auto change = [](PlanRequest& request, int64_t value) {
-      request.options.context = value;
-    };
-    ASSIGN_OR_RETURN(const int64_t context, Largest(request_.options.context, change));
-    if (context == 0) return absl::OkStatus();
-    PlanRequest request = request_;
-    change(request, context);
-    return Try(request, absl::StrCat("--context=", context));
-  }
-
-  absl::Status Batch() {
-    const auto change = [](PlanRequest& request, int64_t value) {
-      request.options.batch = static_cast<int>(value);
-    };
-    ASSIGN_OR_RETURN(const int64_t batch, Largest(request_.options.batch, change));
-    if (batch == 0) return absl::OkStatus();
-    PlanRequest request = request_;
-    change(request, batch);
-    return Try(request, absl::StrCat("--batch=", batch));
-  }
-
-  absl::Status WeightType() {
-    for (const char* name : {"q8_0", "q4_0"}) {
-      const WeightFormat* format = FindWeightFormat(name);
-      if (format == nullptr) continue;
-      ModelSpec spec = *request_.spec;
-      bool smaller = false;
-      for (TensorSpec& tensor : spec.tensors) {
-        if (tensor.shape.size() < 2 || tensor.shape[1] % format->block_elements != 0) continue;
-        const bool larger = tensor.format->block_bytes * format->block_elements >
-                            format->block_bytes * tensor.format->block_elements;
-        if (!larger) continue;
-        tensor.format = format;
-        smaller = true;
-      }
-      if (!smaller) continue;
-      PlanRequest request = request_;
-      request.spec = &spec;
-      bool helps = false;
-      RETURN_IF_ERROR(Try(request, absl::StrCat("weights as ", name), &helps));
-      if (helps) break;
-    }
-    return absl::OkStatus();
-  }
-
-  // Devices that were not named, the CPU among them.
-  absl::Status MoreDevices() {
-    if (request_.devices.empty()) return absl::OkStatus();
-    PlanRequest request = request_;
-    request.devices.clear();
-    request.shares.clear();
-    request.split = SplitMode::kAuto;
-    Plan plan;
-    ASSIGN_OR_RETURN(const bool helps, Helps(request, plan));
-    if (!helps) return absl::OkStatus();
-    plan_.remedies.push_back(
-        absl::StrFormat("all devices: %s (%.1f tokens/s)", LayoutName(plan), plan.decode.expected));
-    return absl::OkStatus();
-  }
-
-  const Planner& planner_;
-  PlanRequest request_;
-  Plan& plan_;
 };
 
 std::string Why(const PlanRequest& request, const Plan& plan) {
@@ -335,12 +162,14 @@ std::string Why(const PlanRequest& request, const Plan& plan) {
   }
   const bool asked = !request.devices.empty() || !request.shares.empty();
   if (next == nullptr) return asked ? "as asked for" : "the only kind of layout that fits";
-  if (next->tokens_per_s > plan.decode.expected) {
+  if (ComparedWith(plan.decode.expected, next->tokens_per_s) == "faster") {
     return absl::StrFormat("as asked for; %s would be faster (%.1f tokens/s)", next->layout,
                            next->tokens_per_s);
   }
   const double gain = 100 * (plan.decode.expected / next->tokens_per_s - 1);
-  if (gain < 1) return absl::StrCat("as fast as ", next->layout);
+  if (ComparedWith(plan.decode.expected, next->tokens_per_s) == "as fast") {
+    return absl::StrCat(asked ? "as asked for; " : "", "as fast as ", next->layout);
+  }
   if (gain >= 300) {
     return absl::StrFormat("%.0f times as fast as %s", gain / 100 + 1, next->layout);
   }
@@ -393,7 +222,7 @@ absl::Status Advise(const Planner& planner, const PlanRequest& request,
                         each, request.min_tokens_per_s));
   }
   if (plan.fits() && !slow) return absl::OkStatus();
-  return Remedies(planner, request, plan).Run();
+  return FindRemedies(planner, request, plan);
 }
 
 }  // namespace tprun

@@ -49,6 +49,7 @@ Json CoefficientsToJson(const Coefficients& c) {
           {"exchange_seconds", c.exchange_seconds},
           {"low", c.low},
           {"high", c.high},
+          {"bandwidth_bytes_per_s", c.bandwidth_bytes_per_s},
           {"rules", rules}};
 }
 
@@ -64,6 +65,15 @@ absl::StatusOr<Coefficients> CoefficientsFromJson(const Json& json) {
   ASSIGN_OR_RETURN(c.exchange_seconds, Positive(json, "exchange_seconds", kMostSeconds));
   ASSIGN_OR_RETURN(c.low, Positive(json, "low", 1000));
   ASSIGN_OR_RETURN(c.high, Positive(json, "high", 1000));
+  if (const Json* bandwidths = FindMember(json, "bandwidth_bytes_per_s")) {
+    if (!bandwidths->is_object()) {
+      return absl::InvalidArgumentError("\"bandwidth_bytes_per_s\": wanted an object");
+    }
+    for (const auto& item : bandwidths->items()) {
+      ASSIGN_OR_RETURN(c.bandwidth_bytes_per_s[item.key()],
+                       Positive(*bandwidths, item.key(), 1e15));
+    }
+  }
   const Json* rules = FindMember(json, "rules");
   if (rules == nullptr || !rules->is_array()) {
     return absl::InvalidArgumentError("\"rules\": wanted a list");

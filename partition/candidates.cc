@@ -109,7 +109,7 @@ void AddDevice(const PlanRequest& request, DeviceRef ref, int sharing,
 }
 
 // The GPU with the most room, else the first device.
-int SidecarDevice(const Candidates& candidates) {
+int RoomiestDevice(const Candidates& candidates) {
   int best = 0;
   for (int i = 0; i < static_cast<int>(candidates.devices.size()); ++i) {
     const SearchDevice& device = candidates.devices[i];
@@ -119,6 +119,24 @@ int SidecarDevice(const Candidates& candidates) {
     if (gpu != best_gpu ? gpu : device.usable_bytes > so_far.usable_bytes) best = i;
   }
   return best;
+}
+
+// Where each sidecar runs, and what that takes of devices.
+void PlaceSidecars(const PlanRequest& request, Candidates& candidates) {
+  if (request.spec->sidecars.empty()) return;
+  const int roomiest = RoomiestDevice(candidates);
+  const auto cpu = std::find_if(
+      candidates.devices.begin(), candidates.devices.end(),
+      [](const SearchDevice& device) { return device.info->kind == DeviceKind::kCpu; });
+  for (const Sidecar& sidecar : request.spec->sidecars) {
+    int device = roomiest;
+    if (request.sidecars_on_cpu && sidecar.may_run_on_cpu) {
+      device = cpu == candidates.devices.end() ? kNoCandidate
+                                               : static_cast<int>(cpu - candidates.devices.begin());
+    }
+    candidates.sidecar_devices.push_back(device);
+    if (device != kNoCandidate) candidates.devices[device].usable_bytes -= sidecar.bytes;
+  }
 }
 
 void Complete(const PlanRequest& request, Candidates& candidates) {
@@ -159,11 +177,7 @@ absl::StatusOr<Candidates> MakeCandidates(const PlanRequest& request) {
     const auto sharing = std::count(refs.begin(), refs.end(), ref);
     AddDevice(request, ref, static_cast<int>(sharing), hosts, candidates);
   }
-  if (!request.spec->sidecars.empty()) {
-    candidates.sidecar_device = SidecarDevice(candidates);
-    int64_t& usable = candidates.devices[candidates.sidecar_device].usable_bytes;
-    for (const Sidecar& sidecar : request.spec->sidecars) usable -= sidecar.bytes;
-  }
+  PlaceSidecars(request, candidates);
   Complete(request, candidates);
   return candidates;
 }
@@ -171,8 +185,12 @@ absl::StatusOr<Candidates> MakeCandidates(const PlanRequest& request) {
 Candidates Subset(const PlanRequest& request, const Candidates& all,
                   const std::vector<int>& members) {
   Candidates part;
+  for (int device : all.sidecar_devices) {
+    const auto at = std::find(members.begin(), members.end(), device);
+    part.sidecar_devices.push_back(at == members.end() ? kNoCandidate
+                                                       : static_cast<int>(at - members.begin()));
+  }
   for (int member : members) {
-    if (member == all.sidecar_device) part.sidecar_device = static_cast<int>(part.devices.size());
     part.devices.push_back(all.devices[member]);
     part.refs.push_back(all.refs[member]);
     part.rates.push_back(all.rates[member]);

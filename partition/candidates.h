@@ -11,6 +11,9 @@
 
 namespace tprun {
 
+// A device that has no rank: sidecars may run there all the same.
+inline constexpr int kNoCandidate = -1;
+
 // The devices that a plan may use, as the search wants them.
 struct Candidates {
   std::vector<SearchDevice> devices;
@@ -18,7 +21,7 @@ struct Candidates {
   std::vector<DeviceRates> rates;
   std::vector<int> classes;  // see ClassesOf
   std::unique_ptr<TopologyExchanges> exchanges;
-  int sidecar_device = -1;  // where the model's sidecars run, -1: it has none
+  std::vector<int> sidecar_devices;  // where each of the model's sidecars runs, or kNoCandidate
   std::vector<std::string> notes;
 };
 

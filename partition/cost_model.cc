@@ -5,7 +5,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "base/dtype.h"
 
 namespace tprun {
@@ -46,13 +46,24 @@ double PeakOps(const DeviceInfo& device) {
   return peak > 0 ? peak : EstimatedOps(device);
 }
 
+// "sm_86" is compute capability 8.6. Asked for very often: nothing is allocated.
+bool IsArchitecture(absl::string_view pattern, absl::string_view capability) {
+  if (!absl::ConsumePrefix(&pattern, "sm_") || capability.empty()) return false;
+  size_t at = 0;
+  for (char c : capability) {
+    if (c == '.') continue;
+    if (at >= pattern.size() || pattern[at++] != c) return false;
+  }
+  return at == pattern.size();
+}
+
 // How closely a rule's device pattern describes `device`: 0 for any, -1 for another.
 int DeviceMatch(absl::string_view pattern, const DeviceRates& device) {
   if (pattern.empty()) return 0;
   if (pattern == (device.kind == DeviceKind::kCpu ? "cpu" : "gpu")) return 1;
-  const std::string architecture =
-      absl::StrCat("sm_", absl::StrReplaceAll(device.compute_capability, {{".", ""}}));
-  if (device.kind == DeviceKind::kGpu && pattern == architecture) return 2;
+  if (device.kind == DeviceKind::kGpu && IsArchitecture(pattern, device.compute_capability)) {
+    return 2;
+  }
   return pattern == device.name ? 3 : -1;
 }
 
@@ -137,6 +148,16 @@ Coefficients DefaultCoefficients() {
   result.high = 1.2;
   result.source = "defaults: CPU measured on one machine, GPU estimated";
   return result;
+}
+
+void UseBandwidths(const Coefficients& coefficients, Topology& topology) {
+  for (DeviceInfo& device : topology.devices) {
+    const auto measured = coefficients.bandwidth_bytes_per_s.find(device.name);
+    double& bandwidth = device.measured.memory_bandwidth_bytes_per_s;
+    if (bandwidth <= 0 && measured != coefficients.bandwidth_bytes_per_s.end()) {
+      bandwidth = measured->second;
+    }
+  }
 }
 
 absl::string_view KernelFamilyName(KernelFamily family) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -48,8 +49,13 @@ struct Coefficients {
   // What is measured is expected within [low, high] times the predicted speed.
   double low = 1;
   double high = 1;
+  // Memory bandwidths that the rules rest on, by a device's name; see UseBandwidths.
+  std::map<std::string, double> bandwidth_bytes_per_s;
   std::string source;
 };
+
+// Devices whose bandwidth was not measured get that of the coefficients.
+void UseBandwidths(const Coefficients& coefficients, Topology& topology);
 
 // For our own engine; every figure's source stands in cost_model.cc.
 Coefficients DefaultCoefficients();

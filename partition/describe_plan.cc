@@ -25,10 +25,12 @@ absl::Status DescribeDevices(const Topology& topology, Plan& plan, const MemoryL
   plan.basis.clear();
   std::vector<DeviceRef> refs;
   std::map<std::pair<int, int>, int> sharing;  // ranks by device and instance
+  std::vector<bool> is_gpu;
   for (const RankPlan& rank : plan.ranks) {
     ASSIGN_OR_RETURN(const DeviceRef ref, LocateDevice(topology, rank.device));
     refs.push_back(ref);
     ++sharing[{ref.device, ref.instance}];
+    is_gpu.push_back(topology.devices[ref.device].kind == DeviceKind::kGpu);
   }
   for (size_t i = 0; i < refs.size(); ++i) {
     const DeviceInfo& device = topology.devices[refs[i].device];
@@ -37,7 +39,7 @@ absl::Status DescribeDevices(const Topology& topology, Plan& plan, const MemoryL
     rank.device_name = device.name;
     rank.available_bytes = UsableBytes(device, rank.device, limits, ranks);
     rank.bandwidth_bytes_per_s = MemoryBandwidth(device) / ranks;
-    const RankRole role = RoleOf(plan.placements, static_cast<int>(i));
+    const RankRole role = RoleOf(plan.placements, static_cast<int>(i), is_gpu);
     rank.overhead_bytes = OverheadBytes(device, role);
     for (const Overhead& overhead : OverheadsOf(device, role)) {
       plan.basis.push_back(absl::StrCat("rank ", i, ": ", overhead.name, " ",

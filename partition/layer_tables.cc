@@ -108,6 +108,15 @@ std::string Signature(const ModelSpec& model, const EngineOptions& options, cons
 LayerTables::LayerTables(const ModelSpec& spec, const EngineOptions& options, const Pass& pass,
                          const Coefficients& coefficients, const std::vector<DeviceRates>& devices)
     : spec_(spec), options_(options), pass_(pass), coefficients_(coefficients), devices_(devices) {
+  for (const DeviceRates& device : devices) {
+    const auto same = [&](const DeviceRates& other) {
+      return other.kind == device.kind && other.name == device.name &&
+             other.compute_capability == device.compute_capability &&
+             other.bandwidth_bytes_per_s == device.bandwidth_bytes_per_s &&
+             other.ops_per_s == device.ops_per_s;
+    };
+    like_.push_back(std::find_if(devices.begin(), devices.end(), same) - devices.begin());
+  }
   std::map<std::string, int> classes;
   ModelSpec bare = spec;
   bare.layers.clear();
@@ -155,9 +164,11 @@ void LayerTables::FillCell(const ModelSpec& model, int block, int64_t offset, in
       std::max(table.workspace[cell], layout.workspace_bytes - per_layer - base_workspace_);
   const BlockWork work = WorkOf(model, block, placement, 1, options_, pass_);
   for (size_t device = 0; device < devices_.size(); ++device) {
-    table.seconds[device][cell] =
-        std::max(table.seconds[device][cell],
-                 BlockSeconds(coefficients_, devices_[device], work, KvTypeName(options_)));
+    double& seconds = table.seconds[device][cell];
+    seconds = like_[device] < device
+                  ? table.seconds[like_[device]][cell]
+                  : std::max(seconds, BlockSeconds(coefficients_, devices_[device], work,
+                                                   KvTypeName(options_)));
   }
 }
 
@@ -234,8 +245,9 @@ const std::vector<std::vector<double>>& LayerTables::HeadTable() const {
     const Placement part = {.ranks = {0, 1}, .shares = {share, units - share}};
     const BlockWork work = WorkOf(models_[0], kHeadBlock, part, 0, options_, pass_);
     for (size_t device = 0; device < devices_.size(); ++device) {
-      head_[device][share] =
-          BlockSeconds(coefficients_, devices_[device], work, KvTypeName(options_));
+      head_[device][share] = like_[device] < device ? head_[like_[device]][share]
+                                                    : BlockSeconds(coefficients_, devices_[device],
+                                                                   work, KvTypeName(options_));
     }
   }
   return head_;

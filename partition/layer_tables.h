@@ -73,6 +73,7 @@ class LayerTables {
   const Pass pass_;
   const Coefficients& coefficients_;
   const std::vector<DeviceRates>& devices_;
+  std::vector<size_t> like_;  // by device, the first that is as fast
   std::vector<int> class_of_layer_;
   std::vector<ModelSpec> models_;  // per class: the model with only one layer of it
   std::vector<int> replications_;

@@ -17,6 +17,9 @@ int Count(Mask mask) { return __builtin_popcountll(mask); }
 // Bounds are sums in another order than what they bound.
 constexpr double kRounding = 1 - 1e-12;
 
+// Sums of equal times in another order are within this.
+constexpr double kSameTime = 1 + 1e-10;
+
 bool SameDevice(const SearchDevice& a, const SearchDevice& b, const DeviceRates& rates_a,
                 const DeviceRates& rates_b) {
   return a.info->kind == b.info->kind && a.usable_bytes == b.usable_bytes &&
@@ -74,6 +77,7 @@ LayoutSearch::LayoutSearch(const LayerTables& tables, const std::vector<SearchDe
   std::map<std::string, int> signatures;
   for (int i = 0; i < static_cast<int>(devices.size()); ++i) {
     all_ |= Bit(i);
+    if (!IsCpu(i)) gpus_ |= Bit(i);
     const int host = devices[i].host;
     if (host >= static_cast<int>(host_classes_.size())) host_classes_.resize(host + 1, -1);
     host_classes_[host] =
@@ -85,39 +89,90 @@ LayoutSearch::LayoutSearch(const LayerTables& tables, const std::vector<SearchDe
 absl::optional<Layout> LayoutSearch::Best(double limit) {
   limit_ = limit;
   best_.reset();
-  RunStages(/*servers=*/false);
-  const bool cpu = std::any_of(devices_.begin(), devices_.end(), [](const SearchDevice& device) {
-    return device.info->kind == DeviceKind::kCpu;
-  });
-  if (space_.offload && cpu && !space_.one_stage) RunStages(/*servers=*/true);
+  int cpus = 0;
+  for (int i = 0; i < static_cast<int>(devices_.size()); ++i) cpus += IsCpu(i);
+  const int gpus = static_cast<int>(devices_.size()) - cpus;
+  // Few layouts first: a good one early cuts most branches of the others.
+  const bool chains = cpus > 0 && gpus > 0 && !space_.one_stage;
+  if (chains) RunStages(Chains::kOneGpuGroup);
+  if (chains && space_.offload && !Done()) RunStages(Chains::kServed);
+  if (!Done()) RunStages(Chains::kAny);
+  if (best_) best_->proven = !Tired();
+  if (best_ && !any_) EvenOut(*best_);
   return best_;
 }
 
-void LayoutSearch::RunStages(bool servers) {
-  servers_ = servers;
+bool LayoutSearch::Any(double limit) {
+  any_ = true;
+  const bool found = Best(limit).has_value();
+  any_ = false;
+  return found;
+}
+
+void LayoutSearch::RunStages(Chains chains) {
+  chains_ = chains;
+  servers_ = chains == Chains::kServed;
   states_.clear();
   next_.clear();
   groups_.clear();
   hops_.clear();
   required_ = all_;
-  for (int i = 0; servers && i < static_cast<int>(devices_.size()); ++i) {
+  for (int i = 0; servers_ && i < static_cast<int>(devices_.size()); ++i) {
     if (IsCpu(i)) required_ &= ~Bit(i);
   }
   const StateKey start = {0, 0, 0};
   states_[start] = std::vector<Step>(layers_ + 1);
   states_[start][0].seconds = 0;
   // One stage first: a good layout early cuts most branches.
-  for (Group* group : NextGroups(0)) Finish(start, 0, 0, *group);
+  for (Group* group : NextGroups(0)) {
+    Finish(start, 0, 0, *group);
+    if (Done()) return;
+  }
   if (space_.one_stage) return;
-  MakeRest();
+  MakeBounds();
   // States are only ever added behind the one that is looked at: they have more devices.
   for (auto state = states_.begin(); state != states_.end(); ++state) {
+    const int64_t room = RoomBeside(std::get<1>(state->first));
     for (int layer = 0; layer < layers_; ++layer) {
       const double seconds = state->second[layer].seconds;
-      if (!((seconds + rest_[layer]) * kRounding < limit_)) continue;
+      if (!((seconds + RestSeconds(room, layer)) * kRounding < limit_)) continue;
       Extend(state->first, layer, seconds);
+      if (Done()) return;
     }
   }
+}
+
+// Bytes that devices not in `used` have for layers, at most; where layers may lie on CPUs, those of
+// GPUs.
+int64_t LayoutSearch::RoomBeside(Mask used) const {
+  int64_t room = 0;
+  for (int i = 0; i < static_cast<int>(devices_.size()); ++i) {
+    if ((used & Bit(i)) != 0 || (IsCpu(i) && mixed_)) continue;
+    const int64_t bytes = devices_[i].usable_bytes - solver_.FixedBytes(i, 1, false);
+    room = std::min(kMostBytes, room + std::max<int64_t>(0, bytes));
+  }
+  return room;
+}
+
+// What layers [layer, end) and the head take at least where GPUs have `room` for them: as many
+// layers as there is room for are fast, those first that gain most by it (a part of a layer too).
+double LayoutSearch::RestSeconds(int64_t room, int layer) const {
+  double seconds = head_least_;
+  for (size_t c = 0; c < bounds_.size(); ++c) {
+    const int layers = layers_left_[layer][c];
+    seconds += layers * bounds_[c].slow;
+    room -= std::min<int64_t>(kMostBytes, layers * bounds_[c].fixed_bytes);
+  }
+  if (room < 0) return std::numeric_limits<double>::infinity();
+  for (int c : by_gain_) {
+    const LayerBounds& bounds = bounds_[c];
+    const int layers = layers_left_[layer][c];
+    const int64_t bytes = std::min<int64_t>(kMostBytes, layers * bounds.movable_bytes);
+    const double part = bytes <= room ? 1 : static_cast<double>(room) / static_cast<double>(bytes);
+    seconds -= part * layers * (bounds.slow - bounds.fast);
+    room -= std::min(room, bytes);
+  }
+  return seconds;
 }
 
 void LayoutSearch::Extend(const StateKey& key, int layer, double seconds) {
@@ -149,10 +204,12 @@ void LayoutSearch::ExtendTo(const StateKey& key, int layer, double seconds, Grou
   const Mask used = std::get<1>(key) | group.mask;
   if (used == all_) return;
   const StateKey next = {Count(used), used, group.mask};
+  const int64_t room = RoomBeside(used);
   std::vector<Step>* steps = nullptr;
   for (int end = layer + 1; end < layers_; ++end) {
     const double floor = seconds + group.floors[end] - group.floors[layer];
-    if (!((floor + rest_[end]) * kRounding < limit_)) continue;
+    const double rest = RestSeconds(room, end);
+    if (!((floor + rest) * kRounding < limit_)) continue;
     if (steps == nullptr) {
       auto [entry, added] = states_.try_emplace(next);
       if (added) entry->second.resize(layers_ + 1);
@@ -160,8 +217,7 @@ void LayoutSearch::ExtendTo(const StateKey& key, int layer, double seconds, Grou
     }
     Step& step = (*steps)[end];
     if (!(floor * kRounding < step.seconds)) continue;
-    const absl::optional<StagePlan>& plan =
-        Solved(group, layer, end, limit_ - seconds - rest_[end]);
+    const absl::optional<StagePlan>& plan = Solved(group, layer, end, limit_ - seconds - rest);
     if (!plan) return;  // more layers fit even less
     if (seconds + plan->seconds < step.seconds) {
       step = {seconds + plan->seconds, std::get<2>(key), layer};
@@ -195,6 +251,64 @@ absl::optional<Layout> LayoutSearch::Trace(StateKey key, int layer, Group& last)
     if (bytes > devices_[server].usable_bytes) return absl::nullopt;
   }
   return layout;
+}
+
+// The part of its devices' memory that a stage takes, were it spread over them evenly.
+double LayoutSearch::FillOf(const StageRequest& request, const StagePlan& plan) const {
+  int64_t bytes = 0;
+  int64_t usable = 0;
+  for (int layer = request.first_layer; layer < request.end_layer; ++layer) {
+    bytes = std::min(kMostBytes, bytes + solver_.LayerBytes(tables_.ClassOf(layer)));
+  }
+  for (int device : request.group) {
+    bytes += tables_.EndsBytes(request.has_embed ? &plan.embed : nullptr,
+                               request.has_head ? &plan.head : nullptr, device,
+                               device == request.first_rank);
+    usable += devices_[device].usable_bytes;
+  }
+  return static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(1, usable));
+}
+
+// Where layers may lie here or there for the same time (equal cards, one after the other), the
+// fuller stage gives some to its neighbour.
+void LayoutSearch::EvenOut(Layout& layout) {
+  if (layout.stages.size() < 2) return;
+  for (int round = 0, moved = 1; moved > 0 && round < layers_; ++round) {
+    moved = 0;
+    for (size_t i = 0; i + 1 < layout.stages.size(); ++i) {
+      LayoutStage& left = layout.stages[i];
+      LayoutStage& right = layout.stages[i + 1];
+      if (left.plan.offloaded > 0 || right.plan.offloaded > 0) continue;
+      const double before =
+          std::max(FillOf(left.request, left.plan), FillOf(right.request, right.plan));
+      const double seconds = left.plan.seconds + right.plan.seconds;
+      for (const int step : {1, -1}) {
+        LayoutStage new_left = left;
+        LayoutStage new_right = right;
+        new_left.request.end_layer += step;
+        new_right.request.first_layer += step;
+        if (new_left.request.end_layer <= new_left.request.first_layer ||
+            new_right.request.end_layer <= new_right.request.first_layer) {
+          continue;
+        }
+        const absl::optional<StagePlan> left_plan = solver_.Solve(new_left.request);
+        if (!left_plan || left_plan->offloaded > 0) continue;
+        const absl::optional<StagePlan> right_plan = solver_.Solve(new_right.request);
+        if (!right_plan || right_plan->offloaded > 0) continue;
+        if (left_plan->seconds + right_plan->seconds > seconds * kSameTime) continue;
+        new_left.plan = *left_plan;
+        new_right.plan = *right_plan;
+        if (std::max(FillOf(new_left.request, *left_plan),
+                     FillOf(new_right.request, *right_plan)) >= before * kRounding) {
+          continue;
+        }
+        left = std::move(new_left);
+        right = std::move(new_right);
+        ++moved;
+        break;
+      }
+    }
+  }
 }
 
 // All ways to take the lowest numbers of every class among `devices` that are free.
@@ -263,8 +377,11 @@ const std::vector<LayoutSearch::Group*>& LayoutSearch::NextGroups(Mask used) {
   } else {
     for (const auto& [host, members] : by_host) AddGroups(members, used, masks);
   }
+  const bool gpus_used = (used & gpus_) != 0;
   for (Mask mask : masks) {
-    if (!servers_ || ServerOf(mask) >= 0) groups.push_back(&GroupOf(mask));
+    if (servers_ && ServerOf(mask) < 0) continue;
+    if (chains_ == Chains::kOneGpuGroup && gpus_used && (mask & gpus_) != 0) continue;
+    groups.push_back(&GroupOf(mask));
   }
   std::stable_sort(groups.begin(), groups.end(), [&](const Group* a, const Group* b) {
     return a->floors[layers_] + a->head_floor < b->floors[layers_] + b->head_floor;
@@ -311,17 +428,48 @@ LayoutSearch::Group& LayoutSearch::GroupOf(Mask mask) {
   return group;
 }
 
-void LayoutSearch::MakeRest() {
-  std::vector<double> least(layers_, std::numeric_limits<double>::infinity());
-  double head = std::numeric_limits<double>::infinity();
+void LayoutSearch::MakeBounds() {
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  const int classes = tables_.num_classes();
+  std::vector<double> on_gpus(classes, kNever);
+  std::vector<double> on_cpus(classes, kNever);  // the MLP alone where CPUs serve
+  head_least_ = kNever;
   for (const Group* group : NextGroups(0)) {
-    head = std::min(head, group->head_floor);
-    for (int layer = 0; layer < layers_; ++layer) {
-      least[layer] = std::min(least[layer], group->floors[layer + 1] - group->floors[layer]);
+    head_least_ = std::min(head_least_, group->head_floor);
+    const bool cpu = IsCpu(group->members[0]);
+    for (int c = 0; c < classes; ++c) {
+      double& least = cpu ? on_cpus[c] : on_gpus[c];
+      least = std::min(least, solver_.LayerFloor(group->members, c, -1));
+      if (!servers_) continue;
+      on_cpus[c] = std::min(on_cpus[c], solver_.ServedLayerFloor(group->members, c, group->server));
     }
   }
-  rest_.assign(layers_ + 1, head);
-  for (int layer = layers_ - 1; layer >= 0; --layer) rest_[layer] = rest_[layer + 1] + least[layer];
+  const bool gpus = on_gpus[0] < kNever;
+  mixed_ = gpus && on_cpus[0] < kNever;
+  bounds_.clear();
+  by_gain_.clear();
+  for (int c = 0; c < classes; ++c) {
+    const int64_t bytes = solver_.LayerBytes(c);
+    const double least = gpus ? on_gpus[c] : on_cpus[c];
+    LayerBounds bounds = {least, least, bytes, 0};
+    if (mixed_) {
+      const int64_t attention = servers_ ? solver_.AttentionBytes(c) : 0;
+      bounds = {std::min(on_gpus[c], on_cpus[c]), on_cpus[c], attention, bytes - attention};
+    }
+    bounds_.push_back(bounds);
+    by_gain_.push_back(c);
+  }
+  const auto gain = [&](int c) {
+    return (bounds_[c].slow - bounds_[c].fast) /
+           static_cast<double>(std::max<int64_t>(1, bounds_[c].movable_bytes));
+  };
+  std::stable_sort(by_gain_.begin(), by_gain_.end(),
+                   [&](int a, int b) { return gain(a) > gain(b); });
+  layers_left_.assign(layers_ + 1, std::vector<int>(classes, 0));
+  for (int layer = layers_ - 1; layer >= 0; --layer) {
+    layers_left_[layer] = layers_left_[layer + 1];
+    ++layers_left_[layer][tables_.ClassOf(layer)];
+  }
 }
 
 StageRequest LayoutSearch::RequestFor(const Group& group, int first, int end) const {
@@ -331,7 +479,7 @@ StageRequest LayoutSearch::RequestFor(const Group& group, int first, int end) co
   request.end_layer = end;
   request.has_embed = first == 0;
   request.has_head = end == layers_;
-  request.has_others = !(request.has_embed && request.has_head);
+  request.has_others = !(request.has_embed && request.has_head) && chains_ != Chains::kOneGpuGroup;
   request.first_rank = space_.first_rank;
   request.server = group.server;
   return request;

@@ -25,6 +25,8 @@ struct SearchSpace {
 
 inline constexpr int kMostMixedDevices = 10;
 inline constexpr int kMostDevices = 64;
+// A search ends after so many steps (StageSolver::work), some tenths of a second.
+inline constexpr int64_t kMostWork = 200'000'000;
 
 struct LayoutStage {
   StageRequest request;
@@ -33,6 +35,7 @@ struct LayoutStage {
 
 struct Layout {
   double seconds = 0;  // of one pass
+  bool proven = true;  // no layout is faster; else the search was ended before it knew
   std::vector<LayoutStage> stages;
   std::vector<int> layer_classes;  // by layer, what the stages' shares are for
 };
@@ -55,6 +58,9 @@ class LayoutSearch {
 
   // Nothing when no layout fits or all take `limit` or longer.
   absl::optional<Layout> Best(double limit = std::numeric_limits<double>::infinity());
+
+  // Whether there is a layout at all below the limit: the search ends with the first.
+  bool Any(double limit = std::numeric_limits<double>::infinity());
 
  private:
   using Mask = uint64_t;
@@ -81,7 +87,15 @@ class LayoutSearch {
     std::map<int64_t, Solution> solutions;  // by what of the model the stage has
   };
 
-  void RunStages(bool servers);
+  // Which chains of stages are looked at: any; those with one group of GPUs at most, which need no
+  // NCCL for hops; those whose MLPs may lie on CPUs that are no stages.
+  enum class Chains { kAny, kOneGpuGroup, kServed };
+  void RunStages(Chains chains);
+  void EvenOut(Layout& layout);
+  double FillOf(const StageRequest& request, const StagePlan& plan) const;
+  bool Done() const { return (any_ && best_.has_value()) || Tired(); }
+  // Where very many unlike devices are all too small, proving what is fastest would take minutes.
+  bool Tired() const { return solver_.work() > (any_ ? kMostWork / 4 : kMostWork); }
   void Extend(const StateKey& key, int layer, double seconds);
   void ExtendTo(const StateKey& key, int layer, double seconds, Group& group);
   void Finish(const StateKey& key, int layer, double before, Group& group);
@@ -93,7 +107,9 @@ class LayoutSearch {
   bool IsCpu(int device) const;
   Group& GroupOf(Mask mask);
   int ServerOf(Mask group) const;
-  void MakeRest();
+  void MakeBounds();
+  int64_t RoomBeside(Mask used) const;
+  double RestSeconds(int64_t room, int layer) const;
   StageRequest RequestFor(const Group& group, int first, int end) const;
   const absl::optional<StagePlan>& Solved(Group& group, int first, int end, double limit);
   double Hop(const Group& from, const Group& to);
@@ -107,12 +123,27 @@ class LayoutSearch {
   StageSolver solver_;
   int layers_;
   Mask all_ = 0;
+  Mask gpus_ = 0;
   Mask required_ = 0;  // must be in groups where all have to be used
   double limit_ = 0;
   absl::optional<Layout> best_;
   std::map<StateKey, std::vector<Step>> states_;
-  std::vector<double> rest_;  // what layers [i, end) and the head take at least
-  bool servers_ = false;      // CPUs take MLPs instead of being stages
+  // What a layer of a class takes at least: with all of it on GPUs, or the part on a CPU that may
+  // be there. Where there is no such part both are the same.
+  struct LayerBounds {
+    double fast = 0;  // seconds
+    double slow = 0;
+    int64_t fixed_bytes = 0;    // on devices that are not CPUs, even if slow
+    int64_t movable_bytes = 0;  // more of them, to be fast
+  };
+  std::vector<LayerBounds> bounds_;            // by class
+  std::vector<std::vector<int>> layers_left_;  // [layer][class], of [layer, end)
+  std::vector<int> by_gain_;  // classes, those first that gain most by a byte on GPUs
+  bool mixed_ = false;        // layers may lie on GPUs and on CPUs
+  double head_least_ = 0;
+  bool any_ = false;  // the first layout is enough
+  Chains chains_ = Chains::kAny;
+  bool servers_ = false;  // kServed: CPUs take MLPs instead of being stages
   std::map<Mask, std::vector<Group*>> next_;
   std::map<Mask, Group> groups_;
   std::vector<std::vector<double>> hops_;  // [from][to], negative: not worked out

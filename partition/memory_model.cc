@@ -46,9 +46,17 @@ absl::StatusOr<std::pair<std::string, int64_t>> ParseLimit(absl::string_view tex
   return std::make_pair(std::string(text.substr(0, at)), *bytes);
 }
 
+int64_t ReserveOf(const DeviceInfo& device, const MemoryLimits& limits) {
+  if (limits.reserve_bytes != kReserveByUse) return limits.reserve_bytes;
+  // What a driver holds of an idle card is less.
+  constexpr int64_t kIdle = 600 * kMiB;
+  const int64_t others = device.memory_bytes - device.available_bytes;
+  return device.kind == DeviceKind::kGpu && others > kIdle ? kSharedGpuReserve : 0;
+}
+
 int64_t UsableBytes(const DeviceInfo& device, absl::string_view id, const MemoryLimits& limits,
                     int ranks) {
-  int64_t usable = device.available_bytes - limits.reserve_bytes;
+  int64_t usable = device.available_bytes - ReserveOf(device, limits);
   if (limits.utilization < 1) {
     const int64_t others = std::max<int64_t>(0, device.memory_bytes - device.available_bytes);
     const double allowed = limits.utilization * static_cast<double>(device.memory_bytes);

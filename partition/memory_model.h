@@ -14,15 +14,24 @@ namespace tprun {
 // Memory that LayOutMemory does not know of: what drivers and libraries allocate, and how much of a
 // device a rank may use.
 
+inline constexpr int64_t kReserveByUse = -1;
+// A desktop takes and gives back some hundred MiB as windows open and close; what a window would
+// need then must not be ours. (llama.cpp leaves 1 GiB on every card, vLLM 8 % of it.)
+inline constexpr int64_t kSharedGpuReserve = int64_t{256} << 20;
+
 // How much of the free memory of devices may be used.
 struct MemoryLimits {
-  double utilization = 1;     // of a device's total memory, ours and others' use together
-  int64_t reserve_bytes = 0;  // left free on every GPU
+  double utilization = 1;  // of a device's total memory, ours and others' use together
+  // Left free on every device; kReserveByUse: of GPUs that others use too kSharedGpuReserve.
+  int64_t reserve_bytes = kReserveByUse;
   std::map<std::string, int64_t> limit_bytes;  // by device id: at most this
 };
 
 // "cuda:1=10GiB". InvalidArgument says what was wanted.
 absl::StatusOr<std::pair<std::string, int64_t>> ParseLimit(absl::string_view text);
+
+// What is left free on `device` under these limits.
+int64_t ReserveOf(const DeviceInfo& device, const MemoryLimits& limits);
 
 // What one rank may use of `device` (named `id`), shared by `ranks` ranks in equal parts: the least
 // of free memory less the reserve, the utilised part of the total less what others use, and the

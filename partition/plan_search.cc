@@ -64,22 +64,16 @@ void PlaceLayer(const ModelSpec& spec, const LayoutStage& stage, int layer, int 
 
 absl::Status FillIn(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
   RETURN_IF_ERROR(DescribeDevices(*request.topology, plan, request.limits));
-  if (candidates.sidecar_device >= 0) {
-    const std::string& id = candidates.devices[candidates.sidecar_device].id;
+  for (size_t i = 0; i < candidates.sidecar_devices.size(); ++i) {
+    const Sidecar& sidecar = request.spec->sidecars[i];
+    const int device = candidates.sidecar_devices[i];
+    const std::string id = device == kNoCandidate ? "cpu" : candidates.devices[device].id;
     const auto rank = std::find_if(plan.ranks.begin(), plan.ranks.end(),
                                    [&](const RankPlan& r) { return r.device == id; });
-    for (const Sidecar& sidecar : request.spec->sidecars) {
-      if (rank != plan.ranks.end()) rank->sidecar_bytes += sidecar.bytes;
-      plan.notes.push_back(
-          absl::StrCat(sidecar.name, " (", FormatBytes(sidecar.bytes), ") on ", id));
-    }
+    if (rank != plan.ranks.end()) rank->sidecar_bytes += sidecar.bytes;
+    plan.notes.push_back(absl::StrCat(sidecar.name, " (", FormatBytes(sidecar.bytes), ") on ", id));
   }
   return PredictPlan(*request.spec, *request.topology, request.coefficients, plan);
-}
-
-double StepLimit(const PlanRequest& request) {
-  if (request.min_tokens_per_s <= 0) return std::numeric_limits<double>::infinity();
-  return 1 / request.min_tokens_per_s - request.coefficients.step_seconds;
 }
 
 // The most positions per sequence, up to those that the model knows, with which a layout of at
@@ -88,7 +82,7 @@ int64_t MostPositions(const PlanRequest& request, const Candidates& candidates) 
   const auto fits = [&](int64_t context) {
     EngineOptions options = request.options;
     options.context = context;
-    return FindLayout(request, candidates, options, 0, StepLimit(request)).has_value();
+    return LayoutFinder(request, candidates, options).Any(0, StepLimit(request));
   };
   constexpr int kParts = 512;  // found to 1/512
   const int64_t known = request.spec->context_length;
@@ -116,7 +110,7 @@ absl::optional<Layout> BestForContext(const PlanRequest& request, const Candidat
   options.context = positions;
   plan.notes.push_back(absl::StrCat("room for ", positions, " positions of each of ", options.batch,
                                     options.batch == 1 ? " sequence" : " sequences"));
-  return FindLayout(request, candidates, options, 0, StepLimit(request));
+  return LayoutFinder(request, candidates, options).Best(0, StepLimit(request));
 }
 
 absl::optional<Layout> BestForThroughput(const PlanRequest& request, const Candidates& candidates,
@@ -126,7 +120,8 @@ absl::optional<Layout> BestForThroughput(const PlanRequest& request, const Candi
   for (int batch = 1; batch <= kMostSequences; batch *= 2) {
     EngineOptions options = request.options;
     options.batch = batch;
-    absl::optional<Layout> layout = FindLayout(request, candidates, options, 0, StepLimit(request));
+    absl::optional<Layout> layout =
+        LayoutFinder(request, candidates, options).Best(0, StepLimit(request));
     if (!layout) break;
     const double rate = batch / (layout->seconds + request.coefficients.step_seconds);
     if (rate < best_rate * kWorthIt) break;
@@ -145,28 +140,31 @@ absl::optional<Layout> BestForObjective(const PlanRequest& request, const Candid
     best = BestForThroughput(request, candidates, plan);
   }
   // Also where the speed that is wanted cannot be had.
-  return best ? best : FindLayout(request, candidates, plan.options);
+  return best ? best : LayoutFinder(request, candidates, plan.options).Best();
 }
 
 // The layout that fits with the least that every device would have to have more.
 absl::optional<Layout> LeastShort(const PlanRequest& request, const Candidates& candidates) {
+  const LayoutFinder finder(request, candidates, request.options);
   int64_t high = kShortageStep;
-  absl::optional<Layout> best;
-  while (!best && high < kMostBytes) {
+  do {
     high *= 4;
-    best = FindLayout(request, candidates, request.options, high);
-  }
+    if (high >= kMostBytes) return absl::nullopt;
+  } while (!finder.Any(high));
   int64_t low = high / 4;
   while (high - low > std::max(kShortageStep, high / 64)) {
     const int64_t middle = low + (high - low) / 2;
-    absl::optional<Layout> layout = FindLayout(request, candidates, request.options, middle);
-    (layout ? high : low) = middle;
-    if (layout) best = std::move(layout);
+    (finder.Any(middle) ? high : low) = middle;
   }
-  return best;
+  return finder.Best(high);
 }
 
 }  // namespace
+
+double StepLimit(const PlanRequest& request) {
+  if (request.min_tokens_per_s <= 0) return std::numeric_limits<double>::infinity();
+  return 1 / request.min_tokens_per_s - request.coefficients.step_seconds;
+}
 
 SearchSpace SpaceFor(const PlanRequest& request) {
   SearchSpace space;
@@ -177,22 +175,44 @@ SearchSpace SpaceFor(const PlanRequest& request) {
   return space;
 }
 
-absl::optional<Layout> FindLayout(const PlanRequest& request, const Candidates& candidates,
-                                  const EngineOptions& options, int64_t more_bytes, double limit) {
-  std::vector<SearchDevice> devices = candidates.devices;
+LayoutFinder::LayoutFinder(const PlanRequest& request, const Candidates& candidates,
+                           const EngineOptions& options)
+    : request_(request),
+      candidates_(candidates),
+      options_(options),
+      tables_(*request.spec, options_,
+              {options.batch, options.batch, std::min(request.depth, options.context - 1)},
+              request.coefficients, candidates.rates) {}
+
+std::vector<SearchDevice> LayoutFinder::DevicesWith(int64_t more_bytes) const {
+  std::vector<SearchDevice> devices = candidates_.devices;
   for (SearchDevice& device : devices) {
     device.usable_bytes = std::min(kMostBytes, device.usable_bytes + more_bytes);
   }
-  const Pass pass = {options.batch, options.batch, std::min(request.depth, options.context - 1)};
-  const LayerTables tables(*request.spec, options, pass, request.coefficients, candidates.rates);
-  LayoutSearch search(tables, devices, candidates.classes, *candidates.exchanges,
-                      SpaceFor(request));
-  return search.Best(limit);
+  return devices;
+}
+
+absl::optional<Layout> LayoutFinder::Best(int64_t more_bytes, double limit) const {
+  const std::vector<SearchDevice> devices = DevicesWith(more_bytes);
+  return LayoutSearch(tables_, devices, candidates_.classes, *candidates_.exchanges,
+                      SpaceFor(request_))
+      .Best(limit);
+}
+
+bool LayoutFinder::Any(int64_t more_bytes, double limit) const {
+  const std::vector<SearchDevice> devices = DevicesWith(more_bytes);
+  return LayoutSearch(tables_, devices, candidates_.classes, *candidates_.exchanges,
+                      SpaceFor(request_))
+      .Any(limit);
 }
 
 absl::Status ApplyLayout(const PlanRequest& request, const Candidates& candidates,
                          const Layout& layout, Plan& plan) {
   const ModelSpec& spec = *request.spec;
+  if (!layout.proven) {
+    plan.notes.push_back(
+        "the search was ended early: that no other layout is faster is not proven");
+  }
   std::vector<int> rank_of(candidates.devices.size(), -1);
   plan.ranks.clear();
   for (int device : RankOrder(request, candidates, layout)) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "partition/cost_model.h"
 #include "partition/memory_model.h"
 #include "partition/plan.h"
+#include "topology/gpu_catalogue.h"
 #include "topology/topology.h"
 
 namespace tprun {
@@ -21,12 +23,21 @@ enum class Objective { kLatency, kThroughput, kContext };
 // one rank.
 enum class SplitMode { kAuto, kTensor, kLayer };
 
+// A model with smaller weights than the request's.
+struct SmallerModel {
+  std::string text;  // how to have it: "--weights=q8_0"
+  ModelSpec spec;
+};
+
 struct PlanRequest {
   const ModelSpec* spec = nullptr;
   const Topology* topology = nullptr;
   // One rank each, in order; a device may come several times. Empty: the planner chooses among all.
   std::vector<std::string> devices;
   EngineOptions options;
+  // A context beyond the model's is an error, or only worth a note.
+  bool allow_long_context = false;
+  bool sidecars_on_cpu = false;  // those that may run there
   Objective objective = Objective::kLatency;
   bool choose_batch = false;  // kThroughput: options.batch is not given
   SplitMode split = SplitMode::kAuto;
@@ -35,6 +46,10 @@ struct PlanRequest {
   Coefficients coefficients = DefaultCoefficients();
   int64_t depth = -1;           // positions in the cache that speeds are for; -1: 512 at most
   double min_tokens_per_s = 0;  // of each sequence; 0: the model's own need (speech), if any
+  // For remedies; both may be empty. The smaller models that can be had, largest first; cards that
+  // can be bought.
+  std::function<std::vector<SmallerModel>()> smaller_models;
+  const GpuCatalogue* catalogue = nullptr;
   // Work out what was rejected, remedies, and where nothing fits the layout that is least short.
   bool advise = true;
 };

@@ -73,15 +73,22 @@ double SpeedModel::PrefillSeconds(int64_t tokens) const {
   return seconds;
 }
 
-RankRole RoleOf(const std::vector<Placement>& placements, int rank) {
+RankRole RoleOf(const std::vector<Placement>& placements, int rank,
+                const std::vector<bool>& is_gpu) {
   std::set<int> together;
   std::set<int> world;
   RankRole role;
   for (const Placement& placement : placements) {
-    world.insert(placement.ranks.begin(), placement.ranks.end());
-    if (IndexInGroup(placement, rank) < 0) continue;
-    together.insert(placement.ranks.begin(), placement.ranks.end());
-    role.group_peers = std::max(role.group_peers, static_cast<int>(placement.ranks.size()) - 1);
+    const bool member = IndexInGroup(placement, rank) >= 0;
+    int peers = 0;
+    for (int other : placement.ranks) {
+      if (!is_gpu[other]) continue;
+      world.insert(other);
+      if (!member) continue;
+      together.insert(other);
+      peers += other != rank;
+    }
+    role.group_peers = std::max(role.group_peers, peers);
   }
   if (world.size() > together.size()) role.hop_peers = kNeighbours;
   return role;

@@ -37,7 +37,9 @@ class SpeedModel {
   const Exchanges& exchanges_;
 };
 
-// A rank's part in the exchanges that the placements ask for.
-RankRole RoleOf(const std::vector<Placement>& placements, int rank);
+// A rank's part in the exchanges that the placements ask for. Only GPUs count as peers, `is_gpu` by
+// rank: with CPU ranks exchanges go through host memory.
+RankRole RoleOf(const std::vector<Placement>& placements, int rank,
+                const std::vector<bool>& is_gpu);
 
 }  // namespace tprun

@@ -44,7 +44,9 @@ absl::Status CheckRequest(const PlanRequest& request) {
     return absl::InvalidArgumentError("no devices to plan for");
   }
   const EngineOptions& options = request.options;
-  if (options.context < 1 || options.context > request.spec->context_length) {
+  const bool too_long =
+      options.context > request.spec->context_length && !request.allow_long_context;
+  if (options.context < 1 || too_long) {
     return absl::InvalidArgumentError(
         absl::StrCat("--context: wanted 1 to ", request.spec->context_length,
                      ", the context length of ", request.spec->name, ", found ", options.context));
@@ -67,10 +69,25 @@ void AddNotes(const PlanRequest& request, Plan& plan) {
                                       placement.ranks.size(), " ranks get nearly equal parts"));
     break;
   }
+  if (plan.options.context > spec.context_length) {
+    plan.notes.push_back(absl::StrCat("the context of ", plan.options.context, " is more than the ",
+                                      spec.context_length,
+                                      " positions that the model was made for"));
+  }
   std::map<std::string, int> count;
   for (const RankPlan& rank : plan.ranks) ++count[rank.device];
   for (const auto& [device, ranks] : count) {
     if (ranks > 1) plan.notes.push_back(absl::StrCat(ranks, " ranks share ", device));
+  }
+  std::set<std::string> reserved;
+  for (const RankPlan& rank : plan.ranks) {
+    const auto ref = LocateDevice(*request.topology, rank.device);
+    if (!ref.ok() || request.limits.reserve_bytes != kReserveByUse) continue;
+    const int64_t bytes = ReserveOf(request.topology->devices[ref->device], request.limits);
+    if (bytes == 0 || !reserved.insert(rank.device).second) continue;
+    plan.notes.push_back(absl::StrCat(FormatBytes(bytes), " stay free on ", rank.device,
+                                      ", which others use too (a display?); --reserve=0B takes "
+                                      "them"));
   }
   for (const RankPlan& rank : plan.ranks) {
     const auto ref = LocateDevice(*request.topology, rank.device);

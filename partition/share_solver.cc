@@ -14,18 +14,27 @@ class Solver {
 
   absl::optional<ShareSolution> Solve(double limit) {
     limit_ = limit;
+    if (members_ == 1) return Alone();
     MakeRoom();
     const double first_floor = FirstFloor();
     const double second_floor = SecondFloor();
     if (!(first_floor + second_floor < limit_)) return absl::nullopt;
+    // Most problems have no solution below the limit: that is found out first.
+    const double first_most = limit_ - second_floor;
+    const double second_most = limit_ - first_floor;
+    if (!Feasible(first_most, second_most)) return absl::nullopt;
     if (Feasible(first_floor, second_floor)) return Recover(first_floor, second_floor);
-    for (double first : FirstCandidates(first_floor)) {
-      if (!(first + second_floor < limit_)) break;
-      TryFirst(first, second_floor);
+    const std::vector<double> firsts =
+        ValuesWithin(first_floor, first_most, problem_.first_seconds);
+    seconds_ = ValuesWithin(second_floor, second_most, problem_.second_seconds);
+    for (size_t i = LeastFeasible(firsts, second_most); i < firsts.size(); ++i) {
+      if (!(firsts[i] + second_floor < limit_)) break;
+      TryFirst(firsts[i]);
     }
     if (!found_) return absl::nullopt;
     return Recover(best_first_, best_second_);
   }
+  int64_t work() const { return work_; }
 
  private:
   size_t Cell(int64_t offset, int64_t share) const {
@@ -33,6 +42,18 @@ class Solver {
   }
   size_t RoomCell(int64_t offset, int64_t share) const {
     return offset * (problem_.first_units + 1) + share;
+  }
+
+  // One member has everything.
+  absl::optional<ShareSolution> Alone() const {
+    const size_t cell = Cell(0, problem_.first_units);
+    const int64_t units = problem_.second_units;
+    if (problem_.first_bytes[cell] + problem_.second_bytes[units] > problem_.capacity[0]) {
+      return absl::nullopt;
+    }
+    const double seconds = problem_.first_seconds[0][cell] + problem_.second_seconds[0][units];
+    if (!(seconds < limit_)) return absl::nullopt;
+    return ShareSolution{seconds, {problem_.first_units}, {units}};
   }
 
   // The most second units beside each first share, -1 where the share alone is too much.
@@ -100,16 +121,34 @@ class Solver {
     return slowest;
   }
 
-  std::vector<double> FirstCandidates(double floor) const {
-    std::vector<double> candidates = {floor};
-    for (const auto& row : problem_.first_seconds) {
-      for (double value : row) {
-        if (value > floor) candidates.push_back(value);
+  // The values of a table from `least` to `most`, and `least` itself, in order.
+  static std::vector<double> ValuesWithin(double least, double most,
+                                          const std::vector<std::vector<double>>& table) {
+    std::vector<double> values = {least};
+    for (size_t row = 0; row < table.size(); ++row) {
+      if (row > 0 && table[row] == table[row - 1]) continue;  // equal devices stand together
+      for (double value : table[row]) {
+        if (value > least && value <= most) values.push_back(value);
       }
     }
-    std::sort(candidates.begin(), candidates.end());
-    candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
-    return candidates;
+    std::sort(values.begin(), values.end());
+    values.erase(std::unique(values.begin(), values.end()), values.end());
+    return values;
+  }
+
+  // The first of `firsts` beside which the second kind can keep its bound; some of them does.
+  size_t LeastFeasible(const std::vector<double>& firsts, double second_most) {
+    size_t low = 0;
+    size_t high = firsts.size() - 1;
+    while (low < high) {
+      const size_t middle = low + (high - low) / 2;
+      if (Feasible(firsts[middle], second_most)) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
   }
 
   // The most second units that member i may take within `second` seconds.
@@ -122,6 +161,7 @@ class Solver {
   // `taken` gets the first share of the best way there.
   bool Run(double first, double second, std::vector<std::vector<int64_t>>* taken) {
     const int64_t units = problem_.first_units;
+    work_ += members_ * (units + 1) * (units + 2) / 2;
     std::fill(best_.begin(), best_.end(), -1);
     best_[0] = 0;
     std::vector<int64_t> next(units + 1);
@@ -145,26 +185,42 @@ class Solver {
     }
     return best_[units] >= problem_.second_units;
   }
-  bool Feasible(double first, double second) { return Run(first, second, nullptr); }
+  bool Feasible(double first, double second) {
+    return EnoughSecond(second) && Run(first, second, nullptr);
+  }
 
-  void TryFirst(double first, double second_floor) {
-    double high = limit_ - first;
-    if (high == std::numeric_limits<double>::infinity()) {
-      high = 0;
-      for (const auto& row : problem_.second_seconds) high = std::max(high, row.back());
+  // All second units can be placed were there no first ones: what most bounds fail by.
+  bool EnoughSecond(double second) const {
+    int64_t placed = 0;
+    for (int i = 0; i < members_; ++i) {
+      placed += std::max<int64_t>(0, std::min(MostSecond(i, second), room_[i][0]));
     }
-    if (!Feasible(first, high)) return;
-    double low = second_floor;
-    for (int step = 0; step < kHalvings && low < high; ++step) {
-      const double middle = (low + high) / 2;
-      if (middle <= low || middle >= high) break;
-      (Feasible(first, middle) ? high : low) = middle;
+    return placed >= problem_.second_units;
+  }
+
+  // The least time of the second kind beside `first`, if both together are below the limit. It
+  // never grows with `first`, so that of the last one bounds it.
+  void TryFirst(double first) {
+    size_t high = std::min(best_index_, seconds_.size() - 1);
+    while (!(first + seconds_[high] < limit_)) {
+      if (high == 0) return;
+      --high;
     }
-    if (!(first + high < limit_)) return;
+    if (!Feasible(first, seconds_[high])) return;
+    size_t low = 0;
+    while (low < high) {
+      const size_t middle = low + (high - low) / 2;
+      if (Feasible(first, seconds_[middle])) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
     found_ = true;
+    best_index_ = high;
     best_first_ = first;
-    best_second_ = high;
-    limit_ = first + high;
+    best_second_ = seconds_[high];
+    limit_ = first + best_second_;
   }
 
   ShareSolution Recover(double first, double second) {
@@ -205,18 +261,25 @@ class Solver {
 
   const ShareProblem& problem_;
   int members_;
+  int64_t work_ = 0;
   double limit_ = 0;
   bool found_ = false;
   double best_first_ = 0;
   double best_second_ = 0;
+  size_t best_index_ = static_cast<size_t>(-1);
+  std::vector<double> seconds_;             // what the second kind's bound can be, in order
   std::vector<std::vector<int64_t>> room_;  // [member][cell]
   std::vector<int64_t> best_;
 };
 
 }  // namespace
 
-absl::optional<ShareSolution> SolveShares(const ShareProblem& problem, double limit) {
-  return Solver(problem).Solve(limit);
+absl::optional<ShareSolution> SolveShares(const ShareProblem& problem, double limit,
+                                          int64_t* work) {
+  Solver solver(problem);
+  absl::optional<ShareSolution> solution = solver.Solve(limit);
+  if (work != nullptr) *work += solver.work();
+  return solution;
 }
 
 }  // namespace tprun

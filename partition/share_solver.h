@@ -36,9 +36,11 @@ struct ShareSolution {
 };
 
 // The optimum, or nothing where no shares fit or all take `limit` or longer. For each bound on the
-// first kind's time in turn, the least time of the second by bisection; whether a pair of bounds
-// can be kept is a dynamic programme over members and first units.
+// first kind's time in turn, the least time of the second by bisection over the times that there
+// are; whether a pair of bounds can be kept is a dynamic programme over members and first units.
+// Adds to *work, where given, about how many steps it took.
 absl::optional<ShareSolution> SolveShares(const ShareProblem& problem,
-                                          double limit = std::numeric_limits<double>::infinity());
+                                          double limit = std::numeric_limits<double>::infinity(),
+                                          int64_t* work = nullptr);
 
 }  // namespace tprun

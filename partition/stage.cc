@@ -25,18 +25,6 @@ int64_t Times(int64_t count, int64_t bytes) {
   return count > 0 && bytes > kMostBytes / count ? kMostBytes : count * bytes;
 }
 
-// Tables of the classes whose blocks have as many units as the largest part of the stage, added up:
-// their blocks share one vector of shares. The other classes get the vector that is fastest for
-// them.
-struct Combined {
-  int64_t units = 0;
-  bool by_offset = false;
-  std::vector<std::vector<double>> seconds;  // [member][cell]
-  std::vector<int64_t> bytes;                // [cell]
-  std::vector<int64_t> workspace;            // [cell]
-  std::vector<bool> is_main;                 // by class
-};
-
 }  // namespace
 
 StageSolver::StageSolver(const LayerTables& tables, const std::vector<SearchDevice>& devices,
@@ -69,19 +57,29 @@ double StageSolver::FastestSeconds(BlockKind kind, const std::vector<int>& group
   return entry->second = slowest;
 }
 
-double StageSolver::LayerFloor(const std::vector<int>& group, int layer_class, int server) const {
+double StageSolver::AttentionFloor(const std::vector<int>& group, int layer_class) const {
   double attention = std::numeric_limits<double>::infinity();
   for (int replication : tables_.replications()) {
     attention =
         std::min(attention, FastestSeconds(BlockKind::kAttention, group, layer_class, replication));
   }
+  return attention +
+         tables_.Steps(layer_class) * exchanges_.AllReduce(group, tables_.exchange_bytes());
+}
+
+double StageSolver::ServedLayerFloor(const std::vector<int>& group, int layer_class,
+                                     int server) const {
+  return AttentionFloor(group, layer_class) +
+         FastestSeconds(BlockKind::kMlp, {server}, layer_class, 1);
+}
+
+double StageSolver::LayerFloor(const std::vector<int>& group, int layer_class, int server) const {
   const double exchange =
       tables_.Steps(layer_class) * exchanges_.AllReduce(group, tables_.exchange_bytes());
-  double mlp = FastestSeconds(BlockKind::kMlp, group, layer_class, 1) + exchange;
-  if (server >= 0) {
-    mlp = std::min(mlp, FastestSeconds(BlockKind::kMlp, {server}, layer_class, 1));
-  }
-  return attention + exchange + mlp;
+  const double floor = AttentionFloor(group, layer_class) +
+                       FastestSeconds(BlockKind::kMlp, group, layer_class, 1) + exchange;
+  if (server < 0) return floor;
+  return std::min(floor, ServedLayerFloor(group, layer_class, server));
 }
 
 StageSolver::Counts StageSolver::CountLayers(const StageRequest& request, int offloaded) const {
@@ -207,11 +205,9 @@ double StageSolver::HeadFloor(const std::vector<int>& group, int first_rank) con
   return EndOptions(request).front().seconds;
 }
 
-namespace {
-
 // Adds `count` times the tables of a class to `combined`.
-void Accumulate(const ShareTable& table, const std::vector<int>& group, int count,
-                Combined& combined) {
+void StageSolver::Accumulate(const ShareTable& table, const std::vector<int>& group, int count,
+                             Combined& combined) {
   if (combined.bytes.empty()) {
     combined.units = table.units;
     combined.by_offset = table.by_offset;
@@ -232,7 +228,7 @@ void Accumulate(const ShareTable& table, const std::vector<int>& group, int coun
 }
 
 // One unit that costs nothing: there are no such blocks in the stage.
-Combined Nothing(size_t members) {
+StageSolver::Combined StageSolver::Nothing(size_t members) {
   Combined combined;
   combined.seconds.assign(members, {0});
   combined.bytes = {0};
@@ -240,79 +236,69 @@ Combined Nothing(size_t members) {
   return combined;
 }
 
-}  // namespace
-
-absl::optional<StagePlan> StageSolver::SolveOne(const StageRequest& request, const Counts& counts,
-                                                const Ends& ends, int replication,
-                                                double limit) const {
+void StageSolver::Combine(BlockKind kind, const StageRequest& request,
+                          const std::vector<int>& layers, int replication, Prepared& prepared,
+                          Combined& combined, std::map<int, std::vector<int64_t>>& shares) const {
   const int members = static_cast<int>(request.group.size());
-  StagePlan plan;
-  plan.replication = replication;
-  plan.embed = ends.embed;
-  plan.head = ends.head;
-  std::vector<int64_t> fixed(members);
-  for (int i = 0; i < members; ++i) {
-    const int device = request.group[i];
-    fixed[i] = FixedBytes(device, members, request.has_others || counts.on_group != counts.all) +
-               tables_.EndsBytes(request.has_embed ? &ends.embed : nullptr,
-                                 request.has_head ? &ends.head : nullptr, device,
-                                 device == request.first_rank);
-  }
-  double secondary_seconds = 0;
-  const auto combine = [&](BlockKind kind, const std::vector<int>& layers,
-                           std::map<int, std::vector<int64_t>>& shares) {
-    std::map<int64_t, int64_t> weight;  // bytes of all layers by their number of units
-    for (int c = 0; c < tables_.num_classes(); ++c) {
-      if (layers[c] == 0) continue;
-      const ShareTable& table =
-          tables_.Table(kind, c, kind == BlockKind::kAttention ? replication : 1);
-      int64_t& bytes = weight[table.units];
-      bytes = Plus(bytes, Times(layers[c], table.bytes[table.Cell(0, table.units)]));
-    }
-    int64_t main_units = -1;
-    for (const auto& [units, bytes] : weight) {
-      if (main_units < 0 || bytes >= weight[main_units]) main_units = units;
-    }
-    Combined combined;
-    combined.is_main.assign(tables_.num_classes(), false);
-    for (int c = 0; c < tables_.num_classes(); ++c) {
-      if (layers[c] == 0) continue;
-      const ShareTable& table =
-          tables_.Table(kind, c, kind == BlockKind::kAttention ? replication : 1);
-      if (table.units == main_units) {
-        Accumulate(table, request.group, layers[c], combined);
-        combined.is_main[c] = true;
-        continue;
-      }
-      const std::vector<int64_t> own = FastestOf(table, request.group);
-      double slowest = 0;
-      int64_t offset = 0;
-      for (int i = 0; i < members; ++i) {
-        const size_t cell = table.Cell(offset, own[i]);
-        fixed[i] = Plus(fixed[i], Times(layers[c], table.bytes[cell]));
-        slowest = std::max(slowest, table.seconds[request.group[i]][cell]);
-        offset += own[i];
-      }
-      secondary_seconds += layers[c] * slowest;
-      shares[c] = own;
-    }
-    if (combined.bytes.empty()) {
-      std::vector<bool> is_main = combined.is_main;
-      combined = Nothing(request.group.size());
-      combined.is_main = is_main;
-    }
-    return combined;
+  const auto table_of = [&](int c) -> const ShareTable& {
+    return tables_.Table(kind, c, kind == BlockKind::kAttention ? replication : 1);
   };
-  Combined attention = combine(BlockKind::kAttention, counts.all, plan.attention);
-  Combined mlp = combine(BlockKind::kMlp, counts.on_group, plan.mlp);
-  for (size_t cell = 0; cell < attention.bytes.size(); ++cell) {
-    attention.bytes[cell] = Plus(attention.bytes[cell], attention.workspace[cell]);
+  std::map<int64_t, int64_t> weight;  // bytes of all layers by their number of units
+  for (int c = 0; c < tables_.num_classes(); ++c) {
+    if (layers[c] == 0) continue;
+    const ShareTable& table = table_of(c);
+    int64_t& bytes = weight[table.units];
+    bytes = Plus(bytes, Times(layers[c], table.bytes[table.Cell(0, table.units)]));
   }
-  for (size_t cell = 0; cell < mlp.bytes.size(); ++cell) {
-    mlp.bytes[cell] = Plus(mlp.bytes[cell], mlp.workspace[cell]);
+  int64_t main_units = -1;
+  for (const auto& [units, bytes] : weight) {
+    if (main_units < 0 || bytes >= weight[main_units]) main_units = units;
   }
+  combined.is_main.assign(tables_.num_classes(), false);
+  for (int c = 0; c < tables_.num_classes(); ++c) {
+    if (layers[c] == 0) continue;
+    const ShareTable& table = table_of(c);
+    if (table.units == main_units) {
+      Accumulate(table, request.group, layers[c], combined);
+      combined.is_main[c] = true;
+      continue;
+    }
+    const std::vector<int64_t> own = FastestOf(table, request.group);
+    double slowest = 0;
+    int64_t offset = 0;
+    for (int i = 0; i < members; ++i) {
+      const size_t cell = table.Cell(offset, own[i]);
+      prepared.fixed[i] = Plus(prepared.fixed[i], Times(layers[c], table.bytes[cell]));
+      slowest = std::max(slowest, table.seconds[request.group[i]][cell]);
+      offset += own[i];
+    }
+    prepared.seconds += layers[c] * slowest;
+    shares[c] = own;
+  }
+  if (combined.bytes.empty()) {
+    std::vector<bool> is_main = combined.is_main;
+    combined = Nothing(request.group.size());
+    combined.is_main = is_main;
+  }
+  for (size_t cell = 0; cell < combined.bytes.size(); ++cell) {
+    combined.bytes[cell] = Plus(combined.bytes[cell], combined.workspace[cell]);
+  }
+}
 
-  ShareProblem problem;
+StageSolver::Prepared StageSolver::Prepare(const StageRequest& request, const Counts& counts,
+                                           int replication) const {
+  const int members = static_cast<int>(request.group.size());
+  Prepared prepared;
+  prepared.plan.replication = replication;
+  for (int device : request.group) {
+    prepared.fixed.push_back(FixedBytes(device, members, request.has_others));
+  }
+  Combined attention;
+  Combined mlp;
+  Combine(BlockKind::kAttention, request, counts.all, replication, prepared, attention,
+          prepared.plan.attention);
+  Combine(BlockKind::kMlp, request, counts.on_group, 1, prepared, mlp, prepared.plan.mlp);
+  ShareProblem& problem = prepared.problem;
   problem.first_units = attention.units;
   problem.second_units = mlp.units;
   problem.by_offset = attention.by_offset;
@@ -320,10 +306,29 @@ absl::optional<StagePlan> StageSolver::SolveOne(const StageRequest& request, con
   problem.first_bytes = std::move(attention.bytes);
   problem.second_seconds = std::move(mlp.seconds);
   problem.second_bytes = std::move(mlp.bytes);
-  for (int i = 0; i < members; ++i) {
-    problem.capacity.push_back(devices_[request.group[i]].usable_bytes - fixed[i]);
+  prepared.attention_is_main = std::move(attention.is_main);
+  prepared.mlp_is_main = std::move(mlp.is_main);
+  return prepared;
+}
+
+absl::optional<StagePlan> StageSolver::SolveOne(const StageRequest& request, const Counts& counts,
+                                                const Ends& ends, Prepared& prepared,
+                                                double limit) const {
+  // Copies and sorts of the tables count too.
+  work_ += static_cast<int64_t>(request.group.size() * prepared.problem.first_bytes.size());
+  StagePlan plan = prepared.plan;
+  plan.embed = ends.embed;
+  plan.head = ends.head;
+  ShareProblem& problem = prepared.problem;
+  problem.capacity.clear();
+  for (size_t i = 0; i < request.group.size(); ++i) {
+    const int device = request.group[i];
+    const int64_t end_bytes = tables_.EndsBytes(request.has_embed ? &ends.embed : nullptr,
+                                                request.has_head ? &ends.head : nullptr, device,
+                                                device == request.first_rank);
+    problem.capacity.push_back(devices_[device].usable_bytes - prepared.fixed[i] - end_bytes);
   }
-  plan.seconds = ends.seconds + secondary_seconds + ExchangeSeconds(request, counts) +
+  plan.seconds = ends.seconds + prepared.seconds + ExchangeSeconds(request, counts) +
                  ServerSeconds(request, counts);
   if (std::all_of(counts.on_group.begin(), counts.on_group.end(), [](int n) { return n == 0; })) {
     // From the last MLP it goes right to the head's ranks.
@@ -331,14 +336,25 @@ absl::optional<StagePlan> StageSolver::SolveOne(const StageRequest& request, con
     plan.seconds += HopSeconds(exchanges_, {request.server}, ends.head.ranks, bytes) -
                     HopSeconds(exchanges_, {request.server}, request.group, bytes);
   }
-  const absl::optional<ShareSolution> solution = SolveShares(problem, limit - plan.seconds);
+  const absl::optional<ShareSolution> solution = SolveShares(problem, limit - plan.seconds, &work_);
   if (!solution) return absl::nullopt;
   plan.seconds += solution->seconds;
   for (int c = 0; c < tables_.num_classes(); ++c) {
-    if (attention.is_main[c]) plan.attention[c] = solution->first;
-    if (mlp.is_main[c]) plan.mlp[c] = solution->second;
+    if (prepared.attention_is_main[c]) plan.attention[c] = solution->first;
+    if (prepared.mlp_is_main[c]) plan.mlp[c] = solution->second;
   }
   return plan;
+}
+
+int64_t StageSolver::LayerBytes(int layer_class) const {
+  const ShareTable& attention = tables_.Table(BlockKind::kAttention, layer_class);
+  const ShareTable& mlp = tables_.Table(BlockKind::kMlp, layer_class);
+  return Plus(attention.bytes[attention.units], mlp.bytes[mlp.units]);
+}
+
+int64_t StageSolver::AttentionBytes(int layer_class) const {
+  const ShareTable& attention = tables_.Table(BlockKind::kAttention, layer_class);
+  return attention.bytes[attention.units];
 }
 
 bool StageSolver::MayFit(const StageRequest& request, const Counts& counts) const {
@@ -385,11 +401,13 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
           floor += counts.on_group[c] * FastestSeconds(BlockKind::kMlp, request.group, c, 1);
         }
       }
+      absl::optional<Prepared> prepared;
       for (const Ends& ends : options) {
         if (!(floor * (1 - kRounding) + ends.seconds < limit)) break;
+        if (!prepared) prepared = Prepare(request, counts, replication);
         // What is better by rounding alone is not better.
         absl::optional<StagePlan> plan =
-            SolveOne(request, counts, ends, replication, best ? limit * (1 - kRounding) : limit);
+            SolveOne(request, counts, ends, *prepared, best ? limit * (1 - kRounding) : limit);
         if (!plan) continue;
         limit = plan->seconds;
         plan->offloaded = offloaded;

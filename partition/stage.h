@@ -10,6 +10,7 @@
 #include "absl/types/optional.h"
 #include "partition/exchanges.h"
 #include "partition/layer_tables.h"
+#include "partition/share_solver.h"
 
 namespace tprun {
 
@@ -31,7 +32,7 @@ struct StageRequest {
   int end_layer = 0;
   bool has_embed = false;
   bool has_head = false;
-  bool has_others = false;  // the plan has ranks outside the group
+  bool has_others = false;  // the plan has GPUs outside the group
   int first_rank = -1;      // the member that is the plan's rank 0, or -1
   int server = -1;          // a CPU of the group's host that may take MLPs, or -1
 };
@@ -57,11 +58,21 @@ class StageSolver {
   absl::optional<StagePlan> Solve(const StageRequest& request,
                                   double limit = std::numeric_limits<double>::infinity()) const;
 
+  // About how many steps all Solves together took; one is about a nanosecond.
+  int64_t work() const { return work_; }
+
   // What no plan of a layer of this class on the group can undercut, memory left aside.
   double LayerFloor(const std::vector<int>& group, int layer_class, int server) const;
 
   // What no plan's head on the group can undercut.
   double HeadFloor(const std::vector<int>& group, int first_rank) const;
+
+  // The same with the MLP on the server.
+  double ServedLayerFloor(const std::vector<int>& group, int layer_class, int server) const;
+
+  // Bytes of a layer of this class at least, wherever its blocks lie; and of its attention alone.
+  int64_t LayerBytes(int layer_class) const;
+  int64_t AttentionBytes(int layer_class) const;
 
   // What the rank of a device has besides blocks: overheads, workspaces.
   int64_t FixedBytes(int device, int group_size, bool has_others) const;
@@ -84,17 +95,46 @@ class StageSolver {
   double ExchangeSeconds(const StageRequest& request, const Counts& counts) const;
   double ServerSeconds(const StageRequest& request, const Counts& counts) const;
   int64_t ServerBytes(const StageRequest& request, const Counts& counts) const;
+  // Tables of the classes whose blocks have as many units as the largest part of the stage, added
+  // up: their blocks share one vector of shares. The other classes get the vector that is fastest
+  // for them.
+  struct Combined {
+    int64_t units = 0;
+    bool by_offset = false;
+    std::vector<std::vector<double>> seconds;  // [member][cell]
+    std::vector<int64_t> bytes;                // [cell]
+    std::vector<int64_t> workspace;            // [cell]
+    std::vector<bool> is_main;                 // by class
+  };
+  // All of a stage but its ends.
+  struct Prepared {
+    StagePlan plan;
+    ShareProblem problem;        // without capacities
+    std::vector<int64_t> fixed;  // bytes by member
+    double seconds = 0;
+    std::vector<bool> attention_is_main;
+    std::vector<bool> mlp_is_main;
+  };
+  static void Accumulate(const ShareTable& table, const std::vector<int>& group, int count,
+                         Combined& combined);
+  static Combined Nothing(size_t members);
+  void Combine(BlockKind kind, const StageRequest& request, const std::vector<int>& layers,
+               int replication, Prepared& prepared, Combined& combined,
+               std::map<int, std::vector<int64_t>>& shares) const;
+  Prepared Prepare(const StageRequest& request, const Counts& counts, int replication) const;
   absl::optional<StagePlan> SolveOne(const StageRequest& request, const Counts& counts,
-                                     const Ends& ends, int replication, double limit) const;
+                                     const Ends& ends, Prepared& prepared, double limit) const;
   // False when even all members' memory together would be too little.
   bool MayFit(const StageRequest& request, const Counts& counts) const;
   std::vector<int64_t> FastestOf(const ShareTable& table, const std::vector<int>& group) const;
+  double AttentionFloor(const std::vector<int>& group, int layer_class) const;
   double FastestSeconds(BlockKind kind, const std::vector<int>& group, int layer_class,
                         int replication) const;
 
   const LayerTables& tables_;
   const std::vector<SearchDevice>& devices_;
   const Exchanges& exchanges_;
+  mutable int64_t work_ = 0;
   mutable std::map<std::tuple<BlockKind, std::vector<int>, int, int>, double> fastest_;
   mutable std::map<std::tuple<std::vector<int>, bool, bool>, std::vector<Ends>> ends_;
 };

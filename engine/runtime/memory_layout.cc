@@ -269,6 +269,16 @@ absl::Status SetKvType(absl::string_view name, EngineOptions& options) {
                                                  absl::StrJoin(kPlannedKvTypes, ", ")));
 }
 
+std::vector<std::string> AllKvTypes() {
+  std::vector<std::string> names = {"f32", "f16", "bf16"};
+  for (absl::string_view planned : kPlannedKvTypes) {
+    if (std::find(names.begin(), names.end(), planned) == names.end()) {
+      names.push_back(std::string(planned));
+    }
+  }
+  return names;
+}
+
 int64_t KvCacheBytes(const EngineOptions& options, int64_t elements) {
   const WeightFormat* format = options.planned_kv_type;
   if (format == nullptr) return elements * static_cast<int64_t>(SizeOf(options.kv_type));

@@ -29,6 +29,9 @@ struct EngineOptions {
 absl::string_view KvTypeName(const EngineOptions& options);
 absl::Status SetKvType(absl::string_view name, EngineOptions& options);
 
+// All names that SetKvType knows.
+std::vector<std::string> AllKvTypes();
+
 // Bytes of `elements` of the KV cache, in whole blocks of its type.
 int64_t KvCacheBytes(const EngineOptions& options, int64_t elements);
 

@@ -1,7 +1,9 @@
 // The bench: what it reports of one and of several sequences.
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -12,6 +14,7 @@ namespace tprun {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 ProcessResult Bench(std::vector<std::string> more) {
   std::vector<std::string> arguments = {"bench",        SourcePath("models/stories"),
@@ -58,6 +61,52 @@ TEST(CliBench, TextSaysWhatWasMeasured) {
   const ProcessResult three = Bench({"--devices=cpu,cpu", "--batch=3"});
   EXPECT_THAT(three.out, HasSubstr("3 sequences at once"));
   EXPECT_THAT(three.out, HasSubstr("all-reduce"));
+}
+
+// Efficiencies of this machine, which plans then rest on.
+TEST(CliBench, CalibratesTheMachine) {
+  const std::string path = ::testing::TempDir() + "/cli_bench_calibration.json";
+  ProcessOptions patient;
+  patient.timeout_s = 240;
+  const ProcessResult result = RunTprun({"bench", "--calibrate", "--output=" + path}, patient);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("q4_0"));
+  EXPECT_THAT(result.out, HasSubstr("written to " + path));
+  const auto text = ReadFile(path);
+  ASSERT_TRUE(text.ok()) << text.status();
+  const Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(json.is_object());
+  ASSERT_EQ(json["bandwidth_bytes_per_s"].size(), 1);
+  const std::string device = json["bandwidth_bytes_per_s"].begin().key();
+  int rules = 0;
+  for (const Json& rule : json["rules"]) rules += rule["device"] == device;
+  EXPECT_GT(rules, 10);
+  const std::vector<std::string> plan = {"plan", SourcePath("models/stories"), "--devices=cpu",
+                                         "--explain"};
+  std::vector<std::string> calibrated = plan;
+  calibrated.push_back("--calibration=" + path);
+  EXPECT_THAT(RunTprun(plan).out, HasSubstr("not on a measurement"));
+  const ProcessResult planned = RunTprun(calibrated);
+  EXPECT_EQ(planned.exit_code, 0) << planned.err;
+  EXPECT_THAT(planned.out, HasSubstr("tprun bench --calibrate"));
+  EXPECT_THAT(planned.out, Not(HasSubstr("not on a measurement")));
+}
+
+// What was measured is kept beside what was predicted, and the next plan tells.
+TEST(CliBench, RunsAreComparedWithTheirPlans) {
+  const std::string state = ::testing::TempDir() + "/cli_bench_state";
+  std::filesystem::remove_all(state);
+  ProcessOptions options;
+  options.environment = {{"XDG_STATE_HOME", state}};
+  const std::vector<std::string> plan = {"plan", SourcePath("models/stories"), "--devices=cpu"};
+  EXPECT_THAT(RunTprun(plan, options).out, Not(HasSubstr("runs on these devices so far")));
+  const ProcessResult bench =
+      RunTprun({"bench", SourcePath("models/stories"), "--devices=cpu", "--context=64",
+                "--prompt_tokens=8", "--tokens=4", "--repeats=2"},
+               options);
+  ASSERT_EQ(bench.exit_code, 0) << bench.err;
+  EXPECT_THAT(RunTprun(plan, options).out, HasSubstr("runs on these devices so far: decode"));
+  std::filesystem::remove_all(state);
 }
 
 }  // namespace

@@ -41,6 +41,11 @@ std::string Contents(const std::string& path) { return ReadFile(path).value_or("
   for (const auto& [name, value] : options.environment) setenv(name.c_str(), value.c_str(), 1);
   setenv(kMark, mark.c_str(), 1);
   setenv("TMPDIR", directory.c_str(), 1);  // what a killed job leaves goes with the test
+  // What other runs left must not change this one: its own, unless the test says otherwise.
+  const std::string state = JoinPath(directory, "state");
+  bool has_state = false;
+  for (const auto& [name, value] : options.environment) has_state |= name == "XDG_STATE_HOME";
+  if (!has_state) setenv("XDG_STATE_HOME", state.c_str(), 1);
   std::vector<char*> argv;
   for (const std::string& argument : command) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);

@@ -176,11 +176,13 @@ class BruteForce {
       for (int& rank : placement.ranks) rank = rank_of[rank];
     }
     std::vector<DeviceRates> rates;
+    std::vector<bool> is_gpu;
+    for (int device : devices) is_gpu.push_back(!is_cpu(device));
     for (size_t rank = 0; rank < devices.size(); ++rank) {
       const SearchDevice& device = case_.devices[devices[rank]];
       const int number = static_cast<int>(rank);
       const int64_t bytes = LayOutMemory(case_.spec, by_rank, number, case_.options).total_bytes() +
-                            OverheadBytes(*device.info, RoleOf(by_rank, number));
+                            OverheadBytes(*device.info, RoleOf(by_rank, number, is_gpu));
       if (bytes > device.usable_bytes) return kNever;
       rates.push_back(case_.rates[devices[rank]]);
     }

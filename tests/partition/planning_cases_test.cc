@@ -297,6 +297,17 @@ TEST(HardMachines, UseTheMemoryOfEveryDevice) {
       std::printf(" %.2f %%", 100 * UnusedPart(rank));
     }
     std::printf(" unused\n");
+    // So full that other shares do not fit, or are slower.
+    for (bool by_memory : {false, true}) {
+      request.shares.clear();
+      for (const DeviceInfo& device : machine.devices) {
+        if (device.kind != DeviceKind::kGpu) continue;
+        request.shares.push_back(by_memory ? static_cast<double>(device.available_bytes) : 1);
+      }
+      const Plan other = PlanFor(request);
+      EXPECT_TRUE(!other.fits() || other.decode.expected <= plan.decode.expected * 1.000001)
+          << name << (by_memory ? ", by memory" : ", equal");
+    }
   }
 }
 

@@ -1,0 +1,165 @@
+#include "launcher/user_state.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/status_macros.h"
+
+namespace tprun {
+namespace {
+
+constexpr char kResiduals[] = "residuals.jsonl";
+constexpr char kCalibration[] = "calibration.json";
+constexpr size_t kMostResidualBytes = 1 << 20;
+
+std::string Variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+Json ToJson(const Residual& residual) {
+  return {{"time", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())},
+          {"command", residual.command},
+          {"model", residual.model},
+          {"devices", residual.devices},
+          {"predicted_decode_tokens_per_s", residual.predicted_decode},
+          {"measured_decode_tokens_per_s", residual.measured_decode},
+          {"predicted_prefill_tokens_per_s", residual.predicted_prefill},
+          {"measured_prefill_tokens_per_s", residual.measured_prefill},
+          {"predicted_bytes", residual.predicted_bytes},
+          {"measured_bytes", residual.measured_bytes}};
+}
+
+absl::StatusOr<Residual> FromJson(absl::string_view line) {
+  ASSIGN_OR_RETURN(const Json json, ParseJson(std::string(line)));
+  if (!json.is_object()) return absl::InvalidArgumentError("not an object");
+  Residual residual;
+  ASSIGN_OR_RETURN(residual.command, GetStringOr(json, "command", ""));
+  ASSIGN_OR_RETURN(residual.model, GetStringOr(json, "model", ""));
+  const Json* devices = FindMember(json, "devices");
+  if (devices == nullptr || !devices->is_array()) return absl::InvalidArgumentError("no devices");
+  for (const Json& device : *devices) {
+    if (!device.is_string()) return absl::InvalidArgumentError("a device that is no text");
+    residual.devices.push_back(device.get<std::string>());
+  }
+  ASSIGN_OR_RETURN(residual.predicted_decode, GetDouble(json, "predicted_decode_tokens_per_s"));
+  ASSIGN_OR_RETURN(residual.measured_decode, GetDouble(json, "measured_decode_tokens_per_s"));
+  ASSIGN_OR_RETURN(residual.predicted_prefill, GetDouble(json, "predicted_prefill_tokens_per_s"));
+  ASSIGN_OR_RETURN(residual.measured_prefill, GetDouble(json, "measured_prefill_tokens_per_s"));
+  ASSIGN_OR_RETURN(residual.predicted_bytes, GetIntOr(json, "predicted_bytes", 0));
+  ASSIGN_OR_RETURN(residual.measured_bytes, GetIntOr(json, "measured_bytes", 0));
+  return residual;
+}
+
+std::vector<std::string> Sorted(std::vector<std::string> names) {
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// "decode measured at 0.92 of what was predicted (median of 7 runs, 0.85 to 1.01)".
+void Describe(absl::string_view what, std::vector<double> ratios, std::string& text) {
+  if (ratios.empty()) return;
+  std::sort(ratios.begin(), ratios.end());
+  absl::StrAppend(&text, text.empty() ? "" : "; ", what);
+  absl::StrAppendFormat(&text, " measured at %.2f of what was predicted (",
+                        ratios[ratios.size() / 2]);
+  if (ratios.size() == 1) {
+    absl::StrAppend(&text, "1 run)");
+  } else {
+    absl::StrAppendFormat(&text, "median of %d runs, %.2f to %.2f)", ratios.size(), ratios.front(),
+                          ratios.back());
+  }
+}
+
+}  // namespace
+
+std::string StateDirectory() {
+  if (const std::string state = Variable("XDG_STATE_HOME"); !state.empty()) {
+    return JoinPath(state, "tprun");
+  }
+  const std::string home = Variable("HOME");
+  return home.empty() ? "" : JoinPath(home, ".local/state/tprun");
+}
+
+std::string DefaultCalibrationFile() {
+  const std::string directory = StateDirectory();
+  if (directory.empty()) return "";
+  const std::string path = JoinPath(directory, kCalibration);
+  return FileExists(path) ? path : "";
+}
+
+absl::StatusOr<std::string> WriteStateFile(const std::string& name, const std::string& text) {
+  const std::string directory = StateDirectory();
+  if (directory.empty()) {
+    return absl::FailedPreconditionError(
+        "there is no folder to keep it in: neither XDG_STATE_HOME nor HOME is set");
+  }
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return absl::FailedPreconditionError(absl::StrCat(directory, ": ", error.message()));
+  const std::string path = JoinPath(directory, name);
+  RETURN_IF_ERROR(WriteFile(path, text));
+  return path;
+}
+
+absl::Status AppendResidual(const Residual& residual) {
+  const std::string directory = StateDirectory();
+  std::string text;
+  if (!directory.empty()) {
+    text = ReadFile(JoinPath(directory, kResiduals), 2 * kMostResidualBytes).value_or("");
+  }
+  if (text.size() > kMostResidualBytes) {
+    text.erase(0, text.find('\n', text.size() / 2) + 1);
+  }
+  absl::StrAppend(&text, ToJson(residual).dump(-1, ' ', false, Json::error_handler_t::replace),
+                  "\n");
+  return WriteStateFile(kResiduals, text).status();
+}
+
+std::vector<Residual> ReadResiduals() {
+  std::vector<Residual> residuals;
+  const std::string directory = StateDirectory();
+  if (directory.empty()) return residuals;
+  const absl::StatusOr<std::string> text =
+      ReadFile(JoinPath(directory, kResiduals), 2 * kMostResidualBytes);
+  if (!text.ok()) return residuals;
+  for (absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) {
+    absl::StatusOr<Residual> residual = FromJson(line);
+    if (residual.ok()) residuals.push_back(*std::move(residual));
+  }
+  return residuals;
+}
+
+std::string HowPlansWere(const std::vector<Residual>& residuals, const Plan& plan) {
+  std::vector<std::string> devices;
+  for (const RankPlan& rank : plan.ranks) devices.push_back(rank.device_name);
+  devices = Sorted(std::move(devices));
+  std::vector<double> decode, prefill, memory;
+  const auto add = [](double measured, double predicted, std::vector<double>& ratios) {
+    if (measured > 0 && predicted > 0) ratios.push_back(measured / predicted);
+  };
+  for (const Residual& residual : residuals) {
+    if (Sorted(residual.devices) != devices) continue;
+    add(residual.measured_decode, residual.predicted_decode, decode);
+    add(residual.measured_prefill, residual.predicted_prefill, prefill);
+    add(static_cast<double>(residual.measured_bytes), static_cast<double>(residual.predicted_bytes),
+        memory);
+  }
+  std::string text;
+  Describe("decode", decode, text);
+  Describe("prefill", prefill, text);
+  Describe("memory", memory, text);
+  return text.empty() ? "" : absl::StrCat("runs on these devices so far: ", text);
+}
+
+}  // namespace tprun

@@ -1,0 +1,83 @@
+#include "launcher/user_state.h"
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/file.h"
+#include "gmock/gmock.h"
+
+namespace tprun {
+namespace {
+
+using ::testing::HasSubstr;
+
+class UserState : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = ::testing::TempDir() + "/user_state_test";
+    std::filesystem::remove_all(directory_);
+    setenv("XDG_STATE_HOME", directory_.c_str(), 1);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  static Plan PlanOn(const std::vector<std::string>& names) {
+    Plan plan;
+    for (const std::string& name : names) {
+      plan.ranks.emplace_back();
+      plan.ranks.back().device_name = name;
+    }
+    return plan;
+  }
+
+  std::string directory_;
+};
+
+TEST_F(UserState, ResidualsAreKeptAndTellHowPlansWere) {
+  EXPECT_TRUE(ReadResiduals().empty());
+  for (double measured : {80.0, 90.0, 120.0}) {
+    Residual residual;
+    residual.command = "run";
+    residual.model = "m";
+    residual.devices = {"card b", "card a"};
+    residual.predicted_decode = 100;
+    residual.measured_decode = measured;
+    residual.predicted_bytes = 1000;
+    residual.measured_bytes = 990;
+    ASSERT_TRUE(AppendResidual(residual).ok());
+  }
+  const std::vector<Residual> residuals = ReadResiduals();
+  ASSERT_EQ(residuals.size(), 3);
+  EXPECT_EQ(residuals[1].measured_decode, 90);
+  EXPECT_EQ(residuals[1].devices, (std::vector<std::string>{"card b", "card a"}));
+  EXPECT_EQ(HowPlansWere(residuals, PlanOn({"card a", "card b"})),
+            "runs on these devices so far: decode measured at 0.90 of what was predicted (median "
+            "of 3 runs, 0.80 to 1.20); memory measured at 0.99 of what was predicted (median of 3 "
+            "runs, 0.99 to 0.99)");
+  EXPECT_EQ(HowPlansWere(residuals, PlanOn({"card a"})), "");
+}
+
+TEST_F(UserState, LinesThatCannotBeReadArePassedOver) {
+  ASSERT_TRUE(AppendResidual({"run", "m", {"d"}, 1, 1}).ok());
+  const std::string path = directory_ + "/tprun/residuals.jsonl";
+  const std::string good = *ReadFile(path);
+  ASSERT_TRUE(WriteFile(path, "nonsense\n{}\n[1]\n" + good + "{\"devices\": 3}\n").ok());
+  EXPECT_EQ(ReadResiduals().size(), 1);
+}
+
+TEST_F(UserState, TheFileDoesNotGrowForEver) {
+  Residual residual;
+  residual.devices = {std::string(60'000, 'x')};
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(AppendResidual(residual).ok());
+  EXPECT_LT(std::filesystem::file_size(directory_ + "/tprun/residuals.jsonl"), 1'200'000);
+  EXPECT_GT(ReadResiduals().size(), 5);
+}
+
+TEST_F(UserState, CalibrationIsFoundWhereItWasWritten) {
+  EXPECT_EQ(DefaultCalibrationFile(), "");
+  const auto path = WriteStateFile("calibration.json", "{}");
+  ASSERT_TRUE(path.ok()) << path.status();
+  EXPECT_EQ(DefaultCalibrationFile(), *path);
+}
+
+}  // namespace
+}  // namespace tprun
