@@ -24,12 +24,14 @@ void ReadDevices(const std::string& text, std::vector<std::string>& devices) {
 constexpr int64_t kMostPositions = int64_t{1} << 40;
 
 std::string WeightsHelp() {
-  std::vector<absl::string_view> run;
-  for (const WeightFormat* format : AllWeightFormats()) run.push_back(format->name);
-  std::vector<absl::string_view> plan;
-  for (const WeightFormat& format : PlannedFormats()) plan.push_back(format.name);
-  return absl::StrCat("Type of the weights, where there is only a config.json [the config's]: ",
-                      absl::StrJoin(run, ", "), "; to plan also ", absl::StrJoin(plan, ", "));
+  std::vector<absl::string_view> load;
+  for (const WeightFormat* format : AllWeightFormats()) {
+    if (format->quantize != nullptr) load.push_back(format->name);
+  }
+  return absl::StrCat(
+      "Type to load the matrices of a float checkpoint as, or to take those of a bare config.json "
+      "for [the checkpoint's or config's]: ",
+      absl::StrJoin(load, ", "), ", mixes such as q4_k_m; to plan also types that cannot be made");
 }
 
 std::string KvTypeHelp() {
