@@ -6,6 +6,7 @@
 #
 # What a target has learnt stays in FOLDER/corpus/TARGET, inputs that fail in FOLDER/failures; keep
 # a small one of each in tests/fuzz/regressions, which the ordinary tests feed to all readers.
+# $FUZZ_TIMEOUT: seconds an input may take (10; more on a busy machine, where little CPU is left for it).
 # Exit: 0 nothing found; 1 a target failed; 2 nothing is built.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -54,8 +55,8 @@ mkdir -p "$folder/failures"
 for target in "$@"; do
   mkdir -p "$folder/corpus/$target"
   echo "fuzz: $target, $seconds s" >&2
-  "$folder/fuzzers/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=512 \
-    -max_len=100000 -print_final_stats=0 -print_funcs=0 -verbosity=0 -artifact_prefix="$folder/failures/$target-" \
+  "$folder/fuzzers/$target" -max_total_time="$seconds" -timeout="${FUZZ_TIMEOUT:-10}" -rss_limit_mb=2048 -malloc_limit_mb=512 \
+    -max_len=100000 -print_final_stats=1 -print_funcs=0 -verbosity=0 -artifact_prefix="$folder/failures/$target-" \
     "$folder/corpus/$target" tests/fuzz/regressions $(seeds "$target") || status=1
 done
 exit $status

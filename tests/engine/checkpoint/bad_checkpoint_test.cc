@@ -401,5 +401,21 @@ TEST(BadFileTimeTest, ClaimsCostNothing) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
 }
 
+// Found by fuzzing: 12 bytes of header and a hole in the file made half a gigabyte of empty
+// strings.
+TEST(BadGguf, AHoleMakesNoMillionsOfStrings) {
+  const TemporaryDirectory directory;
+  constexpr uint64_t kStrings = (uint64_t{1} << 22) + 1;
+  const std::string path = directory.Write(
+      "hole.gguf", Gguf(3, 0, 1, Pair("k", 9, GgufNumber(8, 4) + GgufNumber(kStrings, 8))));
+  std::error_code error;
+  std::filesystem::resize_file(path, 64 << 20, error);
+  ASSERT_FALSE(error) << error.message();
+  const auto checkpoint = Checkpoint::Open(path);
+  EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(checkpoint.status().message()),
+              testing::HasSubstr("at most 4194304 array elements"));
+}
+
 }  // namespace
 }  // namespace tprun
