@@ -19,7 +19,9 @@ bool IsDown(TensorRole role) {
 }
 
 bool IsValue(const TensorSpec& tensor) {
-  return tensor.role == TensorRole::kValue || tensor.role == TensorRole::kValueUp;
+  // Latent attention's projections of keys and values are one tensor there.
+  return tensor.role == TensorRole::kValue || tensor.role == TensorRole::kValueUp ||
+         tensor.role == TensorRole::kKeyUp || tensor.role == TensorRole::kKeyUpTransposed;
 }
 
 // 'S', 'M' or 'L' of "q4_k_m", '\0' of any other.

@@ -28,12 +28,16 @@ int64_t ShardElements(const ModelSpec& spec, const std::vector<Placement>& place
 }
 
 TEST(MemoryLayout, ShardsCoverEveryTensorOnce) {
-  for (const char* name : {"llama_gqa", "llama_odd_heads", "llama_odd_vocabulary", "glm", "phi3"}) {
+  for (const char* name : {"llama_gqa", "llama_odd_heads", "llama_odd_vocabulary", "glm", "phi3",
+                           "qwen2_moe", "deepseek_v3", "gpt_oss"}) {
     const TestModel model = Golden(name);
     for (const TestLayout& layout : AllLayouts()) {
       const auto placements = layout.place(model.spec);
-      for (TensorRole role : {TensorRole::kEmbedding, TensorRole::kQuery, TensorRole::kAttentionOut,
-                              TensorRole::kGate, TensorRole::kDown, TensorRole::kHead}) {
+      for (TensorRole role :
+           {TensorRole::kEmbedding, TensorRole::kQuery, TensorRole::kAttentionOut,
+            TensorRole::kGate, TensorRole::kDown, TensorRole::kHead, TensorRole::kExpertGate,
+            TensorRole::kExpertDown, TensorRole::kSharedDown, TensorRole::kKeyUp,
+            TensorRole::kValueUp, TensorRole::kSinks}) {
         int64_t whole = 0;
         for (const TensorSpec& tensor : model.spec.tensors) {
           if (tensor.role == role) whole += ElementCount(tensor);
