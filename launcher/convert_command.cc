@@ -4,6 +4,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/output_file.h"
@@ -80,7 +81,8 @@ std::string MainFormat(const ModelSpec& spec) {
 }
 
 void PutGeneral(const ConvertOptions& options, const ModelSpec& spec, Json& metadata) {
-  const int type = FileType(options.weights.empty() ? MainFormat(spec) : options.weights);
+  const int type = FileType(options.weights.empty() ? MainFormat(spec)
+                                                    : absl::AsciiStrToLower(options.weights));
   metadata.erase("general.file_type");
   if (type >= 0) metadata["general.file_type"] = type;
   metadata["general.quantization_version"] = 2;

@@ -145,16 +145,16 @@ TEST_F(GgufModel, Llama3Q4_K_M) {
 }
 
 TEST_F(GgufModel, WithTypesThatCannotBeDecodedIsPlannedNotRun) {
-  Add("token_embd.weight", {512, 256}, "iq2_xs");
+  Add("token_embd.weight", {512, 256}, "nvfp4");
   AddAttention(0, 256, 256, 256, "iq3_s", "iq1_m");
   AddLayer(0, "ffn_gate.weight", {256, 256}, "iq2_xxs");
   AddLayer(0, "ffn_up.weight", {256, 256}, "tq1_0");
   AddLayer(0, "ffn_down.weight", {256, 256}, "tq2_0");
   Add("output_norm.weight", {256}, "f32");
   const ModelSpec spec = Read(Metadata("llama", 1, 256, 256, 4, 4, 512));
-  EXPECT_EQ(MatrixBytes(spec, 1), 512 * 74 + 256 * (3 * 110 + 56 + 66 + 54 + 66) + 3 * 256 * 4);
+  EXPECT_EQ(MatrixBytes(spec, 1), 512 * 144 + 256 * (3 * 110 + 56 + 66 + 54 + 66) + 3 * 256 * 4);
   EXPECT_THAT(spec.not_runnable,
-              HasSubstr("\"token_embd.weight\" is of type iq2_xs, which cannot"));
+              HasSubstr("\"token_embd.weight\" is of type nvfp4, which cannot"));
   EXPECT_EQ(CheckRunnable(spec).code(), absl::StatusCode::kInvalidArgument);
 }
 
