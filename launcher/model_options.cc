@@ -22,7 +22,8 @@ void AddShapeOptions(CLI::App& command, ModelOptions& options) {
       options.plan_options.end(),
       {command
            .add_option("--context", options.context,
-                       "Positions per sequence [the model's, at most 4096]")
+                       absl::StrCat("Positions per sequence [the model's, at most ",
+                                    options.default_context, "]"))
            ->check(CLI::PositiveNumber),
        command
            .add_option("--batch", options.batch,

@@ -46,6 +46,7 @@ struct TestOptions {
   Activations activations = Activations::kF32;
   int threads = 1;
   int batch = 1;
+  int64_t logit_rows = 0;
   MakeRankParts make_parts;  // else the CPU
   bool record_decode = true;
 };
