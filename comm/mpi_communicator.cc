@@ -1,6 +1,10 @@
 #include "comm/mpi_communicator_impl.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstring>
 #include <limits>
 
@@ -48,6 +52,42 @@ absl::Status MpiCommunicator::AllReduceSum(const void* send, void* receive, int6
                                            DType dtype) {
   RETURN_IF_ERROR(CheckBuffer("AllReduceSum", send, count));
   RETURN_IF_ERROR(CheckBuffer("AllReduceSum", receive, count));
+  if (!tried_to_share_ && size() > 1) RETURN_IF_ERROR(ShareMemory());
+  if (!shared_sum_.has_value() || count == 0) return SumByMpi(send, receive, count, dtype);
+  const Deadline deadline(state_->timeout());
+  return shared_sum_->Run(send, receive, count, dtype, [&] {
+    return state_->CheckWait(deadline, "AllReduceSum", world_ranks_);
+  });
+}
+
+absl::Status MpiCommunicator::ShareMemory() {
+  tried_to_share_ = true;
+  std::array<char, 64> name = {};  // empty: the first rank could not make it
+  const int64_t bytes = SharedMemorySum::Bytes(size());
+  absl::StatusOr<SharedMemory> memory = absl::UnavailableError("not made");
+  if (rank_ == 0) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch().count();
+    const std::string wanted = absl::StrCat("/tprun-", getpid(), "-", now);
+    memory = SharedMemory::Create(wanted, bytes);
+    if (memory.ok()) std::copy(wanted.begin(), wanted.end(), name.begin());
+  }
+  RETURN_IF_ERROR(RunAndWait("AllReduceSum", [&](MPI_Request* request) {
+    return MPI_Ibcast(name.data(), static_cast<int>(name.size()), MPI_BYTE, 0, comm_, request);
+  }));
+  if (rank_ != 0 && name[0] != 0) memory = SharedMemory::Open(name.data(), bytes);
+  int can = memory.ok() ? 1 : 0;
+  RETURN_IF_ERROR(RunAndWait("AllReduceSum", [&](MPI_Request* request) {
+    return MPI_Iallreduce(MPI_IN_PLACE, &can, 1, MPI_INT, MPI_MIN, comm_, request);
+  }));
+  if (memory.ok()) memory->RemoveName();
+  if (can == 0) return absl::OkStatus();
+  shared_memory_.emplace(*std::move(memory));
+  shared_sum_.emplace(shared_memory_->data(), rank_, size());
+  return absl::OkStatus();
+}
+
+absl::Status MpiCommunicator::SumByMpi(const void* send, void* receive, int64_t count,
+                                       DType dtype) {
   const int64_t element_bytes = static_cast<int64_t>(SizeOf(dtype));
   int64_t done = 0;
   do {  // also once for a count of 0: the ranks meet

@@ -3,10 +3,12 @@
 #include <mpi.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/communicator.h"
 #include "comm/mpi_state.h"
+#include "comm/shared_memory_sum.h"
 
 namespace tprun {
 
@@ -28,6 +30,9 @@ class MpiCommunicator final : public Communicator {
   int size() const override { return static_cast<int>(world_ranks_.size()); }
   absl::Duration timeout() const override { return state_->timeout(); }
   absl::string_view backend() const override { return "mpi"; }
+  std::string description() const override {
+    return shared_sum_.has_value() ? "mpi, sums over shared memory" : "mpi";
+  }
 
   absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override;
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
@@ -47,12 +52,19 @@ class MpiCommunicator final : public Communicator {
   absl::Status GatherByBroadcasts(const void* send, char* receive, absl::Span<const int64_t> counts,
                                   int64_t element_bytes);
   absl::Status ReceivePiece(void* data, int bytes, int from);
+  // Sums over memory that the ranks share, if they are on one host and find room; decided by all
+  // together, at the first sum.
+  absl::Status ShareMemory();
+  absl::Status SumByMpi(const void* send, void* receive, int64_t count, DType dtype);
   absl::Status MeetForSplit(absl::Span<const int> ranks, int tag);
 
   const std::shared_ptr<MpiState> state_;
   const MPI_Comm comm_;
   const int rank_;
   const std::vector<int> world_ranks_;
+  bool tried_to_share_ = false;
+  std::optional<SharedMemory> shared_memory_;
+  std::optional<SharedMemorySum> shared_sum_;  // none: by MPI
 };
 
 }  // namespace tprun

@@ -195,6 +195,13 @@ absl::Status MpiState::Wait(absl::Span<MPI_Request> requests, const char* operat
   }
 }
 
+absl::Status MpiState::CheckWait(const Deadline& deadline, const char* operation,
+                                 absl::Span<const int> group) {
+  RETURN_IF_ERROR(PollNotice());
+  if (!deadline.Passed()) return absl::OkStatus();
+  return Fail(DeadlineError(operation, world_rank_, group, timeout_));
+}
+
 absl::Status MpiState::DropSent() {
   while (!outgoing_.empty()) {
     int done = 0;

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/dtype.h"
+#include "comm/deadline.h"
 
 namespace tprun {
 
@@ -61,6 +62,11 @@ class MpiState {
   // of the first request.
   absl::Status Wait(absl::Span<MPI_Request> requests, const char* operation,
                     absl::Span<const int> group, MPI_Status* status = MPI_STATUS_IGNORE);
+
+  // For a wait outside MPI that began at `deadline`'s start: news of a failure, or that it has
+  // taken too long, which is then the failure of all.
+  absl::Status CheckWait(const Deadline& deadline, const char* operation,
+                         absl::Span<const int> group);
 
   // Copies the message and sends it; waits when more than 64 MiB are on their way. A message larger
   // than that is sent from `data` and waited for.
