@@ -404,6 +404,7 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
       absl::optional<Prepared> prepared;
       for (const Ends& ends : options) {
         if (!(floor * (1 - kRounding) + ends.seconds < limit)) break;
+        if (tired()) return best;
         if (!prepared) prepared = Prepare(request, counts, replication);
         // What is better by rounding alone is not better.
         absl::optional<StagePlan> plan =
