@@ -182,7 +182,7 @@ double LayoutSearch::RestSeconds(int64_t room, int layer) const {
 // As few layers first on a CPU as let the others fit on one of the fastest groups of GPUs: seldom
 // the best, but good enough to cut by.
 void LayoutSearch::Seed() {
-  constexpr int kMostSeeds = 8;
+  constexpr int kMostSeeds = 4;
   int seeds = 0;
   for (Group* cpu : NextGroups(0)) {
     if (!IsCpu(cpu->members[0])) continue;
@@ -193,7 +193,8 @@ void LayoutSearch::Seed() {
       int high = layers_;
       while (low + 1 < high) {
         const int middle = low + (high - low) / 2;
-        (Solved(*group, middle, layers_, kUnlimited) ? high : low) = middle;
+        const StageRequest rest = RequestFor(*group, middle, layers_);
+        (solver_.Solve(rest, kUnlimited, /*any=*/true) ? high : low) = middle;
       }
       if (high == layers_) continue;
       const absl::optional<StagePlan>& first = Solved(*cpu, 0, high, kUnlimited);
@@ -530,7 +531,7 @@ const absl::optional<StagePlan>& LayoutSearch::Solved(Group& group, int first, i
   const auto [entry, added] = group.solutions.try_emplace(key);
   Solution& solution = entry->second;
   if (solution.plan || (!added && limit <= solution.tried_limit)) return solution.plan;
-  solution.plan = solver_.Solve(RequestFor(group, first, end), limit);
+  solution.plan = solver_.Solve(RequestFor(group, first, end), limit, any_);
   solution.tried_limit = limit;
   return solution.plan;
 }

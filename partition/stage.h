@@ -55,8 +55,10 @@ class StageSolver {
               const Exchanges& exchanges);
 
   // The fastest plan that fits and takes less than `limit`, or nothing.
+  // With `any` the first that is found.
   absl::optional<StagePlan> Solve(const StageRequest& request,
-                                  double limit = std::numeric_limits<double>::infinity()) const;
+                                  double limit = std::numeric_limits<double>::infinity(),
+                                  bool any = false) const;
 
   // About how many steps all Solves together took; one is about a nanosecond.
   int64_t work() const { return work_; }
