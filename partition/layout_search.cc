@@ -17,6 +17,8 @@ int Count(Mask mask) { return __builtin_popcountll(mask); }
 // Bounds are sums in another order than what they bound.
 constexpr double kRounding = 1 - 1e-12;
 
+constexpr double kUnlimited = std::numeric_limits<double>::infinity();
+
 // Sums of equal times in another order are within this.
 constexpr double kSameTime = 1 + 1e-10;
 
@@ -89,6 +91,7 @@ LayoutSearch::LayoutSearch(const LayerTables& tables, const std::vector<SearchDe
 absl::optional<Layout> LayoutSearch::Best(double limit) {
   limit_ = limit;
   best_.reset();
+  solver_.set_most_work(solver_.work() + (any_ ? kMostWork / 32 : kMostWork));
   int cpus = 0;
   for (int i = 0; i < static_cast<int>(devices_.size()); ++i) cpus += IsCpu(i);
   const int gpus = static_cast<int>(devices_.size()) - cpus;
@@ -129,6 +132,7 @@ void LayoutSearch::RunStages(Chains chains) {
     if (Done()) return;
   }
   if (space_.one_stage) return;
+  if (chains == Chains::kOneGpuGroup) Seed();
   MakeBounds();
   // States are only ever added behind the one that is looked at: they have more devices.
   for (auto state = states_.begin(); state != states_.end(); ++state) {
@@ -175,9 +179,41 @@ double LayoutSearch::RestSeconds(int64_t room, int layer) const {
   return seconds;
 }
 
+// As few layers first on a CPU as let the others fit on one of the fastest groups of GPUs: seldom
+// the best, but good enough to cut by.
+void LayoutSearch::Seed() {
+  constexpr int kMostSeeds = 4;
+  int seeds = 0;
+  for (Group* cpu : NextGroups(0)) {
+    if (!IsCpu(cpu->members[0])) continue;
+    for (Group* group : NextGroups(cpu->mask)) {
+      if (IsCpu(group->members[0]) || ++seeds > kMostSeeds) continue;
+      if (Done()) return;
+      int low = 0;
+      int high = layers_;
+      while (low + 1 < high) {
+        const int middle = low + (high - low) / 2;
+        const StageRequest rest = RequestFor(*group, middle, layers_);
+        (solver_.Solve(rest, kUnlimited, /*any=*/true) ? high : low) = middle;
+      }
+      if (high == layers_) continue;
+      const absl::optional<StagePlan>& first = Solved(*cpu, 0, high, kUnlimited);
+      if (!first) continue;
+      const StateKey key = {1, cpu->mask, cpu->mask};
+      auto [entry, added] = states_.try_emplace(key);
+      if (added) entry->second.resize(layers_ + 1);
+      if (first->seconds < entry->second[high].seconds) {
+        entry->second[high] = {first->seconds, 0, 0};
+      }
+      Finish(key, high, entry->second[high].seconds + Hop(*cpu, *group), *group);
+    }
+  }
+}
+
 void LayoutSearch::Extend(const StateKey& key, int layer, double seconds) {
   const Mask used = std::get<1>(key);
   for (Group* group : NextGroups(used)) {
+    if (Done()) return;
     const double before = seconds + (used == 0 ? 0 : Hop(GroupOf(std::get<2>(key)), *group));
     if (used != 0) Finish(key, layer, before, *group);
     ExtendTo(key, layer, before, *group);
@@ -208,6 +244,7 @@ void LayoutSearch::ExtendTo(const StateKey& key, int layer, double seconds, Grou
   std::vector<Step>* steps = nullptr;
   for (int end = layer + 1; end < layers_; ++end) {
     const double floor = seconds + group.floors[end] - group.floors[layer];
+    if (Done()) return;
     const double rest = RestSeconds(room, end);
     if (!((floor + rest) * kRounding < limit_)) continue;
     if (steps == nullptr) {
@@ -494,7 +531,7 @@ const absl::optional<StagePlan>& LayoutSearch::Solved(Group& group, int first, i
   const auto [entry, added] = group.solutions.try_emplace(key);
   Solution& solution = entry->second;
   if (solution.plan || (!added && limit <= solution.tried_limit)) return solution.plan;
-  solution.plan = solver_.Solve(RequestFor(group, first, end), limit);
+  solution.plan = solver_.Solve(RequestFor(group, first, end), limit, any_);
   solution.tried_limit = limit;
   return solution.plan;
 }

@@ -26,7 +26,7 @@ struct SearchSpace {
 inline constexpr int kMostMixedDevices = 10;
 inline constexpr int kMostDevices = 64;
 // A search ends after so many steps (StageSolver::work), some tenths of a second.
-inline constexpr int64_t kMostWork = 200'000'000;
+inline constexpr int64_t kMostWork = 150'000'000;
 
 struct LayoutStage {
   StageRequest request;
@@ -91,11 +91,12 @@ class LayoutSearch {
   // NCCL for hops; those whose MLPs may lie on CPUs that are no stages.
   enum class Chains { kAny, kOneGpuGroup, kServed };
   void RunStages(Chains chains);
+  void Seed();
   void EvenOut(Layout& layout);
   double FillOf(const StageRequest& request, const StagePlan& plan) const;
   bool Done() const { return (any_ && best_.has_value()) || Tired(); }
   // Where very many unlike devices are all too small, proving what is fastest would take minutes.
-  bool Tired() const { return solver_.work() > (any_ ? kMostWork / 4 : kMostWork); }
+  bool Tired() const { return solver_.tired(); }
   void Extend(const StateKey& key, int layer, double seconds);
   void ExtendTo(const StateKey& key, int layer, double seconds, Group& group);
   void Finish(const StateKey& key, int layer, double before, Group& group);

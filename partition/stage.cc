@@ -373,7 +373,8 @@ bool StageSolver::MayFit(const StageRequest& request, const Counts& counts) cons
   return room >= 0;
 }
 
-absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double limit) const {
+absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double limit,
+                                             bool any) const {
   absl::optional<StagePlan> best;
   const std::vector<Ends>& options = EndOptions(request);
   const int layers = request.end_layer - request.first_layer;
@@ -404,6 +405,7 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
       absl::optional<Prepared> prepared;
       for (const Ends& ends : options) {
         if (!(floor * (1 - kRounding) + ends.seconds < limit)) break;
+        if (tired()) return best;
         if (!prepared) prepared = Prepare(request, counts, replication);
         // What is better by rounding alone is not better.
         absl::optional<StagePlan> plan =
@@ -413,6 +415,7 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
         plan->offloaded = offloaded;
         plan->server_bytes = server_bytes;
         best = std::move(plan);
+        if (any) return best;
       }
     }
   }

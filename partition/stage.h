@@ -55,11 +55,16 @@ class StageSolver {
               const Exchanges& exchanges);
 
   // The fastest plan that fits and takes less than `limit`, or nothing.
+  // With `any` the first that is found.
   absl::optional<StagePlan> Solve(const StageRequest& request,
-                                  double limit = std::numeric_limits<double>::infinity()) const;
+                                  double limit = std::numeric_limits<double>::infinity(),
+                                  bool any = false) const;
 
   // About how many steps all Solves together took; one is about a nanosecond.
   int64_t work() const { return work_; }
+  // Solve gives up, with what it has, when all together took this many.
+  void set_most_work(int64_t steps) { most_work_ = steps; }
+  bool tired() const { return work_ > most_work_; }
 
   // What no plan of a layer of this class on the group can undercut, memory left aside.
   double LayerFloor(const std::vector<int>& group, int layer_class, int server) const;
@@ -135,6 +140,7 @@ class StageSolver {
   const std::vector<SearchDevice>& devices_;
   const Exchanges& exchanges_;
   mutable int64_t work_ = 0;
+  int64_t most_work_ = std::numeric_limits<int64_t>::max();
   mutable std::map<std::tuple<BlockKind, std::vector<int>, int, int>, double> fastest_;
   mutable std::map<std::tuple<std::vector<int>, bool, bool>, std::vector<Ends>> ends_;
 };
