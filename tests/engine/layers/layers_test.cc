@@ -91,8 +91,8 @@ TEST(RunEmbedding, EachRankHasSomeRowsOfTheVocabulary) {
     const int64_t first[] = {0, 2, 2};
     const int64_t rows[] = {2, 0, 1};
     const EmbeddingBlock block = {
-        .table = {table.data() + first[rank] * kDim, &kF32Format, rows[rank], kDim},
-        .first_row = first[rank],
+        .tables = {{{table.data() + first[rank] * kDim, &kF32Format, rows[rank], kDim},
+                    first[rank]}},
         .scale = 2};
     std::vector<float> residual(4, -1);
     std::vector<int32_t> ids = {2, 0};
