@@ -20,6 +20,7 @@ Command MakeTopoCommand(CLI::App& app);
 Command MakeDoctorCommand(CLI::App& app);
 Command MakePlanCommand(CLI::App& app);
 Command MakeRunCommand(CLI::App& app, const std::vector<std::string>& arguments);
+Command MakePerplexityCommand(CLI::App& app, const std::vector<std::string>& arguments);
 Command MakeBenchCommand(CLI::App& app, const std::vector<std::string>& arguments);
 
 }  // namespace tprun

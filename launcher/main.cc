@@ -39,9 +39,12 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version",
                        absl::StrCat("tprun " TPRUN_VERSION ", MPI: ", tprun::MpiVersion()));
   app.require_subcommand(1);
-  const std::vector<tprun::Command> commands = {
-      tprun::MakeTopoCommand(app), tprun::MakeDoctorCommand(app), tprun::MakePlanCommand(app),
-      tprun::MakeRunCommand(app, arguments), tprun::MakeBenchCommand(app, arguments)};
+  const std::vector<tprun::Command> commands = {tprun::MakeTopoCommand(app),
+                                                tprun::MakeDoctorCommand(app),
+                                                tprun::MakePlanCommand(app),
+                                                tprun::MakeRunCommand(app, arguments),
+                                                tprun::MakePerplexityCommand(app, arguments),
+                                                tprun::MakeBenchCommand(app, arguments)};
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::ParseError& error) {

@@ -45,8 +45,8 @@ absl::StatusOr<RankExchange> MeasureOverMpi() {
   const ResultFolder folder;
   if (folder.path().empty()) return absl::InternalError("no temporary folder; set TMPDIR");
   const std::string file = JoinPath(folder.path(), "result.json");
-  ASSIGN_OR_RETURN(const int exit_code,
-                   SpawnRanks(kRanks, {"topo", "--measured_rank=" + file}, ""));
+  ASSIGN_OR_RETURN(const int exit_code, SpawnRanks(kRanks, {"topo", "--measured_rank=" + file}, "",
+                                                   /*takes_input=*/false));
   if (exit_code != 0) {
     return absl::InternalError(absl::StrCat("two MPI ranks ended with exit code ", exit_code));
   }

@@ -49,7 +49,8 @@ void AddShapeOptions(CLI::App& command, ModelOptions& options) {
       options.plan_options.end(),
       {command
            .add_option("--context", options.context,
-                       "Positions per sequence [the model's, at most 4096]")
+                       absl::StrCat("Positions per sequence [the model's, at most ",
+                                    options.default_context, "]"))
            ->check(CLI::Range(int64_t{1}, kMostPositions)),
        command
            .add_option("--batch", options.batch,

@@ -14,6 +14,7 @@ struct ModelOptions {
   std::string topology;
   std::vector<std::string> devices;
   int64_t context = 0;
+  int64_t default_context = 4096;  // if the model has as much
   int batch = 1;
   std::string kv_type = "f16";
   std::string weights;
@@ -30,6 +31,7 @@ struct ModelOptions {
   bool allow_long_context = false;  // longer than the model's
   bool choose_batch = false;        // throughput: with as many sequences as are worth it
   int64_t prefill_chunk = 512;
+  int64_t logit_rows = 0;  // of the command, not the user
   // Not of `plan`:
   std::string plan;
   std::string backend = "auto";

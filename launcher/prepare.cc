@@ -21,8 +21,6 @@
 namespace tprun {
 namespace {
 
-constexpr int64_t kDefaultContext = 4096;
-
 absl::StatusOr<std::vector<double>> ParseShares(const std::string& text) {
   std::vector<double> shares;
   if (text.empty()) return shares;
@@ -54,10 +52,11 @@ absl::StatusOr<PreparedModel> OpenModel(const ModelOptions& options) {
 absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
                                                 const ModelSpec& spec) {
   EngineOptions result;
-  result.context =
-      options.context != 0 ? options.context : std::min(spec.context_length, kDefaultContext);
+  result.context = options.context != 0 ? options.context
+                                        : std::min(spec.context_length, options.default_context);
   result.batch = options.batch;
   result.prefill_chunk = options.prefill_chunk;
+  result.logit_rows = options.logit_rows;
   RETURN_IF_ERROR(Annotate(SetKvType(options.kv_type, result), "--kv_type"));
   return result;
 }

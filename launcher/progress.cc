@@ -20,17 +20,22 @@ ProgressBar::ProgressBar(std::string what)
       last_(absl::InfinitePast()) {}
 
 void ProgressBar::Update(int64_t done, int64_t total) {
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start_);
+  UpdateWith(done, total,
+             absl::StrCat(FormatBytes(done), " of ", FormatBytes(total), "  ",
+                          seconds > 0 ? FormatBandwidth(static_cast<double>(done) / seconds) : ""));
+}
+
+void ProgressBar::UpdateWith(int64_t done, int64_t total, const std::string& note) {
   const absl::Time now = absl::Now();
   if (!enabled_ || total == 0 || (done < total && now - last_ < absl::Milliseconds(100))) return;
   last_ = now;
   drawn_ = true;
   const double fraction = static_cast<double>(done) / static_cast<double>(total);
   const int filled = static_cast<int>(kWidth * fraction);
-  const double seconds = absl::ToDoubleSeconds(now - start_);
-  const std::string line = absl::StrFormat(
-      "\r%s [%s%s] %3.0f %%  %s of %s  %s\033[K", what_, std::string(filled, '#'),
-      std::string(kWidth - filled, '.'), 100 * fraction, FormatBytes(done), FormatBytes(total),
-      seconds > 0 ? FormatBandwidth(static_cast<double>(done) / seconds) : "");
+  const std::string line =
+      absl::StrFormat("\r%s [%s%s] %3.0f %%  %s\033[K", what_, std::string(filled, '#'),
+                      std::string(kWidth - filled, '.'), 100 * fraction, note);
   std::fwrite(line.data(), 1, line.size(), stderr);
   std::fflush(stderr);
 }

@@ -44,6 +44,7 @@ class RankSession {
   Engine& engine() { return *engine_; }
   Kernels& kernels() { return *kernels_; }
   Device& device() { return *device_; }
+  ThreadPool& pool() { return *pool_; }
   int threads() const { return pool_->num_threads(); }
   double load_seconds() const { return load_seconds_; }
   // Among the memories of the ranks' devices; the world itself where they are all the host's.

@@ -137,8 +137,8 @@ int RunOnRanks(const ModelOptions& options, const RanksCommand& command) {
   const absl::StatusOr<std::string> backend = ChooseBackend(options, ranks);
   if (!backend.ok()) return ReportStatus(backend.status());
   if (*backend == "local") return RunAsThreads(options, command, *std::move(model));
-  const absl::StatusOr<int> exit_code =
-      SpawnRanks(ranks, command.arguments, PlanToJson(model->plan, model->spec));
+  const absl::StatusOr<int> exit_code = SpawnRanks(
+      ranks, command.arguments, PlanToJson(model->plan, model->spec), command.takes_input);
   return exit_code.ok() ? *exit_code : ReportStatus(exit_code.status());
 }
 

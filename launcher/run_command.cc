@@ -10,23 +10,30 @@
 #include "base/units.h"
 #include "engine/runtime/generate.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "launcher/chat.h"
 #include "launcher/commands.h"
+#include "launcher/exit_code.h"
 #include "launcher/model_options.h"
 #include "launcher/ranks.h"
 #include "launcher/record_residual.h"
 #include "launcher/report.h"
 #include "launcher/spawn.h"
+#include "launcher/supervise.h"
 #include "launcher/terminal.h"
 
 namespace tprun {
 namespace {
 
+constexpr int64_t kMaxTokens = 256;  // unless --max_tokens says otherwise
+
 struct RunOptions {
   ModelOptions model;
   std::string prompt;
-  int64_t max_tokens = 256;
+  int64_t max_tokens = -1;  // -1: not given
   SamplerOptions sampler;
   std::string format = "text";
+  bool chat = false;
+  std::string system;
   bool no_echo = false;
   bool ignore_eos = false;
   bool quiet = false;
@@ -62,6 +69,14 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const RunOptions& options, const Prep
   return result;
 }
 
+ChatOptions ChatOf(const RunOptions& options) {
+  return {.system = options.system,
+          .first_message = options.prompt,
+          .max_tokens = options.max_tokens,
+          .sampler = options.sampler,
+          .quiet = options.quiet};
+}
+
 absl::Status CheckRun(const RunOptions& options, const PreparedModel& model) {
   RETURN_IF_ERROR(CheckOneSequence(model.plan));
   RETURN_IF_ERROR(ValidateSampler(options.sampler));
@@ -70,7 +85,7 @@ absl::Status CheckRun(const RunOptions& options, const PreparedModel& model) {
         absl::StrCat(model.checkpoint->path(),
                      " has no weights to generate text with (plan and bench work without)"));
   }
-  return EncodePrompt(options, model).status();
+  return options.chat ? CheckChat(ChatOf(options), model) : EncodePrompt(options, model).status();
 }
 
 std::string RunJson(const GenerateResult& result, const EncodedPrompt& prompt,
@@ -127,12 +142,13 @@ class TextStream {
 absl::Status RunModel(const RunOptions& options, RankSession& session) {
   const bool first = session.first_rank();
   if (!options.quiet) RETURN_IF_ERROR(ReportMemory(session));
+  if (options.chat) return RunChat(ChatOf(options), session);
   EncodedPrompt prompt;
   if (first) {
     ASSIGN_OR_RETURN(prompt, EncodePrompt(options, session.model()));
   }
   GenerateOptions generate;
-  generate.max_tokens = options.max_tokens;
+  generate.max_tokens = options.max_tokens >= 0 ? options.max_tokens : kMaxTokens;
   generate.sampler = options.sampler;
   if (first && !options.ignore_eos) {
     const auto ends = prompt.tokenizer->end_ids();
@@ -198,7 +214,26 @@ void AddSamplerOptions(CLI::App& command, SamplerOptions& sampler) {
       ->capture_default_str();
 }
 
+absl::Status CheckTogether(const RunOptions& options) {
+  if (!options.chat && !options.system.empty()) {
+    return absl::InvalidArgumentError("--system is for a conversation: give --chat too");
+  }
+  if (!options.chat) return absl::OkStatus();
+  if (options.prompt == "-") {
+    return absl::InvalidArgumentError(
+        "--chat reads messages from standard input by itself: leave --prompt=- out");
+  }
+  if (options.format != "text" || options.no_echo || options.ignore_eos) {
+    return absl::InvalidArgumentError(
+        "--chat is for text, and goes without --format=json, --no_echo and --ignore_eos");
+  }
+  return absl::OkStatus();
+}
+
 int RunRunCommand(RunOptions& options, std::vector<std::string> arguments) {
+  if (const absl::Status status = CheckTogether(options); !status.ok()) {
+    return IsFirstRank() ? ReportStatus(status) : kExitBadInput;
+  }
   if (options.prompt == "-" && !StartedByLauncher()) {
     options.prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
     // The ranks have no standard input: they get the text itself. The last one counts.
@@ -206,6 +241,7 @@ int RunRunCommand(RunOptions& options, std::vector<std::string> arguments) {
   }
   RanksCommand command;
   command.quiet = options.quiet;
+  command.takes_input = options.chat;
   command.arguments = std::move(arguments);
   command.check = [&](const PreparedModel& model) { return CheckRun(options, model); };
   command.run = [&](RankSession& session) { return RunModel(options, session); };
@@ -221,9 +257,15 @@ Command MakeRunCommand(CLI::App& app, const std::vector<std::string>& arguments)
       ->add_option("--prompt", options->prompt,
                    "The text to go on with; - reads it from standard input [an empty text]")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  command->add_option("--max_tokens", options->max_tokens, "New tokens at most")
-      ->check(CLI::Range(0, 1 << 30))
-      ->capture_default_str();
+  command
+      ->add_option("--max_tokens", options->max_tokens,
+                   "New tokens at most, of each answer in a conversation [256; there the context]")
+      ->check(CLI::Range(0, 1 << 30));
+  command->add_flag("--chat", options->chat,
+                    "A conversation in the model's chat template: every line of standard input is "
+                    "a message (--prompt: the first)");
+  command->add_option("--system", options->system, "The system message of a conversation")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   AddSamplerOptions(*command, options->sampler);
   command
       ->add_option("--format", options->format,

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,7 @@
 #include "comm/mpi_communicator.h"
 #include "launcher/arguments.h"
 #include "launcher/exit_code.h"
+#include "launcher/input_relay.h"
 #include "launcher/output_relay.h"
 #include "launcher/terminal.h"
 
@@ -34,7 +36,11 @@ constexpr char kExitCodeVariable[] = "TPRUN_EXIT_CODE_FILE";
 volatile sig_atomic_t job_group = 0;
 volatile sig_atomic_t interrupted_by = 0;
 
+// What passes on standard input meanwhile, if anything does.
+InputRelay* volatile job_input = nullptr;
+
 void ForwardSignal(int signal) {
+  if (signal == SIGINT && job_input != nullptr && job_input->TakeInterrupt()) return;
   interrupted_by = signal;
   if (job_group > 0) kill(-job_group, signal == SIGHUP ? SIGTERM : signal);
 }
@@ -103,12 +109,22 @@ std::vector<std::string> MpirunArguments(const std::string& mpirun, int ranks) {
   return arguments;
 }
 
-[[noreturn]] void ExecJob(const std::vector<std::string>& arguments, int output) {
+// A pipe for each stream; -1: none.
+struct JobPipes {
+  int input[2] = {-1, -1};
+  int output[2] = {-1, -1};
+
+  bool Make(bool with_input) {
+    return pipe2(output, O_CLOEXEC) == 0 && (!with_input || pipe2(input, O_CLOEXEC) == 0);
+  }
+};
+
+[[noreturn]] void ExecJob(const std::vector<std::string>& arguments, const JobPipes& pipes) {
   setpgid(0, 0);
-  dup2(output, STDOUT_FILENO);
+  dup2(pipes.output[1], STDOUT_FILENO);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
-  const int null = open("/dev/null", O_RDONLY);
-  if (null >= 0) dup2(null, STDIN_FILENO);
+  const int input = pipes.input[0] >= 0 ? pipes.input[0] : open("/dev/null", O_RDONLY);
+  if (input >= 0) dup2(input, STDIN_FILENO);
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
@@ -163,6 +179,7 @@ void TellRanks(const JobDirectory& directory) {
   setenv(kArgumentsVariable, directory.File("arguments").c_str(), 1);
   setenv(kPlanVariable, directory.File("plan.json").c_str(), 1);
   setenv(kExitCodeVariable, directory.File("exit_code").c_str(), 1);
+  setenv("TPRUN_STDIN_TERMINAL", StdinIsTerminal() ? "1" : "0", 1);
   setenv("TPRUN_STDOUT_TERMINAL", StdoutIsTerminal() ? "1" : "0", 1);
   setenv("TPRUN_STDERR_TERMINAL", StderrIsTerminal() ? "1" : "0", 1);
 }
@@ -179,7 +196,7 @@ std::string FindMpirun() {
 }
 
 absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& arguments,
-                               const std::string& plan_json) {
+                               const std::string& plan_json, bool takes_input) {
   const std::string mpirun = FindMpirun();
   if (mpirun.empty()) return absl::NotFoundError("mpirun is not in the PATH");
   ASSIGN_OR_RETURN(const auto directory, JobDirectory::Make());
@@ -190,17 +207,21 @@ absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& argume
   std::error_code error;
   command.push_back(std::filesystem::read_symlink("/proc/self/exe", error).string());
   const SignalForwarding forwarding;
-  int ends[2];
-  const pid_t job = pipe2(ends, O_CLOEXEC) == 0 ? fork() : -1;
+  JobPipes pipes;
+  const pid_t job = pipes.Make(takes_input) ? fork() : -1;
   if (job < 0) {
     return absl::InternalError(absl::StrCat("cannot start a process: ", std::strerror(errno)));
   }
-  if (job == 0) ExecJob(command, ends[1]);
-  close(ends[1]);
+  if (job == 0) ExecJob(command, pipes);
+  close(pipes.output[1]);
+  if (takes_input) close(pipes.input[0]);
   setpgid(job, job);
   job_group = job;
-  OutputRelay output(ends[0]);
+  OutputRelay output(pipes.output[0]);
+  std::optional<InputRelay> input;
+  if (takes_input) job_input = &input.emplace(pipes.input[1]);
   const int status = WaitForJob(job, output);
+  job_input = nullptr;
   if (interrupted_by != 0) {
     WriteLog("\ntprun: interrupted; all ranks have been ended");
     return 128 + interrupted_by;

@@ -16,8 +16,10 @@ std::string FindMpirun();
 // on to mpirun, which ends the ranks. Returns the job's exit code, that of the first rank to fail.
 // `arguments` and `plan_json` reach the ranks as files (see below): a command line has no room for
 // a long prompt, and mpirun would take some for its own.
+// `takes_input`: the first rank reads this process's standard input (see InputRelay); else the
+// ranks have none.
 absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& arguments,
-                               const std::string& plan_json);
+                               const std::string& plan_json, bool takes_input);
 
 // True in a rank started by SpawnRanks.
 bool StartedByLauncher();

@@ -22,6 +22,8 @@ bool IsTerminal(int fd, const char* variable) {
 
 }  // namespace
 
+bool StdinIsTerminal() { return IsTerminal(STDIN_FILENO, "TPRUN_STDIN_TERMINAL"); }
+
 bool StdoutIsTerminal() { return IsTerminal(STDOUT_FILENO, "TPRUN_STDOUT_TERMINAL"); }
 
 bool StderrIsTerminal() { return IsTerminal(STDERR_FILENO, "TPRUN_STDERR_TERMINAL"); }

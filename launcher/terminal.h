@@ -7,6 +7,7 @@ namespace tprun {
 
 // Whether the user sees this stream on a terminal; under our own mpirun the streams are pipes, and
 // the process that started it says so through the environment (see spawn.cc).
+bool StdinIsTerminal();
 bool StdoutIsTerminal();
 bool StderrIsTerminal();
 

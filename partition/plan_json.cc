@@ -152,6 +152,9 @@ absl::StatusOr<EngineOptions> OptionsFromJson(const Json& json) {
   ASSIGN_OR_RETURN(options.context, GetBounded(json, "context", 1, int64_t{1} << 30));
   ASSIGN_OR_RETURN(options.batch, GetBounded(json, "batch", 1, 1 << 16));
   ASSIGN_OR_RETURN(options.prefill_chunk, GetBounded(json, "prefill_chunk", 1, 1 << 20));
+  if (FindMember(json, "logit_rows") != nullptr) {
+    ASSIGN_OR_RETURN(options.logit_rows, GetBounded(json, "logit_rows", 0, 1 << 20));
+  }
   ASSIGN_OR_RETURN(const std::string kv_type, GetString(json, "kv_type"));
   RETURN_IF_ERROR(Annotate(SetKvType(kv_type, options), "\"kv_type\""));
   return options;
@@ -207,6 +210,7 @@ absl::StatusOr<Plan> ReadPlan(const Json& json, const ModelSpec& spec) {
                                 "batch",
                                 "kv_type",
                                 "prefill_chunk",
+                                "logit_rows",
                                 "objective",
                                 "depth",
                                 "prompt",
@@ -281,6 +285,7 @@ std::string PlanToJson(const Plan& plan, const ModelSpec& spec) {
       {"batch", absl::StrCat(plan.options.batch)},
       {"kv_type", Dump(std::string(KvTypeName(plan.options)))},
       {"prefill_chunk", absl::StrCat(plan.options.prefill_chunk)},
+      {"logit_rows", absl::StrCat(plan.options.logit_rows)},
       {"objective", Dump(plan.objective)},
       {"depth", absl::StrCat(plan.depth)},
       {"prompt", absl::StrCat(plan.prompt)},

@@ -38,6 +38,9 @@ struct EngineParts {
 // costs less.
 enum class ForwardOutput { kLogits, kGreedy };
 
+// Takes logits [tokens, vocab] of a run's tokens from `first` on.
+using LogitsSink = std::function<absl::Status(int64_t first, absl::Span<const float> logits)>;
+
 // One rank of a running model: carries out its part of a placement, decides nothing. Every rank
 // makes the same calls. Not thread-safe.
 //
@@ -75,6 +78,10 @@ class Engine {
   absl::Status Forward(absl::Span<const int32_t> tokens, int64_t first_position, int sequence) {
     return Forward({{sequence, first_position, tokens}});
   }
+
+  // Puts tokens of one sequence through the model and gives rank 0 the logits of each from
+  // `first` on, in order, in parts of at most max(options.logit_rows, options.batch) tokens.
+  absl::Status ForwardAll(const SequenceRun& run, int64_t first, const LogitsSink& sink);
 
   // Waits until this rank's part of all Forwards is done.
   absl::Status Synchronize() { return parts_.device->Synchronize(); }
@@ -121,6 +128,11 @@ class Engine {
   absl::Status Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output);
   // The same by launching a recording of it, once there is one.
   absl::Status EnqueueRecorded(const Step& step, StepTokens tokens, ForwardOutput output);
+  // The part of it that follows the blocks.
+  absl::Status EnqueueHead(const Step& step, ForwardOutput output);
+  // The logits of `part` of a step whose blocks are done.
+  absl::Status GiveLogits(Step& step, const TokenRange& part, int64_t first_of_step,
+                          const LogitsSink& sink);
   absl::Status RunBlocks(const Step& step, const StepTokens& tokens);
   Communicator& exchange() const {
     return parts_.exchange != nullptr ? *parts_.exchange : *parts_.world;

@@ -53,6 +53,38 @@ absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput o
   return absl::OkStatus();
 }
 
+absl::Status Engine::ForwardAll(const SequenceRun& run, int64_t first, const LogitsSink& sink) {
+  RETURN_IF_ERROR(CheckRuns({&run, 1}));
+  const int64_t chunk = std::max<int64_t>(1, std::min(options_.prefill_chunk, options_.context));
+  const int64_t rows = std::min(std::max<int64_t>(options_.batch, options_.logit_rows), chunk);
+  logits_.clear();
+  greedy_ids_.clear();
+  if (rank_ == 0) logits_.resize(rows * spec_.vocab);
+  int64_t done = 0;
+  for (Step& step : CutIntoSteps({&run, 1}, chunk)) {
+    step.all_end = false;
+    ASSIGN_OR_RETURN(const StepTokens tokens, UploadInputs(step));
+    RETURN_IF_ERROR(RunBlocks(step, tokens));
+    for (int64_t begin = std::max<int64_t>(0, first - done); begin < step.tokens(); begin += rows) {
+      RETURN_IF_ERROR(GiveLogits(step, {begin, std::min(begin + rows, step.tokens())}, done, sink));
+    }
+    done += step.tokens();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::GiveLogits(Step& step, const TokenRange& part, int64_t first_of_step,
+                                const LogitsSink& sink) {
+  const int64_t count = part.end - part.begin;
+  step.ends = {part};
+  step.ended = count;
+  RETURN_IF_ERROR(EnqueueHead(step, ForwardOutput::kLogits));
+  if (rank_ != 0) return absl::OkStatus();
+  RETURN_IF_ERROR(FetchLogits(0, count));
+  const int64_t elements = count * spec_.vocab;
+  return sink(first_of_step + part.begin, absl::MakeConstSpan(logits_.data(), elements));
+}
+
 absl::StatusOr<StepTokens> Engine::UploadInputs(const Step& step) {
   const int64_t tokens = step.tokens();
   StepTokens result;
@@ -68,8 +100,7 @@ absl::StatusOr<StepTokens> Engine::UploadInputs(const Step& step) {
 
 absl::Status Engine::RunStep(const Step& step, ForwardOutput output) {
   ASSIGN_OR_RETURN(const StepTokens tokens, UploadInputs(step));
-  const bool decode = step.ended == step.tokens();
-  if (record_decode_ && decode) {
+  if (record_decode_ && step.all_end) {
     RETURN_IF_ERROR(EnqueueRecorded(step, tokens, output));
   } else {
     RETURN_IF_ERROR(Enqueue(step, tokens, output));
@@ -97,7 +128,10 @@ absl::Status Engine::EnqueueRecorded(const Step& step, StepTokens tokens, Forwar
 
 absl::Status Engine::Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output) {
   RETURN_IF_ERROR(RunBlocks(step, tokens));
-  if (step.ended == 0) return absl::OkStatus();
+  return step.ended == 0 ? absl::OkStatus() : EnqueueHead(step, output);
+}
+
+absl::Status Engine::EnqueueHead(const Step& step, ForwardOutput output) {
   RETURN_IF_ERROR(RunHeadBlock(step, output));
   const Placement& head = placements_[spec_.head_block()];
   if (output == ForwardOutput::kLogits) {
@@ -150,7 +184,7 @@ const InputNorm& Engine::NormOf(int block) const {
 bool Engine::JoinsNorm(int block, const Step& step) const {
   if (block == 0 || !Runs(block) || !Runs(block - 1)) return false;
   if (spec_.blocks[block - 1].kind == BlockKind::kEmbed) return false;
-  return block < spec_.head_block() || step.ended == step.tokens();  // the head takes the last ones
+  return block < spec_.head_block() || step.all_end;  // else the head takes some of them
 }
 
 StepContext Engine::StepOf(int block) const {

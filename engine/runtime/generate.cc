@@ -15,19 +15,28 @@ constexpr int32_t kStop = -1;  // instead of a token id
 struct Request {
   std::vector<int32_t> prompt;
   ForwardOutput output = ForwardOutput::kLogits;
+  int64_t reuse = 0;
 };
 
 absl::StatusOr<Request> ShareRequest(Communicator& world, absl::Span<const int32_t> prompt,
-                                     const SamplerOptions& sampler) {
-  int64_t header[] = {static_cast<int64_t>(prompt.size()), sampler.greedy() ? 1 : 0};
+                                     const GenerateOptions& options) {
+  int64_t header[] = {static_cast<int64_t>(prompt.size()), options.sampler.greedy() ? 1 : 0,
+                      options.reuse};
   RETURN_IF_ERROR(world.Broadcast(header, sizeof(header), 0));
   Request request;
   request.prompt.assign(prompt.begin(), prompt.end());
   request.prompt.resize(header[0]);
   if (header[1] != 0) request.output = ForwardOutput::kGreedy;
+  request.reuse = header[2];
   const int64_t bytes = header[0] * static_cast<int64_t>(sizeof(int32_t));
   RETURN_IF_ERROR(world.Broadcast(request.prompt.data(), bytes, 0));
   return request;
+}
+
+absl::Status CheckReuse(int64_t reuse, int64_t prompt) {
+  if (reuse >= 0 && reuse < prompt) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("tokens to take from the cache: wanted 0 to ", prompt - 1, ", found ", reuse));
 }
 
 // Rank 0's part of a step: draws the next token, or kStop.
@@ -79,15 +88,18 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
                                         const GenerateOptions& options, const OnToken& on_token) {
   const bool first_rank = world.rank() == 0;
   const int64_t context = engine.options().context;
-  RETURN_IF_ERROR(AgreeOnStatus(
-      world, first_rank ? CheckPromptLength(prompt.size(), context) : absl::OkStatus()));
-  ASSIGN_OR_RETURN(Request request, ShareRequest(world, prompt, options.sampler));
+  absl::Status sound = absl::OkStatus();
+  if (first_rank) sound = CheckPromptLength(prompt.size(), context);
+  if (first_rank && sound.ok()) sound = CheckReuse(options.reuse, prompt.size());
+  RETURN_IF_ERROR(AgreeOnStatus(world, sound));
+  ASSIGN_OR_RETURN(Request request, ShareRequest(world, prompt, options));
   std::vector<int32_t>& history = request.prompt;
   GenerateResult result;
   result.prompt_tokens = history.size();
   Chooser chooser(options, on_token, result);
   absl::Time start = absl::Now();
-  RETURN_IF_ERROR(engine.Forward({{0, 0, history}}, request.output));
+  const auto fresh = absl::MakeConstSpan(history).subspan(request.reuse);
+  RETURN_IF_ERROR(engine.Forward({{0, request.reuse, fresh}}, request.output));
   while (true) {
     int32_t next = kStop;
     if (first_rank) {

@@ -16,6 +16,9 @@ struct GenerateOptions {
   int64_t max_tokens = 256;
   std::vector<int32_t> end_ids;  // end the text and are not given out
   SamplerOptions sampler;
+  // So many tokens at the start of the prompt are in sequence 0's cache already, from the call
+  // before: less than all of them.
+  int64_t reuse = 0;
 };
 
 struct GenerateResult {
@@ -23,6 +26,7 @@ struct GenerateResult {
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;  // until the first token is known
   double decode_seconds = 0;   // for the tokens after the first
+  // So many of `ids` went through the model, and are in the cache after the prompt.
   int64_t decode_steps = 0;
   bool ended = false;  // by an end token; else by max_tokens, the context or the caller
 };

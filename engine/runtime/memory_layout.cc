@@ -187,7 +187,7 @@ class Builder {
       AddWorkspace(RegionUse::kStepInputs, {3, chunk, static_cast<int64_t>(sizeof(int32_t))});
       AddRopeFrequencies();
     }
-    AddHeadWorkspaces(std::min<int64_t>(options_.batch, chunk));
+    AddHeadWorkspaces(std::min(std::max<int64_t>(options_.batch, options_.logit_rows), chunk));
   }
 
   void AddHeadWorkspaces(int64_t ends) {

@@ -20,6 +20,8 @@ struct EngineOptions {
   // A type of KV cache that can be planned but not run yet, in place of kv_type; nullptr: none.
   const WeightFormat* planned_kv_type = nullptr;
   int64_t prefill_chunk = 512;  // tokens of a prompt that go through the model at once
+  // Tokens whose logits Engine::ForwardAll gives at a time; 0: it is not called.
+  int64_t logit_rows = 0;
 };
 
 // The type of the KV cache by name: one of DType's, or, to plan only, "q8_0", "q4_0" and its like,
@@ -44,7 +46,7 @@ enum class RegionUse {
   kKeys,    // of `layer`: [sequence, kv_head, position, head_dim]
   kValues,
   kLatents,  // of `layer`, latent attention only: [sequence, 1, position, kv_rank + rope_dim]
-  // Workspaces; `ends` is the most sequences whose logits one chunk gives.
+  // Workspaces; `ends` is the most tokens whose logits are made at once.
   kResidual,     // [chunk, dim]
   kNormed,       // [chunk, dim]
   kBlockOutput,  // [chunk, dim]: partial sums, then the sum

@@ -30,6 +30,7 @@ struct StepBuilder {
   }
 
   Step Finish() && {
+    step.all_end = step.ended == tokens();
     step.inputs = std::move(ids);
     step.inputs.insert(step.inputs.end(), sequences.begin(), sequences.end());
     step.inputs.insert(step.inputs.end(), positions.begin(), positions.end());

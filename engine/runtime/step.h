@@ -23,6 +23,7 @@ struct Step {
   std::vector<TokenRange> ends;  // the last tokens of SequenceRuns, which end here, in order
   int64_t first_ended = 0;       // the SequenceRun of the first of them
   int64_t ended = 0;             // how many
+  bool all_end = false;          // the head takes every token of the step: it is a decode step
   int64_t tokens() const { return static_cast<int64_t>(inputs.size()) / 3; }
 };
 

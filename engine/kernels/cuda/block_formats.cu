@@ -71,12 +71,6 @@ cudaError_t WithBlocksOf(Format format, const Launch& launch) {
       return launch(Q2_K());
     case Format::kQ3_K:
       return launch(Q3_K());
-    case Format::kQ4_K:
-      return launch(Q4_K());
-    case Format::kQ5_K:
-      return launch(Q5_K());
-    case Format::kQ6_K:
-      return launch(Q6_K());
     case Format::kIq4Nl:
       return launch(Iq4Nl());
     case Format::kIq4Xs:

@@ -73,46 +73,6 @@ struct Q3_K {
   }
 };
 
-// The scale and minimum of 6 bits of group 0..7 in 12 bytes.
-__device__ __forceinline__ int KScale(const uint8_t* scales, int group) {
-  return group < 4 ? scales[group] & 63 : (scales[group + 4] & 15) | (scales[group - 4] >> 6) << 4;
-}
-__device__ __forceinline__ int KMin(const uint8_t* scales, int group) {
-  return group < 4 ? scales[group + 4] & 63 : (scales[group + 4] >> 4) | (scales[group] >> 6) << 4;
-}
-
-struct Q4_K {
-  static constexpr int kElements = 256, kBytes = 144;
-  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
-    const float scale = HalfAt(block) * static_cast<float>(KScale(block + 4, i / 32));
-    const float min = HalfAt(block + 2) * static_cast<float>(KMin(block + 4, i / 32));
-    const int q = (block[16 + 32 * (i / 64) + i % 32] >> 4 * (i / 32 % 2)) & 15;
-    return ScaledWithOffset(scale, q, -min);
-  }
-};
-
-struct Q5_K {
-  static constexpr int kElements = 256, kBytes = 176;
-  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
-    const float scale = HalfAt(block) * static_cast<float>(KScale(block + 4, i / 32));
-    const float min = HalfAt(block + 2) * static_cast<float>(KMin(block + 4, i / 32));
-    const int low = (block[48 + 32 * (i / 64) + i % 32] >> 4 * (i / 32 % 2)) & 15;
-    const int high = (block[16 + i % 32] >> i / 32) & 1;
-    return ScaledWithOffset(scale, low | high << 4, -min);
-  }
-};
-
-struct Q6_K {
-  static constexpr int kElements = 256, kBytes = 210;
-  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
-    const int low = (block[64 * (i / 128) + i % 64] >> 4 * (i % 128 / 64)) & 15;
-    const int high = (block[128 + 32 * (i / 128) + i % 32] >> 2 * (i % 128 / 32)) & 3;
-    const float scale =
-        HalfAt(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + i / 16]));
-    return scale * static_cast<float>((low | high << 4) - 32);
-  }
-};
-
 // The 16 levels of iq4_nl and iq4_xs, less than 128 in magnitude, as bytes of four words: an array
 // in memory would be read once per lane.
 __device__ __forceinline__ float Iq4Level(int nibble) {

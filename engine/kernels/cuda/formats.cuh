@@ -11,10 +11,14 @@
 // a row together, 16 bytes each: a chunk of kChunkColumns columns, which is kSteps times 32. In a
 // step lane q has 8 neighbouring columns, as 4 pairs of bf16, which is what the tiles of
 // MultiplyAddBf16 take: the order of columns within a product does not matter, as long as x has the
-// same. kChunksAhead of them are on their way to the registers at a time.
+// same. kChunksAhead of them are on their way to the registers at a time. With kScaled a step's
+// product is multiplied by Scale(chunk, step); with kHalfScales that of each half of the step's
+// pairs by Scale(chunk, step, half), and the halves are its columns 0..15 and 16..31; with kMins
+// Min(chunk, step) times the sum of x is taken from it. kAlwaysWhole: rows are whole chunks.
 //
-// To add a format: a struct here, a .cu as matvec_q8_0.cu, and a line in each switch of weights.cu
-// and matvec_plain.cu. A block format also says where ArrangeBlocks puts its quants.
+// To add a format: a struct here or in k_formats.cuh, a .cu as matvec_q8_0.cu, and a line in each
+// switch of weights.cu and matvec_plain.cu. A block format also says where ArrangeBlocks puts its
+// quants.
 
 namespace tprun::cuda {
 
@@ -44,6 +48,9 @@ struct HalfRow {
   static constexpr int kChunkColumns = 32;
   static constexpr int kChunksAhead = 4;
   static constexpr bool kScaled = false;
+  static constexpr bool kHalfScales = false;
+  static constexpr bool kMins = false;
+  static constexpr bool kAlwaysWhole = false;
 
   __device__ static HalfRow Find(const void* data, int64_t, int64_t columns, int64_t row) {
     return {static_cast<const uint16_t*>(data) + row * columns};
@@ -96,6 +103,10 @@ struct F16 : HalfRow {
 // Where a row of blocks is, as ArrangeBlocks leaves it. kQuantBytes of a block.
 template <int kQuantBytes>
 struct BlockRow {
+  static constexpr bool kHalfScales = false;
+  static constexpr bool kMins = false;
+  static constexpr bool kAlwaysWhole = false;
+
   const uint8_t* quants;
   int scales_at;  // bytes from the quants to the scales: f16, two bytes per block
 

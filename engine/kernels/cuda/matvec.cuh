@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "engine/kernels/cuda/activations.cuh"
-#include "engine/kernels/cuda/formats.cuh"
+#include "engine/kernels/cuda/k_formats.cuh"
 #include "engine/kernels/cuda/ops.h"
 
 // The product of a matrix with a few tokens, at the speed of the memory. A block of warps has a
@@ -147,9 +147,17 @@ struct MatVecWarp {
     for (int n = 0; n < Shape::kColumnTiles; ++n) {
       const int row = n * 8 + lane / 4;
       xs[n] = make_uint4(0, 0, 0, 0);
-      if (row < kTokens * kXTerms) {
-        xs[n] =
-            *reinterpret_cast<const uint4*>(x_words + row * Shape::kXStride + word + lane % 4 * 4);
+      if (row < kTokens * kXTerms) xs[n] = XWords(x_words + row * Shape::kXStride + word, lane % 4);
+    }
+    // What mins are multiplied by: the sums of x, in every row of a product with ones.
+    float x_sums[Shape::kColumnTiles][4];
+    if (F::kMins) {
+#pragma unroll
+      for (int n = 0; n < Shape::kColumnTiles; ++n) {
+        const uint32_t ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+        const uint32_t first[2] = {xs[n].x, xs[n].y}, second[2] = {xs[n].z, xs[n].w};
+        MultiplyBf16(x_sums[n], ones, first);
+        MultiplyAddBf16(x_sums[n], ones, second);
       }
     }
 #pragma unroll
@@ -168,24 +176,43 @@ struct MatVecWarp {
             const uint32_t b[2] = {half == 0 ? xs[n].x : xs[n].z, half == 0 ? xs[n].y : xs[n].w};
             if (!F::kScaled) {
               MultiplyAddBf16(sum[m][n], a, b);
-            } else if (half == 0) {
+            } else if (half == 0 || F::kHalfScales) {
               MultiplyBf16(part[n], a, b);
             } else {
               MultiplyAddBf16(part[n], a, b);
             }
           }
+          if constexpr (F::kHalfScales) {
+            AddScaled(m, F::Scale(w[2 * m], step, half), F::Scale(w[2 * m + 1], step, half), part);
+          }
         }
       }
-      if (F::kScaled) {
-        const float upper = F::Scale(w[2 * m], step), lower = F::Scale(w[2 * m + 1], step);
+      if constexpr (F::kScaled && !F::kHalfScales) {
+        AddScaled(m, F::Scale(w[2 * m], step), F::Scale(w[2 * m + 1], step), part);
+      }
+      if constexpr (F::kMins) {
+        AddScaled(m, -F::Min(w[2 * m], step), -F::Min(w[2 * m + 1], step), x_sums);
+      }
+    }
+  }
+
+  // x of a lane's 8 columns of a step, as pairs.
+  __device__ static __forceinline__ uint4 XWords(const uint32_t* step, int q) {
+    if (!F::kHalfScales) return *reinterpret_cast<const uint4*>(step + 4 * q);
+    const uint2 first = *reinterpret_cast<const uint2*>(step + 2 * q);
+    const uint2 second = *reinterpret_cast<const uint2*>(step + 8 + 2 * q);
+    return make_uint4(first.x, first.y, second.x, second.y);
+  }
+
+  // sum[m] += part, rows of the upper half times `upper`, the others times `lower`.
+  __device__ __forceinline__ void AddScaled(int m, float upper, float lower,
+                                            const float (&part)[Shape::kColumnTiles][4]) {
 #pragma unroll
-        for (int n = 0; n < Shape::kColumnTiles; ++n) {
-          sum[m][n][0] += upper * part[n][0];
-          sum[m][n][1] += upper * part[n][1];
-          sum[m][n][2] += lower * part[n][2];
-          sum[m][n][3] += lower * part[n][3];
-        }
-      }
+    for (int n = 0; n < Shape::kColumnTiles; ++n) {
+      sum[m][n][0] += upper * part[n][0];
+      sum[m][n][1] += upper * part[n][1];
+      sum[m][n][2] += lower * part[n][2];
+      sum[m][n][3] += lower * part[n][3];
     }
   }
 
@@ -376,8 +403,10 @@ cudaError_t LaunchMatVec(const Stream& stream, int tiles, const MatVecArguments&
 
 template <class F>
 cudaError_t LaunchMatVecOf(const Stream& stream, int tiles, const MatVecArguments& arguments) {
-  if (arguments.columns % F::kChunkColumns != 0) {
-    return LaunchMatVec<F, kMostMatVecTokens, false>(stream, tiles, arguments);
+  if constexpr (!F::kAlwaysWhole) {
+    if (arguments.columns % F::kChunkColumns != 0) {
+      return LaunchMatVec<F, kMostMatVecTokens, false>(stream, tiles, arguments);
+    }
   }
   if (arguments.tokens <= 1) return LaunchMatVec<F, 1>(stream, tiles, arguments);
   if (arguments.tokens <= 2) return LaunchMatVec<F, 2>(stream, tiles, arguments);
@@ -390,5 +419,8 @@ cudaError_t LaunchMatVecBf16(const Stream&, int tiles, const MatVecArguments&);
 cudaError_t LaunchMatVecF16(const Stream&, int tiles, const MatVecArguments&);
 cudaError_t LaunchMatVecQ8_0(const Stream&, int tiles, const MatVecArguments&);
 cudaError_t LaunchMatVecQ4_0(const Stream&, int tiles, const MatVecArguments&);
+cudaError_t LaunchMatVecQ4_K(const Stream&, int tiles, const MatVecArguments&);
+cudaError_t LaunchMatVecQ5_K(const Stream&, int tiles, const MatVecArguments&);
+cudaError_t LaunchMatVecQ6_K(const Stream&, int tiles, const MatVecArguments&);
 
 }  // namespace tprun::cuda

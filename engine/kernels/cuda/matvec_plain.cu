@@ -103,6 +103,12 @@ cudaError_t TileMatVec(const Stream& stream, Format format, const MatVecTarget* 
       return LaunchMatVecQ8_0(stream, tiles, arguments);
     case Format::kQ4_0:
       return LaunchMatVecQ4_0(stream, tiles, arguments);
+    case Format::kQ4_K:
+      return LaunchMatVecQ4_K(stream, tiles, arguments);
+    case Format::kQ5_K:
+      return LaunchMatVecQ5_K(stream, tiles, arguments);
+    case Format::kQ6_K:
+      return LaunchMatVecQ6_K(stream, tiles, arguments);
     default:
       return cudaErrorInvalidValue;
   }

@@ -19,21 +19,21 @@ enum class Format {
   // Arranged by ArrangeBlocks.
   kQ8_0,
   kQ4_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
   // As in the checkpoint.
   kQ4_1,
   kQ5_0,
   kQ5_1,
   kQ2_K,
   kQ3_K,
-  kQ4_K,
-  kQ5_K,
-  kQ6_K,
   kIq4Nl,
   kIq4Xs,
   kMxfp4,
 };
 inline bool IsPlain(Format format) { return format <= Format::kBF16; }
-inline bool IsArranged(Format format) { return format == Format::kQ8_0 || format == Format::kQ4_0; }
+inline bool IsArranged(Format format) { return format >= Format::kQ8_0 && format <= Format::kQ6_K; }
 enum class Element { kF32, kF16, kBF16 };
 
 // A weight matrix [rows, columns].
@@ -49,7 +49,8 @@ enum class Gate { kNone, kSilu, kGeluTanh };
 
 // weights.cu
 
-// The layout that the kernels read blocks of 32 in. In groups of 8 rows (the last group may have
+// The layout that the kernels read blocks in: formats.cuh for q8_0 and q4_0, k_formats.cuh for the
+// others. In groups of 8 rows (the last group may have
 // fewer): the quants of each row, then the scales of each row, so that all quants are aligned to 16
 // bytes; within a row the order of formats.cuh, in which the lanes of a warp read 16 bytes each.
 // Writes the `rows` rows at `blocks` (in the checkpoint's layout, a multiple of 8 rows but for the

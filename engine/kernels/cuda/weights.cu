@@ -36,6 +36,53 @@ cudaError_t LaunchArrange(const Stream& stream, const void* blocks, int64_t rows
                 static_cast<uint8_t*>(arranged));
 }
 
+// Thread: what one lane of a quad reads of half a super-block, and for the first of a block its
+// scales.
+template <class F>
+__global__ void ArrangeSuperKernel(const uint8_t* blocks, int64_t rows, int64_t columns,
+                                   uint8_t* arranged) {
+  LetNextKernelStart();
+  WaitForPreviousKernel();
+  const int64_t row_chunks = columns / F::kChunkColumns;
+  const int64_t index = int64_t{blockIdx.x} * kWeightThreads + threadIdx.x;
+  if (index >= rows * row_chunks * 4) return;
+  const int64_t row = index / (row_chunks * 4);
+  const int chunk = static_cast<int>(index / 4 % row_chunks), q = static_cast<int>(index % 4);
+  const uint8_t* from = blocks + (row * row_chunks + chunk) / 2 * F::kBytes;
+  const F to = F::Find(arranged, rows, columns, row);
+  uint32_t low[kHalfSteps] = {}, high[2] = {};
+  for (int step = 0; step < kHalfSteps; ++step) {
+    for (int i = 0; i < 8; ++i) {
+      const int element = chunk % 2 * F::kChunkColumns + F::ColumnOf(step, q, i);
+      const uint32_t quant = F::QuantOf(from, element);
+      const int half = i % 2 * 16;
+      low[step] |= (quant & 15) << (i / 2 * 4 + half);
+      if constexpr (F::kHighWords > 0) {
+        constexpr int kStepsOfWord = kHalfSteps / F::kHighWords;
+        high[step / kStepsOfWord] |= (quant >> 4)
+                                     << ((step % kStepsOfWord * 4 + i / 2) * F::kHighWords + half);
+      }
+    }
+  }
+  *const_cast<uint4*>(to.Low(chunk, q)) = make_uint4(low[0], low[1], low[2], low[3]);
+  for (int i = 0; i < F::kHighWords; ++i) const_cast<uint32_t*>(to.High(chunk, q))[i] = high[i];
+  if (q != 0 || chunk % 2 != 0) return;
+  auto* scales = const_cast<uint8_t*>(to.Scales(chunk / 2));
+  for (int i = 0; i < 16; ++i) scales[i] = F::ScalesOf(from)[i];
+  auto* tail = const_cast<uint8_t*>(to.Tail(chunk / 2));
+  for (int i = 0; i < F::kTailBytes; ++i) tail[i] = F::TailOf(from)[i];
+}
+
+template <class F>
+cudaError_t LaunchArrangeSuper(const Stream& stream, const void* blocks, int64_t rows,
+                               int64_t columns, void* arranged) {
+  const int64_t parts = rows * (columns / F::kChunkColumns) * 4;
+  const Grid grid = {dim3(static_cast<unsigned>(CeilDivide(parts, kWeightThreads))),
+                     dim3(kWeightThreads)};
+  return Launch(stream, grid, &ArrangeSuperKernel<F>, static_cast<const uint8_t*>(blocks), rows,
+                columns, static_cast<uint8_t*>(arranged));
+}
+
 }  // namespace
 
 cudaError_t ArrangeBlocks(const Stream& stream, Format format, const void* blocks, int64_t rows,
@@ -45,6 +92,12 @@ cudaError_t ArrangeBlocks(const Stream& stream, Format format, const void* block
       return LaunchArrange<Q8_0>(stream, blocks, rows, columns, arranged);
     case Format::kQ4_0:
       return LaunchArrange<Q4_0>(stream, blocks, rows, columns, arranged);
+    case Format::kQ4_K:
+      return LaunchArrangeSuper<Q4_K>(stream, blocks, rows, columns, arranged);
+    case Format::kQ5_K:
+      return LaunchArrangeSuper<Q5_K>(stream, blocks, rows, columns, arranged);
+    case Format::kQ6_K:
+      return LaunchArrangeSuper<Q6_K>(stream, blocks, rows, columns, arranged);
     default:
       return cudaErrorInvalidValue;
   }
@@ -66,6 +119,12 @@ cudaError_t Embedding(const Stream& stream, const Matrix& table, const int32_t* 
       return launch(ArrangedReader<Q8_0>());
     case Format::kQ4_0:
       return launch(ArrangedReader<Q4_0>());
+    case Format::kQ4_K:
+      return launch(SuperReader<Q4_K>());
+    case Format::kQ5_K:
+      return launch(SuperReader<Q5_K>());
+    case Format::kQ6_K:
+      return launch(SuperReader<Q6_K>());
     default:
       return EmbedBlocks(stream, table, ids, tokens, first_row, scale, out);
   }
@@ -78,6 +137,12 @@ cudaError_t DecodeToF16(const Stream& stream, const Matrix& w, int64_t first_row
       return LaunchDecode<ArrangedReader<Q8_0>>(stream, w, first_row, rows, out);
     case Format::kQ4_0:
       return LaunchDecode<ArrangedReader<Q4_0>>(stream, w, first_row, rows, out);
+    case Format::kQ4_K:
+      return LaunchDecode<SuperReader<Q4_K>>(stream, w, first_row, rows, out);
+    case Format::kQ5_K:
+      return LaunchDecode<SuperReader<Q5_K>>(stream, w, first_row, rows, out);
+    case Format::kQ6_K:
+      return LaunchDecode<SuperReader<Q6_K>>(stream, w, first_row, rows, out);
     default:
       return DecodeBlocks(stream, w, first_row, rows, out);
   }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "engine/kernels/cuda/elements.cuh"
-#include "engine/kernels/cuda/formats.cuh"
+#include "engine/kernels/cuda/k_formats.cuh"
 #include "engine/kernels/cuda/ops.h"
 
 // Rows of the embedding, and matrices decoded for cuBLASLt, by readers of the formats.
@@ -40,6 +40,24 @@ struct ArrangedReader {
 #pragma unroll
     for (int i = 0; i < kElements; ++i) {
       values[i] = F::Quant(reinterpret_cast<const uint8_t*>(words), i) * scale;
+    }
+  }
+};
+
+template <class F>
+struct SuperReader {
+  static constexpr int kElements = 8;
+  __device__ static __forceinline__ void Read(const Matrix& w, int64_t row, int64_t unit,
+                                              float (&values)[kElements]) {
+    const F at = F::Find(w.data, w.rows, w.columns, row);
+    const int chunk = static_cast<int>(unit / (F::kChunkColumns / kElements));
+    const int first = static_cast<int>(unit % (F::kChunkColumns / kElements)) * kElements;
+    const int step = first / kStepColumns;
+#pragma unroll
+    for (int i = 0; i < kElements; ++i) {
+      const int column = first + i;
+      const int quant = StoredQuant(at, chunk, F::LaneOf(column), step, F::IndexOf(column));
+      values[i] = at.Value(chunk, column, quant);
     }
   }
 };

@@ -123,6 +123,16 @@ TEST_P(MatMulTest, BlockFormats) {
   }
 }
 
+TEST_P(MatMulTest, SuperBlocks) {
+  for (const WeightFormat* format : {&kQ4_KFormat, &kQ5_KFormat, &kQ6_KFormat}) {
+    for (Shape s : {Shape{1, 256}, {3, 512}, {37, 768}, {67, 2560}}) {
+      for (int64_t tokens : {1, 2, 3, 4, 8, 9, 13}) {
+        Check(*format, s.rows, s.columns, tokens, tokens % 2 == 1);
+      }
+    }
+  }
+}
+
 TEST_P(MatMulTest, Larger) {
   for (const WeightFormat* format : AllWeightFormats()) {
     Check(*format, 96, 4096, 1, false);
@@ -132,8 +142,10 @@ TEST_P(MatMulTest, Larger) {
 }
 
 TEST_P(MatMulTest, GatedMatMul) {
-  for (const WeightFormat* format : {&kBF16Format, &kF16Format, &kQ8_0Format, &kQ4_0Format}) {
-    for (Shape s : {Shape{5, 64}, {37, 544}, {16, 2080}}) {
+  for (const WeightFormat* format :
+       {&kBF16Format, &kF16Format, &kQ8_0Format, &kQ4_0Format, &kQ4_KFormat, &kQ6_KFormat}) {
+    for (Shape s : {Shape{5, 64}, {37, 544}, {16, 2080}, {19, 1024}}) {
+      if (s.columns % format->block_elements != 0) continue;
       for (int64_t tokens : {1, 2, 3, 8, 9}) {
         const Matrix gate = MakeMatrix(*format, s.rows, s.columns, 0);
         const Matrix up = MakeMatrix(*format, s.rows, s.columns, 0);

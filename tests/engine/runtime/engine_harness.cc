@@ -124,6 +124,7 @@ absl::Status RunEngines(const TestModel& model, const TestLayout& layout,
   engine_options.kv_type = options.kv_type;
   engine_options.prefill_chunk = options.prefill_chunk;
   engine_options.batch = options.batch;
+  engine_options.logit_rows = options.logit_rows;
   return RunLocalRanks(
       layout.world_size, absl::Seconds(60), [&](Communicator& world) -> absl::Status {
         ThreadPool pool(options.threads);

@@ -45,6 +45,7 @@ struct TestOptions {
   bool reference_kernels = false;
   int threads = 1;
   int batch = 1;
+  int64_t logit_rows = 0;
   MakeRankParts make_parts;  // else the CPU
   bool record_decode = true;
 };

@@ -1,0 +1,56 @@
+#include "launcher/input_relay.h"
+
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "launcher/chat_input.h"
+
+namespace tprun {
+
+InputRelay::InputRelay(int pipe) : pipe_(pipe), thread_([this] { Pass(); }) {}
+
+InputRelay::~InputRelay() {
+  ending_ = true;
+  thread_.join();
+  Close();
+}
+
+bool InputRelay::TakeInterrupt() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  if (now.tv_sec - last_second_ < 2) return false;
+  last_second_ = now.tv_sec;
+  const int pipe = pipe_;
+  return pipe >= 0 && write(pipe, &kInterruptByte, 1) == 1;
+}
+
+void InputRelay::Pass() {
+  char bytes[1 << 12];
+  while (!ending_ && pipe_ >= 0) {
+    pollfd ready = {STDIN_FILENO, POLLIN, 0};
+    if (poll(&ready, 1, 100) <= 0) continue;
+    const ssize_t count = read(STDIN_FILENO, bytes, sizeof(bytes));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      // The pipe stays open: Ctrl-C may follow.
+      [[maybe_unused]] const ssize_t written = write(pipe_, &kEndByte, 1);
+      return;
+    }
+    for (ssize_t done = 0; done < count;) {
+      const ssize_t written = write(pipe_, bytes + done, count - done);
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return Close();  // the job reads no more
+      done += written;
+    }
+  }
+}
+
+void InputRelay::Close() {
+  const int pipe = pipe_.exchange(-1);
+  if (pipe >= 0) close(pipe);
+}
+
+}  // namespace tprun
