@@ -294,6 +294,8 @@ HWY_INLINE void QuantizeGroup(const Int8Format& format, int planes, const float*
   }
 }
 
+constexpr float kZeros[kGroupColumns] = {};
+
 void QuantizeTokens(const Int8Format& format, int planes, const float* x, int64_t columns,
                     int64_t tokens, int64_t token_begin, int64_t token_end, Int8Group* out) {
   const int64_t block = format.format->block_elements;
@@ -304,7 +306,8 @@ void QuantizeTokens(const Int8Format& format, int planes, const float* x, int64_
       const float scale = LargestOf(values, block) / levels;
       const float inverse = scale > FLT_MIN ? 1 / scale : 0;  // else 1 / scale may overflow
       for (int64_t i = 0; i < block; i += kGroupColumns) {
-        QuantizeGroup(format, planes, values + i, scale, inverse,
+        // A block that is zero or not finite: its scale alone tells.
+        QuantizeGroup(format, planes, inverse == 0 ? kZeros : values + i, scale, inverse,
                       out[(c + i) / kGroupColumns * tokens + t]);
       }
     }
