@@ -51,7 +51,7 @@ double MatmulRate(Kernels& kernels, const WeightFormat& format, const std::vecto
 
 std::map<std::string, double> MeasureCpuMatmul(int threads) {
   ThreadPool pool(std::clamp(threads, 1, 1024));
-  const std::unique_ptr<Kernels> kernels = MakeCpuKernels(&pool, Activations::kInt8);
+  const std::unique_ptr<Kernels> kernels = MakeCpuKernels(&pool, Activations::kInt16);
   const std::vector<float> x = RandomValues(kTokens * kColumns);
   const std::vector<float> weights = RandomValues(kRows * kColumns);
   std::map<std::string, double> rates;

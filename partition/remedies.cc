@@ -159,8 +159,8 @@ class Remedies {
   std::string MoreMemory() const {
     int64_t missing = 0;
     for (const RankPlan& rank : plan_.ranks) missing += std::max<int64_t>(0, rank.short_bytes());
-    return absl::StrCat("no such change, nor two of them: there are ", FormatBytes(missing),
-                        " too little");
+    return absl::StrCat("more memory: no option, nor two together, makes up for ",
+                        FormatBytes(missing));
   }
 
   const Planner& planner_;

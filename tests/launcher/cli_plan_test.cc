@@ -57,10 +57,10 @@ TEST(CliPlan, NamesWhatIsNotSupported) {
 
 TEST(CliPlan, RunRefusesWhatCanOnlyBePlanned) {
   TPRUN_NEEDS_TEST_DATA();
-  const ProcessResult result = RunTprun({"bench", Config("DeepSeek-V3")});
+  const ProcessResult result = RunTprun({"bench", Config("Phi-3.5-mini-instruct")});
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_EQ(result.out, "");
-  EXPECT_THAT(result.err, StartsWith("tprun: DeepSeek-V3 can be planned but not run: "));
+  EXPECT_THAT(result.err, StartsWith("tprun: Phi-3.5-mini-instruct can be planned but not run: "));
 }
 
 TEST(CliPlan, TellsTheDeviceTheBytesAndTheRemedyWhenItDoesNotFit) {
