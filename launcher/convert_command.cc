@@ -81,8 +81,8 @@ std::string MainFormat(const ModelSpec& spec) {
 }
 
 void PutGeneral(const ConvertOptions& options, const ModelSpec& spec, Json& metadata) {
-  const int type = FileType(options.weights.empty() ? MainFormat(spec)
-                                                    : absl::AsciiStrToLower(options.weights));
+  const int type =
+      FileType(options.weights.empty() ? MainFormat(spec) : absl::AsciiStrToLower(options.weights));
   metadata.erase("general.file_type");
   if (type >= 0) metadata["general.file_type"] = type;
   metadata["general.quantization_version"] = 2;

@@ -137,8 +137,7 @@ TEST_F(CliConvert, BadArgumentsEndWithOneLineAndExitCode2) {
 TEST_F(CliConvert, EveryArchitectureOfGgufConverts) {
   for (const std::string name :
        {"llama_gqa", "llama_tied", "llama_attention_bias", "llama_rope_llama3", "llama_rope_linear",
-        "llama_f16", "llama_sharded", "mistral_window", "qwen2", "qwen3", "gemma",
-        "phi3"}) {
+        "llama_f16", "llama_sharded", "mistral_window", "qwen2", "qwen3", "gemma", "phi3"}) {
     const std::string path = Path(name + ".gguf");
     const ProcessResult result =
         RunTprun({"convert", SourcePath("tests/golden/" + name), "--output=" + path});

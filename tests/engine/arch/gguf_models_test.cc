@@ -153,8 +153,7 @@ TEST_F(GgufModel, WithTypesThatCannotBeDecodedIsPlannedNotRun) {
   Add("output_norm.weight", {256}, "f32");
   const ModelSpec spec = Read(Metadata("llama", 1, 256, 256, 4, 4, 512));
   EXPECT_EQ(MatrixBytes(spec, 1), 512 * 144 + 256 * (3 * 110 + 56 + 66 + 54 + 66) + 3 * 256 * 4);
-  EXPECT_THAT(spec.not_runnable,
-              HasSubstr("\"token_embd.weight\" is of type nvfp4, which cannot"));
+  EXPECT_THAT(spec.not_runnable, HasSubstr("\"token_embd.weight\" is of type nvfp4, which cannot"));
   EXPECT_EQ(CheckRunnable(spec).code(), absl::StatusCode::kInvalidArgument);
 }
 
