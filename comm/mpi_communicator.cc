@@ -55,9 +55,13 @@ absl::Status MpiCommunicator::AllReduceSum(const void* send, void* receive, int6
   if (!tried_to_share_ && size() > 1) RETURN_IF_ERROR(ShareMemory());
   if (!shared_sum_.has_value() || count == 0) return SumByMpi(send, receive, count, dtype);
   const Deadline deadline(state_->timeout());
-  return shared_sum_->Run(send, receive, count, dtype, [&] {
+  // MPI moves large messages to other hosts only while it is called.
+  RETURN_IF_ERROR(state_->DropSent());
+  RETURN_IF_ERROR(shared_sum_->Run(send, receive, count, dtype, [&]() -> absl::Status {
+    RETURN_IF_ERROR(state_->DropSent());
     return state_->CheckWait(deadline, "AllReduceSum", world_ranks_);
-  });
+  }));
+  return state_->DropSent();
 }
 
 absl::Status MpiCommunicator::ShareMemory() {

@@ -73,6 +73,9 @@ class MpiState {
   absl::Status SendBuffered(MPI_Comm comm, const void* data, int bytes, int to,
                             absl::Span<const int> group);
 
+  // Forgets messages that have arrived; moves those on their way.
+  absl::Status DropSent();
+
   // Looks once for news of a failure, from the rank's own thread.
   absl::Status Check() { return PollNotice(); }
 
@@ -105,7 +108,6 @@ class MpiState {
   absl::Status TestAll(absl::Span<MPI_Request> requests, const char* operation, MPI_Status* status,
                        bool* done);
   absl::Status PollNotice();
-  absl::Status DropSent();
   void SpreadFailure();
   void GuardAbort();
   void Progress();

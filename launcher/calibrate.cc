@@ -86,8 +86,10 @@ class Bench {
     for (int64_t done = part; done < static_cast<int64_t>(data.size()); done += part) {
       std::copy_n(data.data(), std::min<int64_t>(part, data.size() - done), data.data() + done);
     }
-    RETURN_IF_ERROR(kernels_.ArrangeWeights(format, data.data(), rows, kColumns));
-    return Upload(data.data(), static_cast<int64_t>(data.size()));
+    ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer,
+                     Upload(data.data(), static_cast<int64_t>(data.size())));
+    RETURN_IF_ERROR(kernels_.ArrangeWeights(format, buffer->data(), rows, kColumns));
+    return buffer;
   }
 
   absl::StatusOr<double> MatMul(const WeightFormat& format, int64_t rows, int64_t tokens) {
@@ -218,8 +220,10 @@ absl::StatusOr<DeviceCalibration> CalibrateDevice(
   for (const WeightFormat* format : AllWeightFormats()) {
     if (!format->decodable() || format->quantize == nullptr) continue;
     tell(absl::StrCat(device.name(), ": products with ", format->name));
-    ASSIGN_OR_RETURN(EfficiencyRule rule, MatMulRule(bench, *format, rates));
-    result.rules.push_back(std::move(rule));
+    absl::StatusOr<EfficiencyRule> rule = MatMulRule(bench, *format, rates);
+    if (absl::IsUnimplemented(rule.status())) continue;  // this back end has no kernel for it
+    RETURN_IF_ERROR(rule.status());
+    result.rules.push_back(*std::move(rule));
   }
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
     tell(absl::StrCat(device.name(), ": attention over ", DTypeName(type)));
@@ -239,7 +243,7 @@ absl::Status CalibrateCpu(DeviceInfo& cpu, const std::function<void(const std::s
   cpu.measured.memory_bandwidth_bytes_per_s = MeasureMemoryBandwidth(cpu.threads);
   ThreadPool pool(std::clamp(cpu.threads, 1, 1024));
   const std::unique_ptr<Device> device = MakeCpuDevice();
-  const std::unique_ptr<Kernels> kernels = MakeCpuKernels(&pool);
+  const std::unique_ptr<Kernels> kernels = MakeCpuKernels(&pool, Activations::kInt16);
   ASSIGN_OR_RETURN(DeviceCalibration measured,
                    CalibrateDevice(*device, *kernels, RatesOf(cpu), tell));
   coefficients.cpu_block_seconds = measured.block_seconds;

@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "launcher/chat_input.h"
@@ -23,8 +24,10 @@ bool InputRelay::TakeInterrupt() {
   clock_gettime(CLOCK_MONOTONIC, &now);
   if (now.tv_sec - last_second_ < 2) return false;
   last_second_ = now.tv_sec;
-  const int pipe = pipe_;
-  return pipe >= 0 && write(pipe, &kInterruptByte, 1) == 1;
+  // A full pipe, of a job that does not read, would hold up the handler: the signal is the job's.
+  pollfd room = {pipe_, POLLOUT, 0};
+  return room.fd >= 0 && poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0 &&
+         write(room.fd, &kInterruptByte, 1) == 1;
 }
 
 void InputRelay::Pass() {
@@ -39,6 +42,9 @@ void InputRelay::Pass() {
       [[maybe_unused]] const ssize_t written = write(pipe_, &kEndByte, 1);
       return;
     }
+    // These bytes mean something else here.
+    std::replace_if(
+        bytes, bytes + count, [](char c) { return c == kInterruptByte || c == kEndByte; }, ' ');
     for (ssize_t done = 0; done < count;) {
       const ssize_t written = write(pipe_, bytes + done, count - done);
       if (written < 0 && errno == EINTR) continue;

@@ -89,7 +89,11 @@ Use UseOf(const ModelSpec& spec, const TensorSpec& tensor, const Pass& pass) {
     return {std::min(1.0, static_cast<double>(pass.tokens) / static_cast<double>(tensor.shape[0])),
             0};
   }
-  if (tensor.experts == 0 || spec.blocks[tensor.block].kind != BlockKind::kMlp) return {};
+  // A stack per step (Moshi's depth transformer) is not routed: every step has its own.
+  if (tensor.experts == 0 || spec.blocks[tensor.block].kind != BlockKind::kMlp ||
+      spec.layers[spec.blocks[tensor.block].layer].mlp.experts.count == 0) {
+    return {};
+  }
   const double count = tensor.experts;
   const int chosen = spec.layers[spec.blocks[tensor.block].layer].mlp.experts.per_token;
   const double distinct = ExpectedDistinctExperts(count, chosen, static_cast<double>(pass.tokens));

@@ -245,6 +245,8 @@ void LayoutSearch::ExtendTo(const StateKey& key, int layer, double seconds, Grou
   for (int end = layer + 1; end < layers_; ++end) {
     const double floor = seconds + group.floors[end] - group.floors[layer];
     if (Done()) return;
+    // About what a bound and a look into the table cost in steps of the share solver.
+    solver_.AddWork(8 * (1 + static_cast<int64_t>(bounds_.size())));
     const double rest = RestSeconds(room, end);
     if (!((floor + rest) * kRounding < limit_)) continue;
     if (steps == nullptr) {

@@ -231,11 +231,76 @@ absl::Status ApplyLayout(const PlanRequest& request, const Candidates& candidate
   return FillIn(request, candidates, plan);
 }
 
+// Takes `attempt` where it fits and is faster.
+void TakeFaster(Plan attempt, absl::optional<Plan>& fastest) {
+  if (!attempt.fits()) return;
+  if (fastest && attempt.decode.expected <= fastest->decode.expected) return;
+  fastest = std::move(attempt);
+}
+
+// The fastest that fits of layouts that take no long search: every block over all of `candidates`
+// (also with the shares that suit them best) or layer after layer, in proportion to memory or in
+// equal parts.
+absl::Status TrySimple(const PlanRequest& request, const Candidates& candidates, const Plan& plan,
+                       absl::optional<Plan>& fastest) {
+  for (SplitMode split : {SplitMode::kTensor, SplitMode::kLayer}) {
+    if (request.split != SplitMode::kAuto && request.split != split) continue;
+    PlanRequest simple = request;
+    simple.split = split;
+    for (bool by_memory : {true, false}) {
+      simple.shares.clear();
+      if (!by_memory) simple.shares.assign(candidates.devices.size(), 1.0);
+      Plan attempt = plan;
+      RETURN_IF_ERROR(PlaceAsGiven(simple, candidates, attempt));
+      TakeFaster(std::move(attempt), fastest);
+    }
+    simple.shares.clear();
+    if (split != SplitMode::kTensor || request.split == split) continue;
+    const absl::optional<Layout> layout = LayoutFinder(simple, candidates, plan.options).Best();
+    if (!layout) continue;
+    Plan attempt = plan;
+    RETURN_IF_ERROR(ApplyLayout(simple, candidates, *layout, attempt));
+    TakeFaster(std::move(attempt), fastest);
+  }
+  return absl::OkStatus();
+}
+
+// What remains where a search was ended before it knew.
+absl::StatusOr<absl::optional<Plan>> FastestSimple(const PlanRequest& request,
+                                                   const Candidates& candidates, const Plan& plan) {
+  absl::optional<Plan> fastest;
+  RETURN_IF_ERROR(TrySimple(request, candidates, plan, fastest));
+  std::vector<int> gpus;
+  for (size_t i = 0; i < candidates.devices.size(); ++i) {
+    if (candidates.devices[i].info->kind == DeviceKind::kGpu) gpus.push_back(static_cast<int>(i));
+  }
+  const bool some = !gpus.empty() && gpus.size() < candidates.devices.size();
+  if (!request.devices.empty() || !some) return fastest;
+  PlanRequest of_gpus = request;
+  for (int gpu : gpus) of_gpus.devices.push_back(candidates.devices[gpu].id);
+  RETURN_IF_ERROR(TrySimple(of_gpus, Subset(of_gpus, candidates, gpus), plan, fastest));
+  return fastest;
+}
+
 absl::Status FindPlan(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
+  const Plan before = plan;
   absl::optional<Layout> layout = BestForObjective(request, candidates, plan);
-  if (!layout && request.advise) layout = LeastShort(request, candidates);
-  if (!layout) return PlaceAsGiven(request, candidates, plan);
-  return ApplyLayout(request, candidates, *layout, plan);
+  if (layout && layout->proven) return ApplyLayout(request, candidates, *layout, plan);
+  absl::optional<Plan> given;
+  if (!layout || request.objective == Objective::kLatency) {
+    ASSIGN_OR_RETURN(given, FastestSimple(request, candidates, before));
+  }
+  if (!layout && !given && request.advise) layout = LeastShort(request, candidates);
+  if (layout) {
+    RETURN_IF_ERROR(ApplyLayout(request, candidates, *layout, plan));
+    if (!given || given->decode.expected <= plan.decode.expected) return absl::OkStatus();
+  }
+  if (!given) return PlaceAsGiven(request, candidates, plan);
+  plan = *std::move(given);
+  plan.notes.push_back(
+      "the search was ended before it found a layout as fast as this one, which took none: a "
+      "better one may exist");
+  return absl::OkStatus();
 }
 
 absl::Status PlaceAsGiven(const PlanRequest& request, const Candidates& candidates, Plan& plan) {

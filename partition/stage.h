@@ -62,6 +62,8 @@ class StageSolver {
 
   // About how many steps all Solves together took; one is about a nanosecond.
   int64_t work() const { return work_; }
+  // Steps of others that count towards the same limit.
+  void AddWork(int64_t steps) { work_ += steps; }
   // Solve gives up, with what it has, when all together took this many.
   void set_most_work(int64_t steps) { most_work_ = steps; }
   bool tired() const { return work_ > most_work_; }

@@ -55,7 +55,8 @@ int64_t ActiveParameterCount(const ModelSpec& spec) {
     if (tensor.role == TensorRole::kHead && spec.tied_head) continue;
     const int64_t elements = ElementCount(tensor);
     const Block& block = spec.blocks[tensor.block];
-    const bool routed = block.kind == BlockKind::kMlp && tensor.experts > 0;
+    const bool routed = block.kind == BlockKind::kMlp && tensor.experts > 0 &&
+                        spec.layers[block.layer].mlp.experts.count > 0;
     count += routed ? elements / tensor.experts * spec.layers[block.layer].mlp.experts.per_token
                     : elements;
   }

@@ -309,7 +309,7 @@ int64_t BlockBytesPerToken(const ModelSpec& spec, int block, const Placement& pl
     int64_t all = ShardBytes(tensor, shard);
     if (tensor.experts > 0 && spec.blocks[block].kind == BlockKind::kMlp) {
       const ExpertsSpec& experts = spec.layers[spec.blocks[block].layer].mlp.experts;
-      all = all / experts.count * experts.per_token;
+      if (experts.count > 0) all = all / experts.count * experts.per_token;
     }
     bytes += all;
   }

@@ -63,6 +63,35 @@ TEST(CliPlan, RunRefusesWhatCanOnlyBePlanned) {
   EXPECT_THAT(result.err, StartsWith("tprun: Phi-3.5-mini-instruct can be planned but not run: "));
 }
 
+// Too many unlike cards for a search to look at every chain of groups: it ends early, and what
+// needs no search is found all the same.
+TEST(CliPlan, ASearchThatEndsEarlyDoesNotSayThatNothingFits) {
+  const std::string folder = testing::TempDir();
+  ASSERT_TRUE(WriteFile(folder + "/config.json",
+                        R"({"model_type": "llama", "hidden_size": 8192, "num_hidden_layers": 60,
+      "intermediate_size": 28672, "vocab_size": 32000, "num_attention_heads": 128,
+      "num_key_value_heads": 128, "max_position_embeddings": 4096, "torch_dtype": "bfloat16"})")
+                  .ok());
+  ASSERT_TRUE(WriteFile(folder + "/hosts.yaml", R"(network: {bandwidth: 10Gbit/s, latency: 50us}
+hosts:
+  - name: a
+    cpu: {cores: 8, memory: 16GiB, bandwidth: 40GB/s}
+    gpus: [{name: rtx3060}, {name: rtx3090}, {name: rtx4090}, {name: rtx4080}]
+  - name: b
+    cpu: {cores: 8, memory: 16GiB, bandwidth: 50GB/s}
+    gpus: [{name: rtx3080}, {name: rtx3070}, {name: rtxa6000}, {name: rtx4060ti}]
+  - name: c
+    cpu: {cores: 8, memory: 24GiB, bandwidth: 60GB/s}
+    gpus: [{name: rtx3090}, {name: rtx4070}, {name: rtx5090}, {name: rtx3060}]
+)")
+                  .ok());
+  const ProcessResult result = RunTprun(
+      {"plan", folder + "/config.json", "--context=512", "--topology=" + folder + "/hosts.yaml"});
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  EXPECT_THAT(result.out, HasSubstr("the search was ended"));
+  EXPECT_THAT(result.out, Not(HasSubstr("tokens/s, faster")));
+}
+
 TEST(CliPlan, TellsTheDeviceTheBytesAndTheRemedyWhenItDoesNotFit) {
   TPRUN_NEEDS_TEST_DATA();
   const std::string machine = "--topology=" + SourcePath("clusters/rtx3090-rtx3060.yaml");
