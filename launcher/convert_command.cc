@@ -1,4 +1,5 @@
 #include <csignal>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -145,6 +146,12 @@ absl::Status CheckOutput(const ConvertOptions& options, const Checkpoint& checkp
   if (IsDirectory(options.output)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--output: ", options.output, " is a folder, wanted a file's name"));
+  }
+  std::error_code ignored;
+  const std::filesystem::file_status there = std::filesystem::status(options.output, ignored);
+  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--output: ", options.output, " is no plain file, which would be replaced"));
   }
   for (const auto& file : checkpoint.files()) {
     if (BaseName(file->path()) != BaseName(options.output)) continue;

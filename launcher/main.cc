@@ -31,6 +31,7 @@ absl::StatusOr<std::vector<std::string>> Arguments(int argc, char** argv) {
 
 int Main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe shows as a failed write
+  std::signal(SIGXFSZ, SIG_IGN);  // and so does a limit of file sizes
   const absl::StatusOr<std::vector<std::string>> given = Arguments(argc, argv);
   if (!given.ok()) return tprun::ReportStatus(given.status());
   const std::vector<std::string>& arguments = *given;

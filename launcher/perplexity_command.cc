@@ -174,11 +174,11 @@ Command MakePerplexityCommand(CLI::App& app, const std::vector<std::string>& arg
   command
       ->add_option("--stride", options->stride,
                    "A window of --context tokens begins every so many [--context]")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 30));
   command
       ->add_option("--skip", options->skip,
                    "Tokens at the start of a window that are not scored [half of it]")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, 1 << 30));
   command->add_option("--format", options->format, "text or json")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();

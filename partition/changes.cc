@@ -76,7 +76,7 @@ std::vector<Change> Weights(const Change& base) {
 
 std::vector<Change> AllDevices(const Change& base) {
   if (base.request.devices.empty()) return {};
-  Change change = Extended(base, "all devices");
+  Change change = Extended(base, "no --devices");
   change.request.devices.clear();
   change.request.shares.clear();
   change.request.split = SplitMode::kAuto;

@@ -44,6 +44,11 @@ std::string HostSignature(const std::vector<SearchDevice>& devices, int host) {
   return text;
 }
 
+// layers * bytes, kMostBytes at most.
+int64_t Times(int layers, int64_t bytes) {
+  return layers > 0 && bytes > kMostBytes / layers ? kMostBytes : layers * bytes;
+}
+
 }  // namespace
 
 std::vector<int> ClassesOf(const std::vector<SearchDevice>& devices,
@@ -165,13 +170,13 @@ double LayoutSearch::RestSeconds(int64_t room, int layer) const {
   for (size_t c = 0; c < bounds_.size(); ++c) {
     const int layers = layers_left_[layer][c];
     seconds += layers * bounds_[c].slow;
-    room -= std::min<int64_t>(kMostBytes, layers * bounds_[c].fixed_bytes);
+    room -= Times(layers, bounds_[c].fixed_bytes);
   }
   if (room < 0) return std::numeric_limits<double>::infinity();
   for (int c : by_gain_) {
     const LayerBounds& bounds = bounds_[c];
     const int layers = layers_left_[layer][c];
-    const int64_t bytes = std::min<int64_t>(kMostBytes, layers * bounds.movable_bytes);
+    const int64_t bytes = Times(layers, bounds.movable_bytes);
     const double part = bytes <= room ? 1 : static_cast<double>(room) / static_cast<double>(bytes);
     seconds -= part * layers * (bounds.slow - bounds.fast);
     room -= std::min(room, bytes);

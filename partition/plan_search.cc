@@ -4,9 +4,12 @@
 #include <numeric>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "engine/kernels/cuda_kernels.h"
 
 namespace tprun {
 namespace {
@@ -62,7 +65,27 @@ void PlaceLayer(const ModelSpec& spec, const LayoutStage& stage, int layer, int 
   placements[mlp_block] = WithRanks(mlp, rank_of);
 }
 
+// What blocks on GPUs need that no CUDA kernel does yet.
+void NoteMissingOps(const ModelSpec& spec, Plan& plan) {
+  std::set<absl::string_view> missing;
+  for (size_t b = 0; b < plan.placements.size(); ++b) {
+    const Block& block = spec.blocks[b];
+    const bool of_layer = block.kind == BlockKind::kAttention || block.kind == BlockKind::kMlp;
+    const char* op = of_layer ? MissingOnCuda(spec.layers[block.layer], block.kind) : nullptr;
+    if (op == nullptr) continue;
+    const Placement& placement = plan.placements[b];
+    for (size_t i = 0; i < placement.ranks.size(); ++i) {
+      const bool gpu = absl::StrContains(plan.ranks[placement.ranks[i]].device, "cuda:");
+      if (gpu && placement.shares[i] > 0) missing.insert(op);
+    }
+  }
+  if (missing.empty()) return;
+  plan.notes.push_back(absl::StrCat("there are no CUDA kernels for ", absl::StrJoin(missing, ", "),
+                                    " yet: this can be planned but not run on these GPUs"));
+}
+
 absl::Status FillIn(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
+  NoteMissingOps(*request.spec, plan);
   RETURN_IF_ERROR(DescribeDevices(*request.topology, plan, request.limits));
   for (size_t i = 0; i < candidates.sidecar_devices.size(); ++i) {
     const Sidecar& sidecar = request.spec->sidecars[i];

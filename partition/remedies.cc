@@ -108,7 +108,9 @@ class Remedies {
     std::vector<std::string> facts;
     const double each = plan.decode.expected / plan.options.batch;
     const bool slow = plan.decode.expected > 0 && each < change.request.min_tokens_per_s;
-    absl::StrAppendFormat(&text, " (%.1f tokens/s", plan.decode.expected);
+    const bool of_each = slow && plan.options.batch > 1;
+    absl::StrAppendFormat(&text, " (%.1f tokens/s%s", of_each ? each : plan.decode.expected,
+                          of_each ? " of each sequence" : "");
     if (slow) absl::StrAppendFormat(&text, ", of the %.1f needed", change.request.min_tokens_per_s);
     absl::StrAppend(&text, PlanOnly(change), ")");
     (slow ? too_slow_ : enough_).push_back(std::move(text));

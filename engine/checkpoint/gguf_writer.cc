@@ -131,6 +131,11 @@ absl::Status CheckTensor(GgufTensor& tensor) {
         absl::StrCat(what, ": wanted a name of at most ", kMostNameBytes, " bytes for GGUF"));
   }
   if (tensor.format->ggml_type < 0) {
+    if (tensor.format->block_elements > 1) {
+      return absl::InvalidArgumentError(absl::StrCat(what, ": GGUF has no type for ",
+                                                     tensor.format->name,
+                                                     " weights: give --weights=f16, bf16 or f32"));
+    }
     std::vector<absl::string_view> names;
     for (const WeightFormat* format : AllWeightFormats()) {
       if (format->ggml_type >= 0 && format->quantize != nullptr) names.push_back(format->name);

@@ -17,4 +17,14 @@ absl::StatusOr<std::unique_ptr<Kernels>> MakeCudaKernels(Device& device);
 // the parts of split sums. The same for every model, so that a plan knows it without a GPU.
 inline constexpr int64_t kCudaKernelsWorkspaceBytes = int64_t{178} << 20;
 
+// What a layer's block needs that the CUDA kernels do not have yet; nullptr: nothing.
+inline const char* MissingOnCuda(const LayerSpec& layer, BlockKind kind) {
+  if (kind != BlockKind::kAttention && kind != BlockKind::kMlp) return nullptr;
+  const bool attention = kind == BlockKind::kAttention;
+  if (!layer.stack.empty()) return "a second stack of layers";
+  if (attention && layer.attention.is_latent()) return "latent attention";
+  if (attention && layer.attention.sinks) return "attention sinks";
+  return !attention && layer.mlp.experts.count > 0 ? "mixtures of experts" : nullptr;
+}
+
 }  // namespace tprun

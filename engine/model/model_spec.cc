@@ -73,8 +73,8 @@ absl::Status CheckGeneratesText(const ModelSpec& spec) {
   if (spec.streams == 1) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(spec.name, " has ", spec.streams,
-                   " streams of tokens, which only Engine runs yet; `run` and ",
-                   "`bench` take models of one stream, `plan` all"));
+                   " streams of tokens: no command runs it yet; `run` and `bench` take models of ",
+                   "one stream, `plan` all"));
 }
 
 const TensorSpec* FindTensor(const ModelSpec& spec, int block, TensorRole role) {

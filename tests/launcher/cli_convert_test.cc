@@ -1,5 +1,8 @@
 // GGUF files out of other checkpoints, and what is left when that does not work out.
+#include <sys/stat.h>
+#include <unistd.h>
 #include <csignal>
+
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -144,6 +147,19 @@ TEST_F(CliConvert, EveryArchitectureOfGgufConverts) {
     EXPECT_EQ(result.exit_code, 0) << name << ": " << result.err;
     EXPECT_TRUE(FileExists(path)) << name;
   }
+}
+
+// What is no plain file would be replaced by one, and be lost.
+TEST_F(CliConvert, DoesNotReplaceWhatIsNoFile) {
+  const std::string pipe = testing::TempDir() + "/convert_fifo";
+  unlink(pipe.c_str());
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const ProcessResult result =
+      RunTprun({"convert", SourcePath("models/stories"), "--output=" + pipe, "--force"});
+  EXPECT_EQ(result.exit_code, 2) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("is no plain file"));
+  EXPECT_EQ(std::filesystem::status(pipe).type(), std::filesystem::file_type::fifo);
+  unlink(pipe.c_str());
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "engine/kernels/cuda/projections.h"
 #include "engine/kernels/cuda/status.h"
 #include "engine/kernels/cuda/workspace.h"
+#include "engine/kernels/cuda_kernels.h"
 #include "engine/kernels/kernel_checks.h"
 
 namespace tprun::cuda {
@@ -230,12 +231,7 @@ class CudaKernels final : public Kernels {
 };
 
 absl::Status CudaKernels::CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const {
-  const bool attention = kind == BlockKind::kAttention;
-  const char* missing = !layer.stack.empty()                        ? "a second stack of layers"
-                        : attention && layer.attention.is_latent()  ? "latent attention"
-                        : attention && layer.attention.sinks        ? "attention sinks"
-                        : !attention && layer.mlp.experts.count > 0 ? "mixtures of experts"
-                                                                    : nullptr;
+  const char* missing = MissingOnCuda(layer, kind);
   if (missing == nullptr) return absl::OkStatus();
   return absl::UnimplementedError(
       absl::StrCat("there are no CUDA kernels for ", missing,

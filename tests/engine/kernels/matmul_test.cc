@@ -127,8 +127,8 @@ TEST_P(MatMulTest, BlockFormats) {
 
 TEST_P(MatMulTest, SuperBlocks) {
   for (const WeightFormat* format : {&kQ4_KFormat, &kQ5_KFormat, &kQ6_KFormat}) {
-    for (Shape s : {Shape{1, 256}, {3, 512}, {37, 768}, {67, 2560}}) {
-      for (int64_t tokens : {1, 2, 3, 4, 8, 9, 13}) {
+    for (Shape s : {Shape{1, 256}, {3, 512}, {37, 768}}) {
+      for (int64_t tokens : {1, 2, 4, 8, 9}) {
         Check(*format, s.rows, s.columns, tokens, tokens % 2 == 1);
       }
     }
