@@ -8,34 +8,13 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <system_error>
 #include <utility>
 
+#include "base/file_error.h"
 #include "base/status_macros.h"
 
 namespace tprun {
 namespace {
-
-// `error` is an errno value. strerror() is not safe between threads, system_category() is.
-absl::Status FileError(absl::string_view what, const std::string& path, int error) {
-  const std::string message =
-      absl::StrCat("cannot ", what, " ", path, ": ", std::system_category().message(error));
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-      return absl::NotFoundError(message);
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return absl::PermissionDeniedError(message);
-    case EISDIR:
-    case ENAMETOOLONG:
-    case ELOOP:
-      return absl::InvalidArgumentError(message);
-    default:
-      return absl::InternalError(message);
-  }
-}
 
 absl::Status CheckPath(const std::string& path) {
   if (path.find('\0') == std::string::npos) return absl::OkStatus();

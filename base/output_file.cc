@@ -4,32 +4,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/file_error.h"
 
 namespace tprun {
 namespace {
 
 absl::Status WriteError(const std::string& path, int error) {
-  const std::string message =
-      absl::StrCat("cannot write ", path, ": ", std::system_category().message(error));
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-      return absl::NotFoundError(message);
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return absl::PermissionDeniedError(message);
-    case EISDIR:
-    case ENAMETOOLONG:
-    case ELOOP:
-      return absl::InvalidArgumentError(message);
-    default:
-      return absl::InternalError(message);
-  }
+  return FileError("write", path, error);
 }
 
 }  // namespace
