@@ -27,4 +27,9 @@ inline const char* MissingOnCuda(const LayerSpec& layer, BlockKind kind) {
   return !attention && layer.mlp.experts.count > 0 ? "mixtures of experts" : nullptr;
 }
 
+// Whether they can keep a KV cache of this format.
+inline bool HasCudaCacheOf(const WeightFormat& format) {
+  return format.name == "f32" || format.name == "f16" || format.name == "bf16";
+}
+
 }  // namespace tprun
