@@ -146,14 +146,18 @@ class CpuKernels : public Kernels {
                          const KvCacheView& cache, const AttentionShape& shape,
                          float* out) override {
     RETURN_IF_ERROR(CheckAttention(cache, shape, batch));
-    const std::vector<cpu::AttentionPart> parts = CutAttention(shape, batch.runs);
+    const cpu::AttentionParts work = cpu::CutAttention(shape, batch.runs, pool_->num_threads());
     const int64_t floats = cpu::AttentionScratchFloats(cache.head_dim);
-    pool_->ParallelFor(parts.size(), 1, [&](int64_t begin, int64_t end, int worker) {
+    partial_.resize(work.partial_rows * cpu::PartialFloats(cache.head_dim));
+    pool_->ParallelFor(work.workers(), 1, [&](int64_t begin, int64_t end, int worker) {
       float* scratch = Scratch(worker, floats);
-      for (int64_t i = begin; i < end; ++i) {
-        cpu::AttendPart(q, q_stride, cache, shape, parts[i], out, scratch);
+      for (int64_t i = work.first[begin]; i < work.first[end]; ++i) {
+        cpu::AttendPart(q, q_stride, cache, shape, work.parts[i], out, partial_.data(), scratch);
       }
     });
+    for (const absl::Span<const cpu::AttentionPart> pieces : work.pieces()) {
+      cpu::MergePieces(pieces, cache, shape, partial_.data(), out);
+    }
     return absl::OkStatus();
   }
 
@@ -296,66 +300,13 @@ class CpuKernels : public Kernels {
     });
   }
 
-  std::vector<cpu::AttentionPart> CutAttention(const AttentionShape& shape,
-                                               absl::Span<const TokenRun> runs) const {
-    std::vector<cpu::AttentionPart> parts;
-    const int64_t kv_heads = std::max(1, shape.query_heads / shape.queries_per_kv_head);
-    const int64_t runs_and_heads = kv_heads * std::max<int64_t>(runs.size(), 1);
-    const int64_t wanted = CeilDivide(pool_->num_threads(), runs_and_heads);  // parts of each
-    int64_t first_token = 0;
-    for (const TokenRun& run : runs) {
-      if (run.tokens > 0) CutRun(shape, run, first_token, wanted, &parts);
-      first_token += run.tokens;
-    }
-    return parts;
-  }
-
-  // The query heads that read the same KV head, for blocks of tokens; fewer tokens, then fewer
-  // heads at a time where more parts are wanted.
-  static void CutRun(const AttentionShape& shape, const TokenRun& run, int64_t first_token,
-                     int64_t wanted, std::vector<cpu::AttentionPart>* parts) {
-    const int64_t head_cuts = CeilDivide(wanted, run.tokens);
-    for (int begin = 0; begin < shape.query_heads;) {
-      int end = begin + 1;
-      while (end < shape.query_heads && KvHeadOf(shape, end) == KvHeadOf(shape, begin)) ++end;
-      const int64_t heads =
-          std::min<int64_t>(CeilDivide(end - begin, head_cuts), cpu::kAttentionQueries);
-      const int64_t step = std::min(cpu::kAttentionQueries / heads, CeilDivide(run.tokens, wanted));
-      for (int64_t h = begin; h < end; h += heads) {
-        const int stop = static_cast<int>(std::min<int64_t>(h + heads, end));
-        AddTokenBlocks({.kv_head = KvHeadOf(shape, begin),
-                        .head_begin = static_cast<int>(h),
-                        .head_end = stop,
-                        .token_begin = first_token,
-                        .token_end = first_token + run.tokens,
-                        .sequence = run.sequence,
-                        .position = run.first_position},
-                       step, parts);
-      }
-      begin = end;
-    }
-  }
-
-  // Later tokens see more: from both ends in turn, so that halves of the list cost the same.
-  static void AddTokenBlocks(const cpu::AttentionPart& whole, int64_t step,
-                             std::vector<cpu::AttentionPart>* parts) {
-    const int64_t blocks = CeilDivide(whole.token_end - whole.token_begin, step);
-    for (int64_t i = 0; i < blocks; ++i) {
-      const int64_t block = i % 2 == 0 ? i / 2 : blocks - 1 - i / 2;
-      cpu::AttentionPart part = whole;
-      part.token_begin += block * step;
-      part.token_end = std::min(whole.token_end, part.token_begin + step);
-      part.position += block * step;
-      parts->push_back(part);
-    }
-  }
-
   ThreadPool* const pool_;
   const Activations activations_;
   cpu::Int8MatMul int8_;
   const std::string name_;
   std::vector<std::vector<float>> scratch_;  // of each worker
   std::vector<float> packed_;                // x of BlockedMatMul
+  std::vector<float> partial_;               // of attention's pieces
 };
 
 }  // namespace
