@@ -31,6 +31,17 @@ absl::Status CheckRope(const RopeSpec& rope, int head_dim) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRouter(const ExpertsSpec& experts) {
+  const bool sound = experts.count > 0 && experts.per_token > 0 && experts.groups > 0 &&
+                     experts.count % experts.groups == 0 && experts.groups_per_token > 0 &&
+                     experts.groups_per_token <= experts.groups &&
+                     experts.per_token <= experts.count / experts.groups * experts.groups_per_token;
+  if (sound) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a router that picks ", experts.per_token, " of ", experts.count, " experts in ",
+                   experts.groups_per_token, " of ", experts.groups, " groups"));
+}
+
 absl::Status CheckBatch(const TokenBatch& batch) {
   int64_t tokens = 0;
   for (const TokenRun& run : batch.runs) {

@@ -11,6 +11,7 @@ namespace tprun {
 // OutOfRange for a sequence or position that the cache does not have.
 absl::Status CheckWeights(const WeightMatrix& w);
 absl::Status CheckRope(const RopeSpec& rope, int head_dim);
+absl::Status CheckRouter(const ExpertsSpec& experts);
 absl::Status CheckBatch(const TokenBatch& batch);
 absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch);
 absl::Status CheckAttention(const KvCacheView& cache, const AttentionShape& shape,

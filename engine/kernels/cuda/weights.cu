@@ -1,6 +1,7 @@
-// Matrices other than through products: their layout, rows of the embedding, decoding.
+// The layout of matrices, and which kernels a format has.
 
-#include "engine/kernels/cuda/block_ops.h"
+#include "engine/kernels/cuda/block_formats.cuh"
+#include "engine/kernels/cuda/make_format_ops.cuh"
 #include "engine/kernels/cuda/weights.cuh"
 
 namespace tprun::cuda {
@@ -103,49 +104,35 @@ cudaError_t ArrangeBlocks(const Stream& stream, Format format, const void* block
   }
 }
 
+const FormatOps* OpsOf(Format format) {
+  switch (format) {
+    case Format::kQ8_0:
+      return OpsOfArranged<ArrangedReader<Q8_0>, BlockReader<Q8_0InFile>>();
+    case Format::kQ4_0:
+      return OpsOfArranged<ArrangedReader<Q4_0>, BlockReader<Q4_0InFile>>();
+    case Format::kQ4_K:
+      return OpsOfArranged<SuperReader<Q4_K>, BlockReader<KInFile<Q4_K>>>();
+    case Format::kQ5_K:
+      return OpsOfArranged<SuperReader<Q5_K>, BlockReader<KInFile<Q5_K>>>();
+    case Format::kQ6_K:
+      return OpsOfArranged<SuperReader<Q6_K>, BlockReader<Q6_KInFile>>();
+    default:
+      break;
+  }
+  for (const auto find : {&PlainOps, &BlockOps, &CodeBookOps}) {
+    if (const FormatOps* ops = find(format)) return ops;
+  }
+  return QuantiserOps(format);
+}
+
 cudaError_t Embedding(const Stream& stream, const Matrix& table, const int32_t* ids, int64_t tokens,
                       int64_t first_row, float scale, float* out) {
-  const auto launch = [&](auto reader) {
-    return LaunchEmbedding<decltype(reader)>(stream, table, ids, tokens, first_row, scale, out);
-  };
-  switch (table.format) {
-    case Format::kF32:
-      return launch(PlainReader<F32Element>());
-    case Format::kF16:
-      return launch(PlainReader<F16Element>());
-    case Format::kBF16:
-      return launch(PlainReader<Bf16Element>());
-    case Format::kQ8_0:
-      return launch(ArrangedReader<Q8_0>());
-    case Format::kQ4_0:
-      return launch(ArrangedReader<Q4_0>());
-    case Format::kQ4_K:
-      return launch(SuperReader<Q4_K>());
-    case Format::kQ5_K:
-      return launch(SuperReader<Q5_K>());
-    case Format::kQ6_K:
-      return launch(SuperReader<Q6_K>());
-    default:
-      return EmbedBlocks(stream, table, ids, tokens, first_row, scale, out);
-  }
+  return OpsOf(table.format)->embed(stream, table, ids, tokens, first_row, scale, out);
 }
 
 cudaError_t DecodeToF16(const Stream& stream, const Matrix& w, int64_t first_row, int64_t rows,
                         void* out) {
-  switch (w.format) {
-    case Format::kQ8_0:
-      return LaunchDecode<ArrangedReader<Q8_0>>(stream, w, first_row, rows, out);
-    case Format::kQ4_0:
-      return LaunchDecode<ArrangedReader<Q4_0>>(stream, w, first_row, rows, out);
-    case Format::kQ4_K:
-      return LaunchDecode<SuperReader<Q4_K>>(stream, w, first_row, rows, out);
-    case Format::kQ5_K:
-      return LaunchDecode<SuperReader<Q5_K>>(stream, w, first_row, rows, out);
-    case Format::kQ6_K:
-      return LaunchDecode<SuperReader<Q6_K>>(stream, w, first_row, rows, out);
-    default:
-      return DecodeBlocks(stream, w, first_row, rows, out);
-  }
+  return OpsOf(w.format)->decode(stream, w, first_row, rows, out);
 }
 
 }  // namespace tprun::cuda

@@ -16,12 +16,15 @@ struct Case {
   int64_t first_position, tokens;
   int64_t window = 0;
   float softcap = 0;
+  bool sinks = false;
+  bool shared = false;  // keys are the values too, as in latent attention
 };
 
 std::string Describe(const Case& c, const WeightFormat& format) {
   return absl::StrCat(format.name, " heads ", c.query_heads, " from ", c.first_query_head, " kv ",
                       c.kv_heads, " dim ", c.head_dim, " at ", c.first_position, " tokens ",
-                      c.tokens, " window ", c.window, " cap ", c.softcap);
+                      c.tokens, " window ", c.window, " cap ", c.softcap, c.sinks ? " sinks" : "",
+                      c.shared ? " shared" : "");
 }
 
 // Rows of `width` values as a cache of `format` gives them back.
@@ -44,18 +47,22 @@ class AttentionTest : public KernelsTest {
     const int64_t positions = c.first_position + c.tokens;
     const int64_t capacity = positions + 3;
     const int64_t kv_dim = c.kv_heads * c.head_dim, q_dim = c.query_heads * c.head_dim;
-    const std::vector<float> k = Random(positions * kv_dim), v = Random(positions * kv_dim);
+    const std::vector<float> k = Random(positions * kv_dim);
+    const std::vector<float> v = c.shared ? k : Random(positions * kv_dim);
     // NaN where nothing was stored: what an op must not read.
     std::vector<uint8_t> keys(c.kv_heads * capacity * format.Bytes(c.head_dim), 0xff);
     std::vector<uint8_t> values = keys;
-    const KvCacheView cache{keys.data(), values.data(), &format, capacity, c.kv_heads, c.head_dim};
+    const KvCacheView cache{keys.data(), c.shared ? keys.data() : values.data(),
+                            &format,     capacity,
+                            c.kv_heads,  c.head_dim};
     ASSERT_TRUE(
         kernels_->StoreKv(k.data(), v.data(), kv_dim, OwnedBatch(0, positions).batch(), cache)
             .ok());
 
+    const std::vector<float> sinks = Random(c.query_heads, 5);
     const AttentionShape shape{
         c.query_heads, c.first_query_head, c.first_kv_head, c.queries_per_kv_head,
-        0.3f,          c.softcap,          c.window};
+        0.3f,          c.softcap,          c.window,        c.sinks ? sinks.data() : nullptr};
     const int64_t q_stride = q_dim + 7;
     const std::vector<float> q = Random(c.tokens * q_stride, 2);
     std::vector<float> out(c.tokens * q_dim + 1, kUntouched);
@@ -73,18 +80,18 @@ class AttentionTest : public KernelsTest {
           return v_kept[p * kv_dim + kv * c.head_dim + i];
         };
         const float* query = &q[t * q_stride + h * c.head_dim];
-        CheckQuery(c, query, c.first_position + t, key, value, &out[t * q_dim + h * c.head_dim],
-                   what);
+        CheckQuery(c, query, c.first_position + t, shape.sinks == nullptr ? nullptr : &sinks[h],
+                   key, value, &out[t * q_dim + h * c.head_dim], what);
       }
     }
   }
 
  private:
   template <class Key, class Value>
-  void CheckQuery(const Case& c, const float* q, int64_t position, const Key& key,
-                  const Value& value, const float* out, const std::string& what) {
+  void CheckQuery(const Case& c, const float* q, int64_t position, const float* sink,
+                  const Key& key, const Value& value, const float* out, const std::string& what) {
     std::vector<double> weight(position + 1, 0);
-    double total = 0;
+    double total = sink == nullptr ? 0 : std::exp(double{*sink});
     for (int64_t p = 0; p <= position; ++p) {
       if (c.window > 0 && p <= position - c.window) continue;
       double score = 0;
@@ -174,6 +181,26 @@ TEST_P(AttentionTest, TilesOfTokens) {
     Check({1, 0, 1, 0, 1, 64, 0, 130, 33}, *f);
     Check({5, 3, 2, 0, 4, 64, 65, 20}, *f);  // one head of the first KV head, four of the next
     Check({2, 0, 1, 0, 2, 256, 40, 17, 1}, *f);
+  }
+}
+
+// A logit per head that has no value: alone, over split sequences, and in tiles of tokens.
+TEST_P(AttentionTest, Sinks) {
+  for (const WeightFormat* f : {&kF32Format, &kF16Format, &kBF16Format}) {
+    Check({6, 0, 2, 0, 3, 64, 0, 1, 0, 0, true}, *f);
+    Check({6, 1, 3, 0, 3, 64, 300, 1, 0, 0, true}, *f);
+    Check({3, 0, 1, 0, 3, 64, 20, 21, 16, 0, true}, *f);
+    Check({2, 0, 1, 0, 2, 64, 20, 21, 0, 20, true}, *f);
+  }
+}
+
+// Latent attention: one head of keys that are the values too, wider than any other's.
+TEST_P(AttentionTest, WideHeadsOfSharedKeysAndValues) {
+  for (const WeightFormat* f : {&kF32Format, &kF16Format, &kBF16Format}) {
+    Check({5, 0, 1, 0, 5, 576, 40, 1, 0, 0, false, true}, *f);
+    Check({2, 0, 1, 0, 2, 576, 0, 19, 0, 0, false, true}, *f);
+    Check({3, 0, 1, 0, 3, 320, 300, 1, 0, 0, false, true}, *f);
+    Check({1, 0, 1, 0, 1, 301, 5, 2, 0, 0, false, true}, *f);
   }
 }
 
