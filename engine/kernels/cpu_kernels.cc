@@ -10,6 +10,7 @@
 #include "engine/kernels/int8_matmul.h"
 #include "engine/kernels/kernel_checks.h"
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/plain_matmul.h"
 
 namespace tprun {
 namespace {
@@ -28,6 +29,7 @@ class CpuKernels : public Kernels {
       : pool_(pool),
         activations_(activations),
         int8_(pool, activations == Activations::kInt16 ? 2 : 1),
+        plain_(pool, activations == Activations::kInt8),
         name_(absl::StrCat("cpu (", cpu::TargetName(), SuffixOf(activations), ")")),
         scratch_(pool->num_threads()) {}
 
@@ -37,8 +39,8 @@ class CpuKernels : public Kernels {
                          int64_t first_row, float scale, float* out) override {
     RETURN_IF_ERROR(CheckWeights(table));
     const int64_t row_bytes = table.format->Bytes(table.columns);
-    const cpu::Int8Format* arranged = ArrangedAs(*table.format);
-    std::vector<uint8_t> gathered(arranged != nullptr ? row_bytes : 0);
+    const std::vector<cpu::Units> units = ArrangedUnits(table);
+    std::vector<uint8_t> gathered(row_bytes);
     for (int64_t t = 0; t < tokens; ++t, out += table.columns) {
       const int64_t row = ids[t] - first_row;
       if (row < 0 || row >= table.rows) {
@@ -46,8 +48,8 @@ class CpuKernels : public Kernels {
         continue;
       }
       const uint8_t* from = static_cast<const uint8_t*>(table.data) + row * row_bytes;
-      if (arranged != nullptr) {
-        cpu::GatherRow(*arranged, table, row, gathered.data());
+      if (!units.empty()) {
+        cpu::GatherRow(units, table, row, gathered.data());
         from = gathered.data();
       }
       table.format->dequantize(from, out, table.columns);
@@ -71,10 +73,7 @@ class CpuKernels : public Kernels {
                       float* out, int64_t out_stride) override {
     RETURN_IF_ERROR(CheckWeights(w));
     if (w.rows == 0) return absl::OkStatus();
-    if (ArrangedAs(*w.format) != nullptr) {
-      int8_.Run(x, {{w, bias, out, out_stride}}, tokens);
-      return absl::OkStatus();
-    }
+    if (RunArranged(x, {{w, bias, out, out_stride}}, tokens)) return absl::OkStatus();
     if (tokens < kMatMulFrom) {
       MatVec(x, w, bias, tokens, out, out_stride);
       return absl::OkStatus();
@@ -88,21 +87,23 @@ class CpuKernels : public Kernels {
 
   absl::Status MatMuls(const float* x, absl::Span<const Projection> projections,
                        int64_t tokens) override {
-    if (activations_ == Activations::kF32 || !cpu::Int8MatMul::Takes(projections)) {
-      return Kernels::MatMuls(x, projections, tokens);
-    }
     for (const Projection& p : projections) RETURN_IF_ERROR(CheckWeights(p.weight));
-    int8_.Run(x, projections, tokens);
-    return absl::OkStatus();
+    if (RunArranged(x, projections, tokens)) return absl::OkStatus();
+    return Kernels::MatMuls(x, projections, tokens);
   }
 
   absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
                               int64_t columns) override {
-    const cpu::Int8Format* arranged = ArrangedAs(format);
-    if (arranged == nullptr) return absl::OkStatus();
     const WeightMatrix w{data, &format, rows, columns};
     RETURN_IF_ERROR(CheckWeights(w));
-    int8_.Arrange(*arranged, w, static_cast<uint8_t*>(data));
+    const std::vector<cpu::Units> units = ArrangedUnits(w);
+    if (units.empty()) return absl::OkStatus();
+    const int64_t tile_bytes = cpu::kTileRows * format.Bytes(columns);
+    const int64_t tiles = CeilDivide(rows, cpu::kTileRows);
+    pool_->ParallelFor(tiles, 1, [&](int64_t begin, int64_t end, int) {
+      std::vector<uint8_t> scratch(tile_bytes);
+      cpu::ArrangeTiles(units, w, begin, end, static_cast<uint8_t*>(data), scratch.data());
+    });
     return absl::OkStatus();
   }
 
@@ -226,9 +227,26 @@ class CpuKernels : public Kernels {
                                                 : "";
   }
 
-  // How matrices of `format` lie after ArrangeWeights; nullptr: as they were.
-  const cpu::Int8Format* ArrangedAs(const WeightFormat& format) const {
-    return activations_ == Activations::kF32 ? nullptr : cpu::FindInt8Format(format);
+  // What the rows of a matrix consist of that ArrangeWeights has arranged; empty: it lies as it
+  // was.
+  std::vector<cpu::Units> ArrangedUnits(const WeightMatrix& w) const {
+    if (activations_ == Activations::kF32) return {};
+    const cpu::Int8Format* format = cpu::FindInt8Format(*w.format);
+    if (format == nullptr) return cpu::PlainUnits(*w.format, w.columns);
+    return {format->units.begin(), format->units.end()};
+  }
+
+  // Whether the products are those of arranged matrices; then they are done.
+  bool RunArranged(const float* x, absl::Span<const Projection> projections, int64_t tokens) {
+    if (activations_ == Activations::kF32) return false;
+    if (cpu::Int8MatMul::Takes(projections)) {
+      int8_.Run(x, projections, tokens);
+    } else if (cpu::PlainMatMul::Takes(projections)) {
+      plain_.Run(x, projections, tokens);
+    } else {
+      return false;
+    }
+    return true;
   }
 
   static void TakeBetter(const BestLogit& candidate, BestLogit* best) {
@@ -303,6 +321,7 @@ class CpuKernels : public Kernels {
   ThreadPool* const pool_;
   const Activations activations_;
   cpu::Int8MatMul int8_;
+  cpu::PlainMatMul plain_;
   const std::string name_;
   std::vector<std::vector<float>> scratch_;  // of each worker
   std::vector<float> packed_;                // x of BlockedMatMul
