@@ -22,8 +22,6 @@ const FormatOps* BlockOps(Format format) {
       return OpsInFileOrder<BlockReader<Iq4Nl>>();
     case Format::kIq4Xs:
       return OpsInFileOrder<BlockReader<Iq4Xs>>();
-    case Format::kMxfp4:
-      return OpsInFileOrder<BlockReader<Mxfp4>>();
     default:
       return nullptr;
   }

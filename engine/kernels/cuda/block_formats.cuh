@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "engine/kernels/cuda/k_formats.cuh"
+#include "engine/kernels/cuda/packed_formats.cuh"
 
 // Block formats that are read where they lie, as in the checkpoint: the value of element i of a
 // block, with the roundings of engine/format/<name>.cc, which says what the bytes mean. Correct, at
@@ -30,10 +31,6 @@ struct BlockReader {
 
 __device__ __forceinline__ float HalfAt(const uint8_t* bytes) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(bytes[0] | bytes[1] << 8)));
-}
-
-__device__ __forceinline__ int NibbleOf32(const uint8_t* nibbles, int i) {
-  return (nibbles[i % 16] >> 4 * (i / 16)) & 15;
 }
 
 __device__ __forceinline__ int FiveBits(const uint8_t* packed, int i) {
@@ -157,14 +154,10 @@ struct Iq4Xs {
   }
 };
 
-struct Mxfp4 {
+struct Mxfp4InFile {
   static constexpr int kElements = 32, kBytes = 17;
   __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
-    const int nibble = NibbleOf32(block + 1, i);
-    // Twice the level: 0, 1, 2, 3, 4, 6, 8, 12.
-    const int twice = (0xc8643210u >> (nibble % 8 * 4)) & 15;
-    const float level = 0.5f * static_cast<float>(nibble < 8 ? twice : -twice);
-    return ldexpf(1.0f, block[0] - 127) * level;
+    return E8M0(block[0]) * E2M1(NibbleOf32(block + 1, i));
   }
 };
 

@@ -42,6 +42,14 @@ cudaError_t TileMatVec(const Stream& stream, Format format, MatVecArguments argu
       return LaunchMatVecQ8_0(stream, tiles, arguments);
     case Format::kQ4_0:
       return LaunchMatVecQ4_0(stream, tiles, arguments);
+    case Format::kMxfp4:
+      return LaunchMatVecMxfp4(stream, tiles, arguments);
+    case Format::kFp8:
+      return LaunchMatVecFp8(stream, tiles, arguments);
+    case Format::kInt4G128:
+      return LaunchMatVecInt4(stream, tiles, arguments);
+    case Format::kInt4G128Bf16:
+      return LaunchMatVecInt4Bf16(stream, tiles, arguments);
     case Format::kQ4_K:
       return LaunchMatVecQ4_K(stream, tiles, arguments);
     case Format::kQ5_K:

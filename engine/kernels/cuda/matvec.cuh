@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "engine/kernels/cuda/activations.cuh"
 #include "engine/kernels/cuda/k_formats.cuh"
@@ -46,21 +47,35 @@ __device__ __forceinline__ MatVecTarget TargetOf(const MatVecArguments& a, int t
   return target;
 }
 
+// The rows of x: one after another, or in a stack where an item says, which is in shared memory.
+struct DenseRows {
+  const float* x;
+  int64_t columns;
+  int tokens;
+  __device__ __forceinline__ bool Has(int t) const { return t < tokens; }
+  __device__ __forceinline__ const float* At(int t) const { return x + t * columns; }
+};
+struct StackedRows {
+  const float* const* rows;  // nullptr: none
+  __device__ __forceinline__ bool Has(int t) const { return rows[t] != nullptr; }
+  __device__ __forceinline__ const float* At(int t) const { return rows[t]; }
+};
+
 // A lane's part of x for a chunk: some neighbouring columns of each token.
 template <class F, int kTokens>
 struct XValues {
   static constexpr int kValues = F::kChunkColumns / 32;
   float values[kTokens][kValues];
 
-  __device__ __forceinline__ void Load(const float* x, int64_t stride, int columns,
-                                       const ItemRows<kTokens>& item, int chunk, int lane) {
+  template <class Rows>
+  __device__ __forceinline__ void Load(const Rows& rows, int columns, int chunk, int lane) {
     const int column = chunk * F::kChunkColumns + lane * kValues;
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      const float* at = x + item.x_row[t] * stride + column;
 #pragma unroll
       for (int i = 0; i < kValues; ++i) values[t][i] = 0;
-      if (t >= item.tokens || column >= columns) continue;
+      if (!rows.Has(t) || column >= columns) continue;
+      const float* at = rows.At(t) + column;
       if constexpr (kValues == 1) {
         values[t][0] = *at;
       } else if constexpr (kValues == 2) {
@@ -323,10 +338,10 @@ __device__ __forceinline__ void AddBlocks(const MatVecArguments& a, int tile) {
 
 // The block's sums, over its warps: to the output, or to where AddBlocks finds them.
 template <class F, int kTokens, bool kStacked>
-__device__ __forceinline__ void FinishTile(const MatVecArguments& a, int tile,
-                                           const ItemRows<kTokens>& item, const float* sums) {
+__device__ __forceinline__ void FinishTile(const MatVecArguments& a, int tile, const float* sums) {
   const int warps = blockDim.x / 32;
   if constexpr (kStacked) {
+    const auto item = RowsOfItem<kTokens>(a.stack);  // again: it would have taken registers
     const MatVecOutput output = OutputOf(a, tile, item.matrix, item.out_at);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
@@ -361,14 +376,31 @@ __global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
     MatVecKernel(MatVecArguments a) {
   using Shape = MatVecShape<F, kTokens>;
   LetNextKernelStart();
-  if (kStacked) WaitForPreviousKernel();
-  const ItemRows<kTokens> item = RowsOf<kTokens, kStacked>(a);
-  if (kStacked && item.tokens == 0) return;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const int tile = blockIdx.x, columns = static_cast<int>(a.columns);
-  const int64_t data_at = kStacked ? item.matrix * a.stack.matrix_bytes : 0;
-  const float* const from = kStacked ? a.x + item.x_at : a.x;
-  const int64_t stride = kStacked ? a.stack.x_stride : columns;
+  __shared__ const float* x_rows[kTokens];
+  int64_t data_at = 0;
+  if constexpr (kStacked) {
+    WaitForPreviousKernel();
+    const auto item = RowsOfItem<kTokens>(a.stack);
+    if (item.tokens == 0) return;
+    if (threadIdx.x == 0) {
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        const float* of_token = a.x + item.x_at + item.x_row[t] * a.stack.x_stride;
+        x_rows[t] = t < item.tokens ? of_token : nullptr;
+      }
+    }
+    __syncthreads();
+    data_at = item.matrix * a.stack.matrix_bytes;
+  }
+  const std::conditional_t<kStacked, StackedRows, DenseRows> x_from = [&] {
+    if constexpr (kStacked) {
+      return StackedRows{x_rows};
+    } else {
+      return DenseRows{a.x, a.columns, a.tokens};
+    }
+  }();
   const auto row = [&](int h) { return FindRow<F>(a, data_at, tile, h, lane); };
   float* shared = DynamicShared<float>();
   MatVecWarp<F, kTokens> part = {{row(0), row(1), row(2), row(3)},
@@ -386,15 +418,15 @@ __global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
   // x of the next chunk is loaded ahead too, where there are registers for it.
   constexpr bool kXAhead = kTokens * F::kChunkColumns <= 256;
   XValues<F, kTokens> x;
-  if (kXAhead) x.Load(from, stride, columns, item, first, lane);
+  if (kXAhead) x.Load(x_from, columns, first, lane);
   for (int chunk = first; chunk < chunks;) {
 #pragma unroll
     for (int i = 0; i < F::kChunksAhead; ++i) {
       if (chunk >= chunks) break;
-      if (!kXAhead) x.Load(from, stride, columns, item, chunk, lane);
+      if (!kXAhead) x.Load(x_from, columns, chunk, lane);
       x.Store(part.x_words, lane);
       __syncwarp();
-      if (kXAhead) x.Load(from, stride, columns, item, chunk + step, lane);
+      if (kXAhead) x.Load(x_from, columns, chunk + step, lane);
       part.Compute(ahead[i], lane);
       part.template Load<kWhole>(chunk + F::kChunksAhead * step, lane % 4, ahead[i]);
       __syncwarp();
@@ -404,7 +436,7 @@ __global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
   __syncthreads();
   part.StoreSums(shared + warp * Shape::kReduceFloats, lane);
   __syncthreads();
-  FinishTile<F, kTokens, kStacked>(a, tile, item, shared);
+  FinishTile<F, kTokens, kStacked>(a, tile, shared);
 }
 
 template <class F, int kTokens, bool kWhole = true, bool kStacked = false>

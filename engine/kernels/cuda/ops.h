@@ -19,6 +19,10 @@ enum class Format {
   // Arranged by ArrangeBlocks.
   kQ8_0,
   kQ4_0,
+  kMxfp4,
+  kFp8,
+  kInt4G128,
+  kInt4G128Bf16,
   kQ4_K,
   kQ5_K,
   kQ6_K,
@@ -30,7 +34,6 @@ enum class Format {
   kQ3_K,
   kIq4Nl,
   kIq4Xs,
-  kMxfp4,
   kIq1S,
   kIq1M,
   kIq2Xxs,
@@ -40,7 +43,6 @@ enum class Format {
   kIq3S,
   kTq1,
   kTq2,
-  kFp8,
   kFp8B32,
   kNf4,
   kFp4,
@@ -48,10 +50,8 @@ enum class Format {
   // Integers in groups (engine/format/int_groups.h), in the order of their list.
   kInt4G32,
   kInt4G64,
-  kInt4G128,
   kInt4G32Bf16,
   kInt4G64Bf16,
-  kInt4G128Bf16,
   kInt8G32,
   kInt8G128,
   kInt8G32Bf16,
@@ -76,8 +76,8 @@ enum class Gate { kNone, kSilu, kGeluTanh, kClampedSwiGlu };
 
 // weights.cu
 
-// The layout that the kernels read blocks in: formats.cuh for q8_0 and q4_0, k_formats.cuh for the
-// others. In groups of 8 rows (the last group may have
+// The layout that the kernels read blocks in: formats.cuh, packed_formats.cuh and k_formats.cuh. In
+// groups of 8 rows (the last group may have
 // fewer): the quants of each row, then the scales of each row, so that all quants are aligned to 16
 // bytes; within a row the order of formats.cuh, in which the lanes of a warp read 16 bytes each.
 // Writes the `rows` rows at `blocks` (in the checkpoint's layout, a multiple of 8 rows but for the

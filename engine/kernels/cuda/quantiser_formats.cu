@@ -2,24 +2,11 @@
 
 #include "engine/format/bitsandbytes_levels.h"
 #include "engine/kernels/cuda/block_formats.cuh"
-#include "engine/kernels/cuda/elements.cuh"
 #include "engine/kernels/cuda/make_format_ops.cuh"
+#include "engine/kernels/cuda/quantiser_formats.cuh"
 
 namespace tprun::cuda {
 namespace {
-
-__device__ __forceinline__ float FloatAt(const uint8_t* bytes) {
-  return __uint_as_float(bytes[0] | uint32_t{bytes[1]} << 8 | uint32_t{bytes[2]} << 16 |
-                         uint32_t{bytes[3]} << 24);
-}
-
-template <int kCount>
-struct Fp8 {
-  static constexpr int kElements = kCount, kBytes = 4 + kCount;
-  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
-    return FromE4M3(block[4 + i]) * FloatAt(block);
-  }
-};
 
 struct Levels {
   float values[16];
@@ -50,39 +37,12 @@ struct BnbInt8 {
   }
 };
 
-struct F32Scale {
-  static constexpr int kBytes = 4;
-  __device__ static __forceinline__ float At(const uint8_t* bytes) { return FloatAt(bytes); }
-};
-template <class E>
-struct HalfScale {
-  static constexpr int kBytes = 2;
-  __device__ static __forceinline__ float At(const uint8_t* bytes) {
-    return E::Load(static_cast<uint16_t>(bytes[0] | bytes[1] << 8));
-  }
-};
-using F16Scale = HalfScale<F16Element>;
-using Bf16Scale = HalfScale<Bf16Element>;
-
-template <int kBits, int kCount, class Scale>
-struct IntGroup {
-  static constexpr int kElements = kCount, kQuants = Scale::kBytes + 1;
-  static constexpr int kBytes = kQuants + kCount * kBits / 8;
-  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
-    const uint8_t* quants = block + kQuants;
-    const int q = kBits == 8 ? quants[i] : (quants[i / 2] >> 4 * (i % 2)) & 15;
-    return Scale::At(block) * static_cast<float>(q - block[Scale::kBytes]);
-  }
-};
-
 }  // namespace
 
 const FormatOps* QuantiserOps(Format format) {
   switch (format) {
-    case Format::kFp8:
-      return OpsInFileOrder<BlockReader<Fp8<128>>>();
     case Format::kFp8B32:
-      return OpsInFileOrder<BlockReader<Fp8<32>>>();
+      return OpsInFileOrder<BlockReader<Fp8InFile<32>>>();
     case Format::kNf4:
       return OpsInFileOrder<BlockReader<FourBits<nf4_levels>>>();
     case Format::kFp4:
@@ -93,14 +53,10 @@ const FormatOps* QuantiserOps(Format format) {
       return OpsInFileOrder<BlockReader<IntGroup<4, 32, F16Scale>>>();
     case Format::kInt4G64:
       return OpsInFileOrder<BlockReader<IntGroup<4, 64, F16Scale>>>();
-    case Format::kInt4G128:
-      return OpsInFileOrder<BlockReader<IntGroup<4, 128, F16Scale>>>();
     case Format::kInt4G32Bf16:
       return OpsInFileOrder<BlockReader<IntGroup<4, 32, Bf16Scale>>>();
     case Format::kInt4G64Bf16:
       return OpsInFileOrder<BlockReader<IntGroup<4, 64, Bf16Scale>>>();
-    case Format::kInt4G128Bf16:
-      return OpsInFileOrder<BlockReader<IntGroup<4, 128, Bf16Scale>>>();
     case Format::kInt8G32:
       return OpsInFileOrder<BlockReader<IntGroup<8, 32, F16Scale>>>();
     case Format::kInt8G128:
