@@ -36,6 +36,15 @@ struct Bf16Element {
   }
 };
 
+// FP8 E4M3FN as engine/format/fp8_bits.h has it: a bf16 whose exponent is 120 too small, but for
+// NaN.
+__device__ __forceinline__ float FromE4M3(uint32_t bits) {
+  const uint32_t magnitude = bits & 0x7f;
+  const float scaled = __uint_as_float(magnitude << 20) * 1.329227995784916e36f;  // 2^120
+  const float value = magnitude == 0x7f ? __uint_as_float(0x7fffffffu) : scaled;
+  return (bits & 0x80) != 0 ? -value : value;
+}
+
 // Eight neighbouring elements at a multiple of 16 bytes.
 template <class E>
 __device__ __forceinline__ void LoadEight(const typename E::Bits* from, float (&to)[8]) {

@@ -63,6 +63,15 @@ std::vector<EmulatedCase> Cases() {
     cases.push_back({model, TensorSplit({1})});
   }
   cases.push_back({"llama_gqa", TensorSplit({2, 1}), false, 512});
+  for (const char* model :
+       {"mixtral", "qwen2_moe", "qwen3_moe", "qwen3_moe_dense_layers", "deepseek_v2",
+        "deepseek_v2_groups", "deepseek_v3", "gpt_oss", "gpt_oss_mxfp4"}) {
+    cases.push_back({model, TensorSplit({1}), true});
+    cases.push_back({model, TensorSplit({1, 1}), true, 5});
+  }
+  cases.push_back({"mixtral", TensorSplit({1}), false, 512});
+  cases.push_back({"gpt_oss_mxfp4", LayerSplit(2), true});
+  cases.push_back({"deepseek_v3", BlocksApart(), true});
   for (const TestLayout& layout :
        {TensorSplit({5, 2, 1}), TensorSplit({1, 0, 2}), TensorSplit({1, 1, 1, 1, 1}), LayerSplit(2),
         BlocksApart(), ChangingGroups()}) {
@@ -74,6 +83,7 @@ std::vector<EmulatedCase> Cases() {
 INSTANTIATE_TEST_SUITE_P(All, EmulatedCuda, testing::ValuesIn(Cases()), [](const auto& info) {
   std::string name = info.param.model + "_" + info.param.layout.name;
   if (info.param.record) name += "_recorded";
+  name += "_chunk_" + std::to_string(info.param.prefill_chunk);
   for (char& c : name) {
     if (!isalnum(static_cast<unsigned char>(c))) c = '_';
   }
