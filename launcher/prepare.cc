@@ -63,6 +63,7 @@ absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
   result.prefill_chunk = options.prefill_chunk;
   result.logit_rows = options.logit_rows;
   RETURN_IF_ERROR(Annotate(SetKvType(options.kv_type, result), "--kv_type"));
+  RETURN_IF_ERROR(Annotate(CheckKvType(spec, result), "--kv_type"));
   return result;
 }
 

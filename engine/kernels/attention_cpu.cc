@@ -15,6 +15,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 #include "engine/kernels/gemm_tile-inl.h"
+#include "engine/kernels/quant_blocks-inl.h"
 #include "engine/kernels/simd-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
@@ -65,21 +66,29 @@ struct Item {
   int64_t position(int64_t query) const { return part.position + query / heads(); }
   // Keys or values of the part's sequence and KV head from position p on.
   const uint8_t* at(void* data, int64_t p) const {
-    return static_cast<const uint8_t*>(OfSequence(cache, data, part.sequence)) +
-           (part.kv_head * cache.capacity + p) * cache.head_dim *
-               static_cast<int64_t>(SizeOf(cache.dtype));
+    return CacheRow(cache, data, part.sequence, part.kv_head, p);
   }
 };
+
+HWY_INLINE void WidenFrom(const WeightFormat& format, const uint8_t* in, int64_t count,
+                          float* out) {
+  if (&format == &kF32Format) return Widen<F32Element>(in, count, out);
+  if (&format == &kF16Format) return Widen<F16Element>(in, count, out);
+  if (&format == &kBF16Format) return Widen<BF16Element>(in, count, out);
+  if (&format == &kE4M3Format) return Widen<E4M3Element>(in, count, out);
+  if (&format == &kQ8_0Format) return DecodeBlocks<Q8_0Block>(in, count, out);
+  format.dequantize(in, out, count);
+}
 
 // s.rows [count, head] = keys or values of positions [first, first + count).
 HWY_NOINLINE void WidenRows(const Item& item, void* data, int64_t first, int64_t count,
                             const Scratch& s) {
   const int64_t head_dim = item.cache.head_dim;
-  const int64_t row_bytes = head_dim * static_cast<int64_t>(SizeOf(item.cache.dtype));
+  const int64_t row_bytes = item.cache.row_bytes();
   const uint8_t* in = item.at(data, first);
   for (int64_t p = 0; p < count; ++p) {
     float* row = s.rows + p * s.head;
-    WidenFrom(item.cache.dtype, in + p * row_bytes, head_dim, row);
+    WidenFrom(*item.cache.format, in + p * row_bytes, head_dim, row);
     std::fill(row + head_dim, row + s.head, 0.0f);
   }
 }

@@ -132,13 +132,11 @@ class CpuKernels : public Kernels {
     RETURN_IF_ERROR(CheckCache(cache, batch));
     const int64_t dim = cache.head_dim;
     ForTokens(batch, 16, [&](int64_t t, int sequence, int64_t position, int /*worker*/) {
-      void* keys = OfSequence(cache, cache.keys, sequence);
-      void* values = OfSequence(cache, cache.values, sequence);
       for (int64_t h = 0; h < cache.kv_heads; ++h) {
         const int64_t from = t * stride + h * dim;
-        const int64_t to = (h * cache.capacity + position) * dim;
-        cpu::StoreRounded(k + from, cache.dtype, keys, to, dim);
-        cpu::StoreRounded(v + from, cache.dtype, values, to, dim);
+        const auto row = [&](void* data) { return CacheRow(cache, data, sequence, h, position); };
+        cpu::StoreRounded(k + from, *cache.format, row(cache.keys), dim);
+        cpu::StoreRounded(v + from, *cache.format, row(cache.values), dim);
       }
     });
     return absl::OkStatus();

@@ -63,7 +63,8 @@ void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& nor
 // One token; cosines and sines [rope.dims / 2] of its angles.
 void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const float* cosines,
                const float* sines);
-void StoreRounded(const float* in, DType dtype, void* out, int64_t first, int64_t count);
+// out = `count` elements as `format`.
+void StoreRounded(const float* in, const WeightFormat& format, uint8_t* out, int64_t count);
 void GatedActivation(Activation activation, float* gate, const float* up, int64_t count);
 void Add(float* x, const float* y, int64_t count);
 void Scale(float* x, int64_t count, float factor);

@@ -73,6 +73,12 @@ absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch) {
     return absl::InvalidArgumentError(
         absl::StrCat("KV cache of ", cache.kv_heads, " heads of ", cache.head_dim, " elements"));
   }
+  if (cache.format == nullptr || !cache.format->decodable() ||
+      cache.head_dim % cache.format->block_elements != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV cache of heads of ", cache.head_dim, " elements as ",
+                     cache.format == nullptr ? "no format" : cache.format->name));
+  }
   if ((cache.keys == nullptr || cache.values == nullptr) && cache.kv_heads > 0) {
     return absl::InvalidArgumentError("KV cache without memory");
   }

@@ -42,16 +42,17 @@ struct TokenBatch {
 };
 
 // Keys and values of one layer on one rank: each [sequence, kv_head, position, head_dim], so that
-// the keys of a head lie together.
+// the keys of a head lie together. A row of head_dim elements is whole blocks of `format`.
 struct KvCacheView {
   void* keys = nullptr;
   void* values = nullptr;
-  DType dtype = DType::kF32;
+  const WeightFormat* format = &kF32Format;
   int64_t capacity = 0;  // positions of a sequence
   int kv_heads = 0;
   int head_dim = 0;
   int64_t sequence_stride = 0;  // bytes from the keys of one sequence to those of the next
   int sequences = 1;
+  int64_t row_bytes() const { return format->Bytes(head_dim); }
 };
 
 // What attention computes on one rank.
@@ -142,7 +143,7 @@ class Kernels {
                             const float* inverse_frequencies) = 0;
 
   // Writes k and v, [tokens, kv_heads, head_dim] with `stride` floats from token to token, to the
-  // sequences and positions of the batch in the cache, rounding to its dtype.
+  // sequences and positions of the batch in the cache, rounding to its format.
   virtual absl::Status StoreKv(const float* k, const float* v, int64_t stride,
                                const TokenBatch& batch, const KvCacheView& cache) = 0;
 
@@ -239,6 +240,11 @@ class Kernels {
   // Whether this back end has all ops of a layer's attention or MLP: OK, or Unimplemented saying
   // what is missing.
   virtual absl::Status CheckHasOpsFor(const LayerSpec& /*layer*/, BlockKind /*kind*/) const {
+    return absl::OkStatus();
+  }
+
+  // Likewise for a KV cache of a format.
+  virtual absl::Status CheckHasCacheOf(const WeightFormat& /*format*/) const {
     return absl::OkStatus();
   }
 

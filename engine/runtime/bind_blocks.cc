@@ -145,7 +145,7 @@ void Engine::BindAttention(int layer) {
   to.cache = {
       .keys = Address(keys),
       .values = Address(values),
-      .dtype = options_.kv_type,
+      .format = options_.kv_type,
       .capacity = spec_.layers[layer].stack.empty() ? options_.context : spec_.layers[layer].steps,
       .kv_heads = to.kv_heads,
       .head_dim = from.head_dim,
@@ -176,7 +176,7 @@ void Engine::BindLatentAttention(int layer) {
   const Region& rows = *FindRegion(RegionUse::kLatents, layer);
   to.cache = {.keys = Address(rows),
               .values = Address(rows),
-              .dtype = options_.kv_type,
+              .format = options_.kv_type,
               .capacity = options_.context,
               .kv_heads = to.shape.query_heads > 0 ? 1 : 0,
               .head_dim = static_cast<int>(from.latent_cache()),

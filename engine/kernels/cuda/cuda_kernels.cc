@@ -79,16 +79,13 @@ absl::StatusOr<Matrix> MatrixOf(const WeightMatrix& w) {
   return Matrix{w.data, format, w.rows, w.columns};
 }
 
-Element ElementOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return Element::kF32;
-    case DType::kF16:
-      return Element::kF16;
-    case DType::kBF16:
-      return Element::kBF16;
-  }
-  return Element::kF32;
+// Of a format that HasCudaCacheOf.
+Element ElementOf(const WeightFormat& format) {
+  return format.name == "f16"        ? Element::kF16
+         : format.name == "bf16"     ? Element::kBF16
+         : format.name == "fp8_e4m3" ? Element::kE4M3
+         : format.name == "q8_0"     ? Element::kQ8_0
+                                     : Element::kF32;
 }
 
 Gate GateOf(Activation activation) {
@@ -118,7 +115,7 @@ Tokens TokensOf(const TokenBatch& batch) {
 }
 
 CacheArguments CacheOf(const KvCacheView& cache) {
-  return {cache.keys,     cache.values,   ElementOf(cache.dtype), cache.capacity,
+  return {cache.keys,     cache.values,   ElementOf(*cache.format), cache.capacity,
           cache.kv_heads, cache.head_dim, cache.sequence_stride};
 }
 
@@ -158,6 +155,7 @@ class CudaKernels final : public Kernels {
   absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
                               int64_t columns) override;
   absl::Status CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const override;
+  absl::Status CheckHasCacheOf(const WeightFormat& format) const override;
 
   absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
                          int64_t first_row, float scale, float* out) override {
@@ -318,6 +316,7 @@ class CudaKernels final : public Kernels {
                             int64_t stride, const TokenBatch& batch, const RopeArguments& rope,
                             const KvCacheView& cache) {
     RETURN_IF_ERROR(CheckCache(cache, batch));
+    RETURN_IF_ERROR(CheckHasCacheOf(*cache.format));
     if (query_heads == 0) q = nullptr;
     if (batch.tokens == 0 || (cache.kv_heads == 0 && q == nullptr)) return absl::OkStatus();
     return Launched(cuda::RopeStoreKv(stream_, q, query_heads, k, v, stride, TokensOf(batch), rope,
@@ -393,10 +392,18 @@ absl::Status CudaKernels::HeadMatMul(const HeadVectors& x, const WeightMatrix& w
   return absl::OkStatus();
 }
 
+absl::Status CudaKernels::CheckHasCacheOf(const WeightFormat& format) const {
+  if (HasCudaCacheOf(format)) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      "there are no CUDA kernels for a KV cache of type ", format.name,
+      "; choose --kv_type=f32, f16, bf16, fp8_e4m3 or q8_0, or CPU ranks (--devices=cpu)"));
+}
+
 absl::Status CudaKernels::Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                                     const KvCacheView& cache, const AttentionShape& shape,
                                     float* out) {
   RETURN_IF_ERROR(CheckAttention(cache, shape, batch));
+  RETURN_IF_ERROR(CheckHasCacheOf(*cache.format));
   if (batch.tokens == 0 || shape.query_heads == 0) return absl::OkStatus();
   if (cache.head_dim > kMostHeadDim) {
     return absl::UnimplementedError(absl::StrCat("Attention: heads of ", cache.head_dim,

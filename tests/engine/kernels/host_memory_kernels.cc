@@ -70,8 +70,7 @@ struct CacheMirror {
   KvCacheView cache;
 
   absl::Status In(Device& device, const KvCacheView& host) {
-    const int64_t sequence =
-        host.kv_heads * host.capacity * host.head_dim * static_cast<int64_t>(SizeOf(host.dtype));
+    const int64_t sequence = host.kv_heads * host.capacity * host.row_bytes();
     const int64_t bytes = (host.sequences - 1) * host.sequence_stride + sequence;
     RETURN_IF_ERROR(keys.In(device, host.keys, bytes));
     const bool shared = host.values == host.keys;
@@ -129,6 +128,9 @@ class HostMemoryKernels final : public Kernels {
       : device_(std::move(device)), kernels_(std::move(kernels)) {}
 
   absl::string_view name() const override { return kernels_->name(); }
+  absl::Status CheckHasCacheOf(const WeightFormat& format) const override {
+    return kernels_->CheckHasCacheOf(format);
+  }
 
   absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
                          int64_t first_row, float scale, float* out) override {

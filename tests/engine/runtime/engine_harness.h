@@ -40,7 +40,7 @@ TestLayout ChangingGroups();
 std::vector<TestLayout> AllLayouts();
 
 struct TestOptions {
-  DType kv_type = DType::kF32;
+  const WeightFormat* kv_type = &kF32Format;
   int64_t prefill_chunk = 512;
   bool reference_kernels = false;
   Activations activations = Activations::kF32;
