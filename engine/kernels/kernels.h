@@ -277,4 +277,7 @@ std::unique_ptr<Kernels> MakeCpuKernels(ThreadPool* pool,
 // factors[i] if given. Formed in double.
 void InverseFrequencies(const RopeSpec& rope, const float* factors, float* out);
 
+// The divisors of `rope` for sequences of up to `context` positions; empty: none.
+const std::vector<float>& FactorsFor(const RopeSpec& rope, int64_t context);
+
 }  // namespace tprun

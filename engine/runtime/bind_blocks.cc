@@ -43,8 +43,8 @@ absl::Status Engine::MakeRopeFrequencies() {
     if (region.use != RegionUse::kRopeFrequencies) continue;
     const RopeSpec& rope = spec_.layers[region.layer].attention.rope;
     std::vector<float> frequencies(rope.dims / 2);
-    InverseFrequencies(rope, rope.factors.empty() ? nullptr : rope.factors.data(),
-                       frequencies.data());
+    const std::vector<float>& factors = FactorsFor(rope, options_.context);
+    InverseFrequencies(rope, factors.empty() ? nullptr : factors.data(), frequencies.data());
     RETURN_IF_ERROR(parts_.device->CopyFromHost(Address(region), frequencies.data(), region.bytes));
   }
   return absl::OkStatus();

@@ -47,6 +47,7 @@ struct TestOptions {
   int threads = 1;
   int batch = 1;
   int64_t logit_rows = 0;
+  int64_t context = 0;       // 0: the model's, at most 512
   MakeRankParts make_parts;  // else the CPU
   bool record_decode = true;
 };
