@@ -117,5 +117,20 @@ TEST_F(ConversationTest, AMessageThatIsTooLongIsNotPartOfIt) {
   EXPECT_EQ(TextOf(*turn), kFirst);
 }
 
+TEST_F(ConversationTest, AMessageThatIsWithdrawnIsNotPartOfIt) {
+  Conversation conversation = Make(1000);
+  const auto first = conversation.Ask("hi");
+  ASSERT_TRUE(first.ok());
+  conversation.Answer("hello", first->ids);
+  const auto second = conversation.Ask("a long one");
+  ASSERT_TRUE(second.ok());
+  conversation.Withdraw(*second);
+  const auto third = conversation.Ask("more");
+  ASSERT_TRUE(third.ok());
+  EXPECT_THAT(TextOf(*third), Not(HasSubstr("a long one")));
+  EXPECT_THAT(TextOf(*third), HasSubstr("hello"));
+  EXPECT_EQ(third->reuse, second->reuse) << "what the cache still holds";
+}
+
 }  // namespace
 }  // namespace tprun
