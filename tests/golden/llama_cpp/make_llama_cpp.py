@@ -46,9 +46,7 @@ def perplexity(path, ids):
     return float(f"{np.exp(total / count):.8g}")
 
 
-def widen(path, out):
-    reader = gguf.GGUFReader(path)
-    writer = gguf.GGUFWriter(out, "llama")
+def copy_fields(reader, writer):
     for field in reader.fields.values():
         if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.alignment"):
             continue
@@ -56,6 +54,12 @@ def widen(path, out):
             writer.add_array(field.name, field.contents())
         else:
             writer.add_key_value(field.name, field.contents(), field.types[0])
+
+
+def widen(path, out):
+    reader = gguf.GGUFReader(path)
+    writer = gguf.GGUFWriter(out, "llama")
+    copy_fields(reader, writer)
     for tensor in reader.tensors:
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         writer.add_tensor(tensor.name, values.reshape([int(n) for n in reversed(tensor.shape)]))
@@ -65,20 +69,25 @@ def widen(path, out):
     writer.close()
 
 
-ids = text_ids(os.path.join(sys.argv[1], "stories260K", "gguf", "stories260K-f32.gguf"))
-result = {"input_ids": IDS, "direct": {}, "widened": {}, "text_ids": ids, "window": WINDOW, "bos": BOS, "perplexity": {"direct": {}, "widened": {}}}
-for model in ("stories260K", "random-llama-256"):
-    folder = os.path.join(sys.argv[1], model, "gguf")
-    for name in sorted(os.listdir(folder)):
-        if not name.endswith(".gguf"):
-            continue
-        path = os.path.join(folder, name)
-        with tempfile.TemporaryDirectory() as temporary:
-            wide = os.path.join(temporary, "wide.gguf")
-            widen(path, wide)
-            result["widened"][model + "/gguf/" + name] = logits(wide)
-            result["perplexity"]["widened"][model + "/gguf/" + name] = perplexity(wide, ids)
-        result["direct"][model + "/gguf/" + name] = logits(path)
-        result["perplexity"]["direct"][model + "/gguf/" + name] = perplexity(path, ids)
-        print(name)
-json.dump(result, open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "expected.json"), "w"))
+def main():
+    ids = text_ids(os.path.join(sys.argv[1], "stories260K", "gguf", "stories260K-f32.gguf"))
+    result = {"input_ids": IDS, "direct": {}, "widened": {}, "text_ids": ids, "window": WINDOW, "bos": BOS, "perplexity": {"direct": {}, "widened": {}}}
+    for model in ("stories260K", "random-llama-256"):
+        folder = os.path.join(sys.argv[1], model, "gguf")
+        for name in sorted(os.listdir(folder)):
+            if not name.endswith(".gguf"):
+                continue
+            path = os.path.join(folder, name)
+            with tempfile.TemporaryDirectory() as temporary:
+                wide = os.path.join(temporary, "wide.gguf")
+                widen(path, wide)
+                result["widened"][model + "/gguf/" + name] = logits(wide)
+                result["perplexity"]["widened"][model + "/gguf/" + name] = perplexity(wide, ids)
+            result["direct"][model + "/gguf/" + name] = logits(path)
+            result["perplexity"]["direct"][model + "/gguf/" + name] = perplexity(path, ids)
+            print(name)
+    json.dump(result, open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "expected.json"), "w"))
+
+
+if __name__ == "__main__":
+    main()
