@@ -77,12 +77,13 @@ TEST_P(ExpertsTest, RouterStaysInTheBestGroups) {
 
 TEST_P(ExpertsTest, RouterSurvivesNotANumberAndRefusesTooFewExperts) {
   const ExpertsSpec spec = {.count = 3, .per_token = 2};
-  const std::vector<float> logits = {NAN, NAN, NAN};
-  std::vector<int32_t> ids(2, -1);
-  std::vector<float> weights(2);
+  const std::vector<float> logits = {NAN, NAN, NAN, NAN};
+  std::vector<int32_t> ids(3, -1);
+  std::vector<float> weights(3);
   ASSERT_TRUE(
       kernels_->RouteExperts(logits.data(), nullptr, 1, spec, ids.data(), weights.data()).ok());
-  for (int32_t id : ids) EXPECT_TRUE(id >= 0 && id < 3) << id;
+  for (int k : {0, 1}) EXPECT_TRUE(ids[k] >= 0 && ids[k] < 3) << ids[k];
+  EXPECT_EQ(ids[2], -1);
   EXPECT_NE(ids[0], ids[1]);
   const ExpertsSpec bad = {.count = 4, .per_token = 3, .groups = 2, .groups_per_token = 1};
   EXPECT_FALSE(

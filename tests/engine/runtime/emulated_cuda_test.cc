@@ -138,6 +138,41 @@ TEST(EmulatedCudaKvTypes, GiveWhatTheCpuGives) {
   EXPECT_LT(LargestDifference(run(kE4M3Format, EmulatedParts(true)), rounded), rounding / 3);
 }
 
+// A second stack of layers, whose ops are those of the first.
+TEST(EmulatedCudaDepth, GivesWhatTheCpuGives) {
+  const auto model = OpenTestModel(SourcePath("tests/golden/moshi"));
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto run = [&](const TestLayout& layout, const MakeRankParts& parts) {
+    std::vector<std::vector<float>> logits;
+    const auto body = [&](Engine& engine, Communicator& world) -> absl::Status {
+      for (int64_t frame = 0; frame < 2; ++frame) {
+        absl::Status status = engine.Forward({1, -1, 3, 4, 5}, frame, 0);
+        for (int step = 0; step < 2 && status.ok(); ++step) {
+          status = engine.ForwardDepth(step, {step + 1});
+          if (world.rank() == 0)
+            logits.emplace_back(engine.logits().begin(), engine.logits().end());
+        }
+        if (!status.ok()) return status;
+      }
+      return absl::OkStatus();
+    };
+    TestOptions options;
+    options.make_parts = parts;
+    const absl::Status status = RunEngines(*model, layout, options, body);
+    EXPECT_TRUE(status.ok()) << status;
+    return logits;
+  };
+  const auto expected = run(TensorSplit({1}), nullptr);
+  ASSERT_EQ(expected.size(), 4);
+  for (const TestLayout& layout : {TensorSplit({1}), TensorSplit({2, 1})}) {
+    const auto logits = run(layout, EmulatedParts(false));
+    ASSERT_EQ(logits.size(), expected.size()) << layout.name;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      EXPECT_LT(LargestDifference(logits[i], expected[i]), kTolerance) << layout.name << " " << i;
+    }
+  }
+}
+
 // Greedy text from quantised weights, which the kernels arrange in their own order.
 TEST(EmulatedCudaStories, GreedyTextOfEachFormat) {
   TPRUN_NEEDS_TEST_DATA();
