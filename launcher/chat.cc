@@ -63,7 +63,7 @@ class ChatPartner {
   ChatPartner(const ChatOptions& options, Speaker speaker)
       : options_(options), speaker_(std::move(speaker)), first_(options.first_message) {
     if (options.quiet) return;
-    WriteLog(absl::StrCat("chat template: ", speaker_.style->family(), "; ", kHelp));
+    WriteLog(kHelp);
   }
 
   // What comes next; of kTurn, turn() is what to answer.

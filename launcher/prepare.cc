@@ -13,6 +13,7 @@
 #include "base/units.h"
 #include "engine/arch/assume_formats.h"
 #include "engine/arch/read_model_spec.h"
+#include "engine/runtime/load_weights.h"
 #include "launcher/model_choices.h"
 #include "launcher/user_state.h"
 #include "partition/calibration.h"
@@ -67,22 +68,8 @@ absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
   result.prefill_chunk = options.prefill_chunk;
   result.logit_rows = options.logit_rows;
   RETURN_IF_ERROR(Annotate(SetKvType(options.kv_type, result), "--kv_type"));
+  RETURN_IF_ERROR(Annotate(CheckKvType(spec, result), "--kv_type"));
   return result;
-}
-
-absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options) {
-  MemoryLimits limits;
-  limits.utilization = options.utilization;
-  if (!options.reserve.empty()) {
-    const absl::StatusOr<int64_t> bytes = ParseBytes(options.reserve);
-    if (!bytes.ok()) return Annotate(bytes.status(), "--reserve");
-    limits.reserve_bytes = *bytes;
-  }
-  for (const std::string& text : options.limits) {
-    ASSIGN_OR_RETURN(const auto limit, ParseLimit(text));
-    limits.limit_bytes[limit.first] = limit.second;
-  }
-  return limits;
 }
 
 absl::StatusOr<Coefficients> ReadCoefficients(const std::string& path) {
@@ -122,14 +109,23 @@ absl::StatusOr<PlanRequest> ReadRequest(const ModelOptions& options, const Model
   return request;
 }
 
+LoadBuffers BuffersFor(const Checkpoint& checkpoint) {
+  return
+      [&checkpoint](const ModelSpec& spec, const MemoryLayout& layout, int threads, bool staged) {
+        return LoadBufferBytes(checkpoint, spec, layout, threads, staged);
+      };
+}
+
 // What is free on this machine now counts, not what the file says was. A plan over several hosts
 // stays as it is: only the ranks there can tell.
-absl::Status LookAgain(Plan& plan) {
-  for (const RankPlan& rank : plan.ranks) {
+absl::Status LookAgain(const ModelOptions& options, PreparedModel& model) {
+  for (const RankPlan& rank : model.plan.ranks) {
     if (absl::StrContains(rank.device, '/')) return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const Topology topology, DetectTopology());
-  return DescribeDevices(topology, plan);
+  RETURN_IF_ERROR(DescribeDevices(topology, model.plan));
+  return DescribeLoading(topology, model.spec, BuffersFor(*model.checkpoint), options.threads, {},
+                         model.plan);
 }
 
 absl::Status CheckOnlyPlan(const ModelOptions& options) {
@@ -168,6 +164,21 @@ absl::Status CheckDevices(const ModelOptions& options, const PlanRequest& reques
 
 }  // namespace
 
+absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options) {
+  MemoryLimits limits;
+  limits.utilization = options.utilization;
+  if (!options.reserve.empty()) {
+    const absl::StatusOr<int64_t> bytes = ParseBytes(options.reserve);
+    if (!bytes.ok()) return Annotate(bytes.status(), "--reserve");
+    limits.reserve_bytes = *bytes;
+  }
+  for (const std::string& text : options.limits) {
+    ASSIGN_OR_RETURN(const auto limit, ParseLimit(text));
+    limits.limit_bytes[limit.first] = limit.second;
+  }
+  return limits;
+}
+
 absl::StatusOr<Topology> TopologyFor(const ModelOptions& options) {
   if (options.topology.empty()) return DetectTopology();
   absl::StatusOr<Topology> topology = ReadTopologyFile(options.topology);
@@ -200,7 +211,7 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
     if (!json.ok()) return Annotate(json.status(), "--plan");
     absl::StatusOr<PreparedModel> model = PrepareForPlan(options, *json);
     if (!model.ok()) return Annotate(model.status(), options.plan);
-    RETURN_IF_ERROR(Annotate(LookAgain(model->plan), options.plan));
+    RETURN_IF_ERROR(Annotate(LookAgain(options, *model), options.plan));
     return model;
   }
   ASSIGN_OR_RETURN(PreparedModel model, OpenModel(options));
@@ -210,6 +221,8 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
   request.topology = &topology;
   request.devices = !options.devices.empty() ? options.devices : default_devices;
   RETURN_IF_ERROR(CheckDevices(options, request));
+  request.load_buffers = BuffersFor(*model.checkpoint);
+  request.threads = options.threads;
   request.smaller_models = [&] { return SmallerModels(*model.checkpoint, model.spec); };
   const absl::StatusOr<GpuCatalogue> catalogue = GpuCatalogue::ReadDefault();
   if (catalogue.ok()) request.catalogue = &*catalogue;
@@ -233,10 +246,16 @@ absl::Status CheckFits(const Plan& plan) {
     if (plan.ranks[rank].short_bytes() > plan.ranks[worst].short_bytes()) worst = rank;
   }
   const RankPlan& rank = plan.ranks[worst];
-  std::string message = absl::StrCat(plan.model_name, " does not fit: rank ", worst, " needs ",
-                                     FormatBytes(rank.total_bytes()), " on ", rank.device,
-                                     ", which has ", FormatBytes(rank.available_bytes),
-                                     " for it (short by ", FormatBytes(rank.short_bytes()), ")");
+  if (rank.short_bytes() <= 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(plan.model_name, " does not fit: ", plan.host_shortage));
+  }
+  std::string message = absl::StrCat(
+      plan.model_name, " does not fit: rank ", worst, " needs ", FormatBytes(rank.most_bytes()),
+      " on ", rank.device,
+      rank.most_bytes() > rank.total_bytes() ? " while it loads (fewer --threads take less)" : "",
+      ", which has ", FormatBytes(rank.available_bytes), " for it (short by ",
+      FormatBytes(rank.short_bytes()), ")");
   if (!plan.remedies.empty()) absl::StrAppend(&message, "; try ", plan.remedies[0]);
   return absl::ResourceExhaustedError(message);
 }

@@ -57,7 +57,7 @@ struct Coefficients {
 // Devices whose bandwidth was not measured get that of the coefficients.
 void UseBandwidths(const Coefficients& coefficients, Topology& topology);
 
-// For our own engine; every figure's source stands in cost_model.cc.
+// For our own engine: clusters/efficiencies.json, which has the source of every figure.
 Coefficients DefaultCoefficients();
 
 absl::string_view KernelFamilyName(KernelFamily family);
@@ -103,7 +103,7 @@ struct BlockWork {
   int steps = 1;  // runs of the block per pass (LayerSpec::steps)
 };
 BlockWork WorkOf(const ModelSpec& spec, int block, const Placement& placement, int index,
-                 DType kv_type, const Pass& pass);
+                 const WeightFormat& kv_type, const Pass& pass);
 
 // The same with the type of KV cache that the options have, also one that can only be planned.
 BlockWork WorkOf(const ModelSpec& spec, int block, const Placement& placement, int index,

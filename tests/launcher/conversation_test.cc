@@ -32,9 +32,9 @@ class ByteTokenizer : public Tokenizer {
 class ConversationTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto style = ChatTemplate::Recognise(
+    auto style = ChatTemplate::Parse(
         {.source = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + "
-                   "'<|im_end|>' + '\\n'}}{% endfor %}"});
+                   "'<|im_end|>' + '\\n'}}{% endfor %}{{'<|im_start|>assistant\\n'}}"});
     ASSERT_TRUE(style.ok()) << style.status();
     style_ = std::make_unique<ChatTemplate>(*std::move(style));
   }
