@@ -48,12 +48,14 @@ void ApplyRates(const GpuRates& rates, DeviceInfo& gpu) {
   gpu.measured.matmul_ops_per_s = rates.matmul_ops_per_s;
 }
 
-// Both directions of a pair. What the driver said of why it is not possible stays.
+// Both directions of a pair. What the driver said of why it is not possible stays. How fast data
+// arrive that are wrong is no figure to plan with.
 void ApplyPeers(const PeerRates& there, const PeerRates& back, Link& link) {
-  link.measured_bandwidth_bytes_per_s =
-      std::min(there.bandwidth_bytes_per_s, back.bandwidth_bytes_per_s);
-  link.measured_latency_s = std::max(there.latency_s, back.latency_s);
   link.peer_access_verified = there.verified && back.verified;
+  const bool broken = there.possible && back.possible && !link.peer_access_verified;
+  link.measured_bandwidth_bytes_per_s =
+      broken ? 0 : std::min(there.bandwidth_bytes_per_s, back.bandwidth_bytes_per_s);
+  link.measured_latency_s = broken ? 0 : std::max(there.latency_s, back.latency_s);
   if (link.peer_access_verified) {
     link.peer_access = PeerAccess::kYes;
     link.peer_access_reason.clear();
@@ -61,7 +63,7 @@ void ApplyPeers(const PeerRates& there, const PeerRates& back, Link& link) {
   }
   link.peer_access = PeerAccess::kNo;
   const PeerRates& failed = there.verified ? back : there;
-  if (there.possible && back.possible) {
+  if (broken) {
     link.peer_access_reason = absl::StrCat(kPeerAccessBroken, failed.problem);
   } else if (link.peer_access_reason.empty()) {
     link.peer_access_reason =

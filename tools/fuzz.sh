@@ -30,6 +30,13 @@ cut_seeds() {
   echo "$folder/seeds/$1"
 }
 
+# line_seeds TARGET: the one-line machines of the documentation, a file for each.
+line_seeds() {
+  rm -rf "$folder/seeds/$1" && mkdir -p "$folder/seeds/$1"
+  sed -n 's/^| `\([^`]*\)` |.*/\1/p' docs/topology.md | split -l 1 - "$folder/seeds/$1/line"
+  echo "$folder/seeds/$1"
+}
+
 # The seeds of a target: the files of its kind.
 seeds() {
   data=${TPRUN_TEST_DATA:+$TPRUN_TEST_DATA/topology}
@@ -42,6 +49,8 @@ seeds() {
     model_tiktoken_*) cut_seeds "$1" tokenizer.model 12000 && return ;;
     model_jinja_*) cut_seeds "$1" '*.jinja' 24000 && return ;;
     model_tokenizer_config_*) cut_seeds "$1" tokenizer_config.json 100000 && return ;;
+    topology_synthetic_*) line_seeds "$1" && return ;;
+    topology_json_*) echo tests/fuzz/seeds/json && return ;;
     nvidia_smi_*) subfolder=nvidia-smi ;;
     nccl_*) subfolder=nccl-xml ;;
     hwloc_*) subfolder=hwloc-xml ;;

@@ -140,7 +140,10 @@ double MeshRate(const PathFinder& finder, const Group& group, const std::vector<
     double sum = 0;
     for (const DeviceRef& other : group) {
       const Link* link = finder.Direct(member.device, other.device);
-      if (member == other || link == nullptr || link->kind != LinkKind::kNvlink) continue;
+      if (member == other || link == nullptr || link->kind != LinkKind::kNvlink ||
+          link->peer_access == PeerAccess::kNo) {
+        continue;
+      }
       if (link->via_switch || member.instance != other.instance) return 0;
       sum += finder.Between(member, other).expected_bytes_per_s;
     }

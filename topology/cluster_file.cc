@@ -4,6 +4,7 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "base/units.h"
 #include "topology/cluster_host.h"
 #include "topology/cluster_links.h"
+#include "topology/cluster_listed.h"
 #include "topology/source.h"
 #include "topology/yaml_map.h"
 
@@ -33,8 +35,10 @@ constexpr size_t kMaxDevices = 200000;  // of listed hosts
 // the links, which name devices.
 class ClusterReader {
  public:
-  ClusterReader(std::string path, const GpuCatalogue& catalogue)
-      : path_(std::move(path)), catalogue_(catalogue) {}
+  // `joined`: see ListedHosts::names; empty for a file as it is.
+  ClusterReader(std::string path, const GpuCatalogue& catalogue,
+                std::vector<std::vector<std::string>> joined)
+      : path_(std::move(path)), catalogue_(catalogue), joined_(std::move(joined)) {}
 
   absl::StatusOr<Topology> Read(const YAML::Node& root) {
     ASSIGN_OR_RETURN(const YamlMap map,
@@ -61,14 +65,20 @@ class ClusterReader {
     ASSIGN_OR_RETURN(const auto nodes, YamlList(path_, map.Get("hosts"), "hosts", kMaxHosts));
     if (nodes.empty()) return map.Error("hosts", "wanted at least one host");
     const std::set<std::string> single = HostsOfLinks(map);
-    for (const YAML::Node& node : nodes) {
+    joined_.resize(nodes.size());
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      const YAML::Node& node = nodes[i];
       std::vector<std::string> notes;
       ASSIGN_OR_RETURN(ClusterHost host, ReadClusterHost(path_, node, catalogue_, notes));
-      Collect(notes, host.host.name);
+      Collect(notes, host.host.name, std::max<size_t>(1, joined_[i].size()));
+      if (!joined_[i].empty()) {
+        RETURN_IF_ERROR(AddJoined(node, std::move(host), joined_[i], single));
+        continue;
+      }
       if (host.host.name.empty()) {
         host.host.name = nodes.size() == 1 && host.host.count == 1 ? "host" : "node";
         if (host.host.count == 1 && nodes.size() > 1) {
-          absl::StrAppend(&host.host.name, hosts_.size());
+          absl::StrAppend(&host.host.name, hosts_.size() + left_out_);
         }
       }
       RETURN_IF_ERROR(AddHost(node, std::move(host), single));
@@ -78,13 +88,13 @@ class ClusterReader {
   }
 
   // What is said of many hosts alike becomes one note, with the first host's name.
-  void Collect(const std::vector<std::string>& notes, const std::string& host) {
+  void Collect(const std::vector<std::string>& notes, const std::string& host, size_t hosts) {
     for (const std::string& note : notes) {
       absl::string_view text = note;
       if (!host.empty() && absl::ConsumePrefix(&text, host)) absl::ConsumePrefix(&text, "/");
       const auto [place, is_new] = note_places_.emplace(text, notes_.size());
       if (is_new) notes_.push_back({note, 0});
-      ++notes_[place->second].second;
+      notes_[place->second].second += static_cast<int>(hosts);
     }
   }
 
@@ -124,6 +134,40 @@ class ClusterReader {
       hosts_.push_back(std::move(copy));
     }
     return absl::OkStatus();
+  }
+
+  // Listed hosts that `host` stands for. Called n0, n1, ... to the last they are what a count would
+  // make.
+  absl::Status AddJoined(const YAML::Node& node, ClusterHost host,
+                         const std::vector<std::string>& names,
+                         const std::set<std::string>& single) {
+    if (host.host.count != 1) return YamlError(path_, node, "hosts: counted and listed");
+    if (hosts_.size() + left_out_ + names.size() > kMaxHosts) {
+      return YamlError(path_, node, absl::StrCat("hosts: wanted at most ", kMaxHosts));
+    }
+    if (const std::string prefix = NumberedPrefix(names); !prefix.empty()) {
+      host.host.name = prefix;
+      host.host.count = static_cast<int>(names.size());
+      const size_t before = hosts_.size();
+      RETURN_IF_ERROR(AddHost(node, std::move(host), single));
+      left_out_ += names.size() - (hosts_.size() - before);
+      return absl::OkStatus();
+    }
+    for (const std::string& name : names) {
+      host.host.name = name;
+      RETURN_IF_ERROR(AddHost(node, host, single));
+    }
+    return absl::OkStatus();
+  }
+
+  // "n" of n0, n1, n2, ...
+  static std::string NumberedPrefix(const std::vector<std::string>& names) {
+    if (names[0].back() != '0') return "";
+    const std::string prefix = names[0].substr(0, names[0].size() - 1);
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (names[i] != absl::StrCat(prefix, i)) return "";
+    }
+    return prefix;
   }
 
   // Whether `name` is that of one of `count` hosts that begin with `prefix`.
@@ -194,6 +238,8 @@ class ClusterReader {
 
   std::string path_;
   const GpuCatalogue& catalogue_;
+  std::vector<std::vector<std::string>> joined_;
+  size_t left_out_ = 0;  // hosts that are listed in the file and counted here
   std::vector<ClusterHost> hosts_;
   std::map<std::string, int> names_;                // with their counts
   std::vector<std::pair<std::string, int>> notes_;  // and how often each is said
@@ -201,6 +247,26 @@ class ClusterReader {
   size_t devices_ = 0;
   Topology topology_;
 };
+
+// yaml-cpp takes up to two seconds for a megabyte.
+absl::Status CheckSize(absl::string_view text, const std::string& path) {
+  constexpr size_t kMaxBytes = 2 * kMiB;
+  if (text.size() <= kMaxBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": wanted a cluster file of at most ", FormatBytes(kMaxBytes), ", found ",
+                   FormatBytes(text.size()), "; write equal hosts once, with count:"));
+}
+
+absl::StatusOr<Topology> ReadCluster(const std::string& text, const std::string& path,
+                                     const GpuCatalogue& catalogue,
+                                     std::vector<std::vector<std::string>> joined) {
+  ASSIGN_OR_RETURN(const YAML::Node root, ParseYaml(text, path));
+  try {
+    return ClusterReader(path, catalogue, std::move(joined)).Read(root);
+  } catch (const std::exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.what()));
+  }
+}
 
 // A cluster file has its keys at the start of a line; one in braces is the YAML that JSON is.
 class ClusterYamlFormat : public TopologyFormat {
@@ -220,13 +286,6 @@ class ClusterYamlFormat : public TopologyFormat {
     return false;
   }
   absl::StatusOr<Topology> Parse(const std::string& text, const std::string& path) const override {
-    // yaml-cpp takes up to two seconds for a megabyte.
-    constexpr size_t kMaxBytes = 2 * kMiB;
-    if (text.size() > kMaxBytes) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          path, ": wanted a cluster file of at most ", FormatBytes(kMaxBytes), ", found ",
-          FormatBytes(text.size()), "; write equal hosts once, with count:"));
-    }
     // A file that carries all its numbers needs no catalogue.
     absl::StatusOr<GpuCatalogue> catalogue = GpuCatalogue::ReadDefault();
     if (catalogue.status().code() == absl::StatusCode::kNotFound) catalogue = GpuCatalogue();
@@ -243,12 +302,14 @@ std::unique_ptr<TopologyFormat> MakeClusterYamlFormat() {
 
 absl::StatusOr<Topology> ParseClusterFile(const std::string& text, const std::string& path,
                                           const GpuCatalogue& catalogue) {
-  ASSIGN_OR_RETURN(const YAML::Node root, ParseYaml(text, path));
-  try {
-    return ClusterReader(path, catalogue).Read(root);
-  } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.what()));
+  const std::optional<ListedHosts> listed = JoinListedHosts(text);
+  if (listed.has_value() && CheckSize(listed->text, path).ok()) {
+    absl::StatusOr<Topology> topology = ReadCluster(listed->text, path, catalogue, listed->names);
+    if (topology.ok()) return topology;
+    // The whole text has the right lines for what is wrong with it.
   }
+  RETURN_IF_ERROR(CheckSize(text, path));
+  return ReadCluster(text, path, catalogue, {});
 }
 
 absl::StatusOr<Topology> ReadClusterFile(const std::string& path) {

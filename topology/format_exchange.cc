@@ -42,6 +42,9 @@ bool IsUnknown(const Path& path) {
   return path.kind == LinkKind::kPcie && path.peer_access == PeerAccess::kUnknown;
 }
 
+// What a desktop takes is no problem.
+constexpr int64_t kDisplay = 256 * kMiB;
+
 // Narrow slots and memory that others hold.
 void AddDeviceProblems(const TextView& view, std::vector<std::string>& lines) {
   for (size_t i = 0; i < view.topology.devices.size(); ++i) {
@@ -55,7 +58,7 @@ void AddDeviceProblems(const TextView& view, std::vector<std::string>& lines) {
     }
     int64_t held = 0;
     for (const DeviceProcess& process : device.processes) held += process.memory_bytes;
-    if (held > 0) {
+    if (held > kDisplay) {
       const size_t count = device.processes.size();
       lines.push_back(absl::StrCat(id, ": ", count,
                                    count == 1 ? " process holds " : " processes hold ",

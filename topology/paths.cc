@@ -135,14 +135,18 @@ Path PathFinder::BetweenGpus(int a, int b) const {
   const DeviceInfo& first = topology_.devices[a];
   const DeviceInfo& second = topology_.devices[b];
   const Link* link = Direct(a, b);
-  if (link != nullptr && (link->kind == LinkKind::kNvlink || link->kind == LinkKind::kC2c)) {
+  const bool nvlink =
+      link != nullptr && (link->kind == LinkKind::kNvlink || link->kind == LinkKind::kC2c);
+  if (nvlink && link->peer_access != PeerAccess::kNo) {
     Path path = FromLink(*link);
-    if (path.peer_access == PeerAccess::kUnknown) path.peer_access = PeerAccess::kYes;
+    path.peer_access = PeerAccess::kYes;
     return path;
   }
-  const LinkKind kind = link != nullptr ? link->kind : PcieDistance(first, second);
+  // An NVLink that carries nothing (found broken) leaves the way over the host.
+  const bool carries = link != nullptr && !nvlink;
+  const LinkKind kind = carries ? link->kind : PcieDistance(first, second);
   double bandwidth = std::min(DevicePcie(first), DevicePcie(second));
-  if (link != nullptr && link->bandwidth_bytes_per_s > 0) bandwidth = link->bandwidth_bytes_per_s;
+  if (carries && link->bandwidth_bytes_per_s > 0) bandwidth = link->bandwidth_bytes_per_s;
   const int cpu = cpu_of_host_[first.host];
   const std::string cpu_name = cpu < 0 ? "" : topology_.devices[cpu].name;
   std::string why = link != nullptr ? link->peer_access_reason : "";
@@ -169,7 +173,7 @@ Path PathFinder::BetweenGpus(int a, int b) const {
     path.bandwidth_bytes_per_s = std::min(path.bandwidth_bytes_per_s, sockets);
     path.expected_bytes_per_s = std::min(path.expected_bytes_per_s, sockets);
   }
-  if (link != nullptr) ApplyMeasurements(*link, path);
+  if (carries) ApplyMeasurements(*link, path);
   return path;
 }
 

@@ -229,7 +229,8 @@ std::vector<std::vector<DeviceRef>> NvlinkIslands(const Topology& topology) {
     const DeviceInfo& b = topology.devices[link.b];
     const bool gpus_of_host =
         a.host == b.host && a.kind == DeviceKind::kGpu && b.kind == DeviceKind::kGpu;
-    if (link.kind == LinkKind::kNvlink && gpus_of_host) {
+    const bool carries = link.peer_access != PeerAccess::kNo;
+    if (link.kind == LinkKind::kNvlink && carries && gpus_of_host) {
       nvlinks[a.host].emplace_back(link.a, link.b);
     }
   }

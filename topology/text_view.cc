@@ -32,7 +32,8 @@ std::string TextView::HostSpan(int host) const {
 
 std::string TextView::HostLabel(int host) const {
   const std::string span = HostSpan(host);
-  return count[host] == 1 ? span : absl::StrCat(span, " (", count[host], ")");
+  const int hosts = count[host] * topology.hosts[host].count;
+  return hosts == 1 ? span : absl::StrCat(span, " (", hosts, ")");
 }
 
 std::string RateOrUnknown(double rate) { return rate > 0 ? FormatBandwidth(rate) : "?"; }

@@ -82,7 +82,7 @@ absl::Status NotRead(const std::string& path, absl::string_view found) {
       path,
       ": wanted a cluster file (YAML with hosts:, see clusters/README.md), what `tprun topo "
       "--format=json` wrote, an output of nvidia-smi (topo -m, -q, --query-gpu as CSV, -L, nvlink "
-      "-s, the plain table), NCCL's topology XML or hwloc's XML; found ",
+      "-s, topo -p2p, mig -lgi, the plain table), NCCL's topology XML or hwloc's XML; found ",
       found));
 }
 

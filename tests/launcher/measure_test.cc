@@ -10,11 +10,14 @@
 #include "gtest/gtest.h"
 #include "launcher/mpi_installations.h"
 #include "topology/doctor.h"
+#include "topology/format_topology.h"
+#include "topology/paths.h"
 
 namespace tprun {
 namespace {
 
 using testing::Contains;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 // Two GPUs whose CUDA numbers are the other way round than PCI's.
@@ -96,6 +99,57 @@ TEST(MeasureGpus, FindsPeerAccessThatIsBroken) {
   EXPECT_FALSE(box.links[0].peer_access_verified);
   EXPECT_EQ(box.links[0].peer_access_reason,
             std::string(kPeerAccessBroken) + "12 of 64 words differ");
+}
+
+// A card that corrupts what goes over NVLink: doctor tells, and nothing is planned over it.
+TEST(MeasureGpus, ACorruptingPeerIsToldAndKeptOutOfPaths) {
+  Topology box = Box();
+  box.links[0].kind = LinkKind::kNvlink;
+  box.links[0].count = 4;
+  box.links[0].bandwidth_bytes_per_s = 56e9;
+  for (int gpu : {1, 2}) {
+    box.devices[gpu].pcie_generation = 4;
+    box.devices[gpu].pcie_width = 16;
+  }
+  FakeProbe probe;
+  const Topology sound = Measured(probe, box);
+  EXPECT_EQ(NvlinkIslands(sound).size(), 1);
+  EXPECT_EQ(PathBetween(sound, {1, 0}, {2, 0}).kind, LinkKind::kNvlink);
+  EXPECT_EQ(PathBetween(sound, {1, 0}, {2, 0}).expected_bytes_per_s, 40e9);
+
+  probe.up.verified = false;
+  probe.up.problem = "1 of 64 words differ";
+  const Topology broken = Measured(probe, box);
+  EXPECT_TRUE(NvlinkIslands(broken).empty());
+  const Path path = PathBetween(broken, {1, 0}, {2, 0});
+  EXPECT_TRUE(path.through_host);
+  EXPECT_EQ(path.peer_access, PeerAccess::kNo);
+  EXPECT_LT(path.expected_bytes_per_s, 31.5e9) << "not the 40 GB/s of wrong data";
+  EXPECT_THAT(path.why, HasSubstr("1 of 64 words differ"));
+  EXPECT_THAT(AllReduceCost(broken, {{1, 0}, {2, 0}}, 1 << 20).algorithm,
+              HasSubstr("through the host"));
+  EXPECT_THAT(TopologyText(broken, false),
+              HasSubstr("no peer access between cuda:0 and cuda:1: broken: 1 of 64"));
+  DoctorFacts facts;
+  facts.topology = broken;
+  std::vector<std::string> problems;
+  for (const Finding& finding : Diagnose(facts)) {
+    if (finding.severity == Severity::kProblem) problems.push_back(finding.check);
+  }
+  EXPECT_THAT(problems, ElementsAre("peer-access"));
+}
+
+TEST(MeasureGpus, APairThatCannotBeTriedIsNoted) {
+  class Unreachable : public FakeProbe {
+    absl::StatusOr<PeerRates> MeasurePeer(int, int) override {
+      return absl::ResourceExhaustedError("no memory is free");
+    }
+  };
+  Unreachable probe;
+  Topology box = Box();
+  MeasureGpus(probe, box, [](const std::string&) {});
+  EXPECT_THAT(box.notes, Contains(HasSubstr("cuda:0 - cuda:1 was not measured: no memory")));
+  EXPECT_FALSE(box.links[0].peer_access_verified);
 }
 
 TEST(MeasureGpus, PeerAccessThatIsNotPossible) {
