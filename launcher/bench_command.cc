@@ -89,7 +89,6 @@ absl::Status TimeDecode(RankSession& session, const BenchSizes& sizes,
 void CountBytes(const RankSession& session, const BenchSizes& sizes, BenchResult& result) {
   const PreparedModel& model = session.model();
   const int64_t depth = sizes.prompt_tokens + sizes.tokens / 2;
-  const auto kv_size = static_cast<int64_t>(SizeOf(model.plan.options.kv_type));
   for (int block = 0; block < static_cast<int>(model.plan.placements.size()); ++block) {
     const Placement& placement = model.plan.placements[block];
     for (int i = 0; i < static_cast<int>(placement.ranks.size()); ++i) {
@@ -97,7 +96,8 @@ void CountBytes(const RankSession& session, const BenchSizes& sizes, BenchResult
       if (model.spec.blocks[block].kind != BlockKind::kAttention) continue;
       const int64_t head_dim = model.spec.layers[model.spec.blocks[block].layer].attention.head_dim;
       const int64_t kv_heads = KvHeads(model.spec, block, placement, i).size();
-      result.kv_bytes_per_step += 2 * depth * kv_heads * head_dim * kv_size * sizes.batch;
+      const int64_t row_bytes = KvRowBytes(model.plan.options, head_dim);
+      result.kv_bytes_per_step += 2 * depth * kv_heads * row_bytes * sizes.batch;
     }
   }
 }

@@ -35,11 +35,10 @@ std::string BenchText(RankSession& session, const BenchSizes& sizes, const Bench
   const Plan& plan = session.model().plan;
   const std::string of_batch =
       sizes.batch == 1 ? "" : absl::StrCat(", ", sizes.batch, " sequences at once");
-  std::string text =
-      absl::StrFormat("%s, %s parameters; %s, %s each, %s kernels, KV cache %s\n", plan.model_name,
-                      FormatCount(plan.parameters), Plural(plan.world_size(), "rank"),
-                      Plural(session.threads(), "thread"), session.kernels().name(),
-                      DTypeName(plan.options.kv_type));
+  std::string text = absl::StrFormat(
+      "%s, %s parameters; %s, %s each, %s kernels, KV cache %s\n", plan.model_name,
+      FormatCount(plan.parameters), Plural(plan.world_size(), "rank"),
+      Plural(session.threads(), "thread"), session.kernels().name(), KvTypeName(plan.options));
   absl::StrAppendFormat(&text, "  load              %s\n", FormatDuration(result.load_seconds));
   absl::StrAppendFormat(&text, "  memory bandwidth  %s %s, measured by all ranks at once\n",
                         FormatBandwidth(result.bandwidth),
@@ -97,7 +96,7 @@ std::string BenchJson(RankSession& session, const BenchSizes& sizes, const Bench
                      {"kernels", std::string(session.kernels().name())},
                      {"backend", std::string(session.world().backend())},
                      {"exchange", std::string(session.exchange().backend())},
-                     {"kv_type", std::string(DTypeName(plan.options.kv_type))},
+                     {"kv_type", std::string(KvTypeName(plan.options))},
                      {"batch", sizes.batch},
                      {"prompt_tokens", sizes.prompt_tokens},
                      {"load_seconds", result.load_seconds},

@@ -107,9 +107,9 @@ class Bench {
   }
 
   // `tokens` queries after `depth` positions in a cache of `type`.
-  absl::StatusOr<double> Attention(DType type, int64_t depth, int64_t tokens) {
+  absl::StatusOr<double> Attention(const WeightFormat& type, int64_t depth, int64_t tokens) {
     const int64_t positions = depth + tokens;
-    const int64_t half = int64_t{kKvHeads} * positions * kHeadDim * SizeOf(type);
+    const int64_t half = kKvHeads * positions * type.Bytes(kHeadDim);
     ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> cache, device_.Allocate(2 * half));
     const std::vector<char> zeros(2 * half, 0);
     RETURN_IF_ERROR(device_.CopyFromHost(cache->data(), zeros.data(), 2 * half));
@@ -129,7 +129,7 @@ class Bench {
     KvCacheView view;
     view.keys = cache->data();
     view.values = static_cast<char*>(cache->data()) + half;
-    view.dtype = type;
+    view.format = &type;
     view.capacity = positions;
     view.kv_heads = kKvHeads;
     view.head_dim = kHeadDim;
@@ -190,18 +190,19 @@ absl::StatusOr<EfficiencyRule> MatMulRule(Bench& bench, const WeightFormat& form
       Source()};
 }
 
-absl::StatusOr<EfficiencyRule> AttentionRule(Bench& bench, DType type, const DeviceRates& rates) {
+absl::StatusOr<EfficiencyRule> AttentionRule(Bench& bench, const WeightFormat& type,
+                                             const DeviceRates& rates) {
   // At decode a cache of 64 MiB and more in f16, so that it comes from memory.
   const int64_t depth = rates.kind == DeviceKind::kCpu ? 16384 : 65536;
   constexpr int64_t kPrompt = 512;
   ASSIGN_OR_RETURN(const double decode, bench.Attention(type, depth, 1));
   ASSIGN_OR_RETURN(const double prefill, bench.Attention(type, 0, kPrompt));
-  const double bytes = 2.0 * kKvHeads * kHeadDim * static_cast<double>(depth + 1) * SizeOf(type);
+  const double bytes = 2.0 * kKvHeads * static_cast<double>((depth + 1) * type.Bytes(kHeadDim));
   const double ops = 4.0 * kQueryHeads * kHeadDim * kPrompt * (kPrompt + 1) / 2;
   return EfficiencyRule{
       rates.name,
       "attention",
-      std::string(DTypeName(type)),
+      std::string(type.name),
       {Part(bytes, decode, rates.bandwidth_bytes_per_s), Part(ops, prefill, rates.ops_per_s)},
       Source()};
 }
@@ -225,9 +226,11 @@ absl::StatusOr<DeviceCalibration> CalibrateDevice(
     RETURN_IF_ERROR(rule.status());
     result.rules.push_back(*std::move(rule));
   }
-  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
-    tell(absl::StrCat(device.name(), ": attention over ", DTypeName(type)));
-    ASSIGN_OR_RETURN(EfficiencyRule rule, AttentionRule(bench, type, rates));
+  for (const WeightFormat* type :
+       {&kF32Format, &kF16Format, &kBF16Format, &kE4M3Format, &kQ8_0Format}) {
+    if (!kernels.CheckHasCacheOf(*type).ok()) continue;
+    tell(absl::StrCat(device.name(), ": attention over ", type->name));
+    ASSIGN_OR_RETURN(EfficiencyRule rule, AttentionRule(bench, *type, rates));
     result.rules.push_back(std::move(rule));
   }
   ASSIGN_OR_RETURN(const double op_seconds, bench.OpSeconds());

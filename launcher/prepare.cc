@@ -47,7 +47,11 @@ absl::StatusOr<PreparedModel> OpenModel(const ModelOptions& options) {
   }
   ASSIGN_OR_RETURN(const std::string path, ModelPath(options.model));
   ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::Open(path));
-  ASSIGN_OR_RETURN(model.spec, ReadModelSpec(*model.checkpoint, assumed));
+  absl::StatusOr<ModelSpec> spec = ReadModelSpec(*model.checkpoint, assumed);
+  if (!spec.ok() && assumed != nullptr && ReadModelSpec(*model.checkpoint).ok()) {
+    return Annotate(spec.status(), "--weights");
+  }
+  ASSIGN_OR_RETURN(model.spec, std::move(spec));
   if (assumed != nullptr) {
     const std::string note = FallbackNote(*assumed, model.spec);
     if (!note.empty()) model.note = absl::StrCat("--weights: ", note);
@@ -64,7 +68,15 @@ absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
   result.prefill_chunk = options.prefill_chunk;
   result.logit_rows = options.logit_rows;
   RETURN_IF_ERROR(Annotate(SetKvType(options.kv_type, result), "--kv_type"));
+  RETURN_IF_ERROR(Annotate(CheckKvType(spec, result), "--kv_type"));
   return result;
+}
+
+absl::StatusOr<Coefficients> ReadCoefficients(const std::string& path) {
+  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path));
+  absl::StatusOr<Coefficients> coefficients = CoefficientsFromJson(json);
+  if (!coefficients.ok()) return Annotate(coefficients.status(), path);
+  return coefficients;
 }
 
 // All that the options say of a plan; topology and devices are to be filled in.
@@ -89,9 +101,10 @@ absl::StatusOr<PlanRequest> ReadRequest(const ModelOptions& options, const Model
   const std::string calibration =
       options.calibration.empty() ? DefaultCalibrationFile() : options.calibration;
   if (calibration.empty()) return request;
-  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(calibration));
-  absl::StatusOr<Coefficients> coefficients = CoefficientsFromJson(json);
-  if (!coefficients.ok()) return Annotate(coefficients.status(), calibration);
+  absl::StatusOr<Coefficients> coefficients = ReadCoefficients(calibration);
+  const absl::string_view option =
+      options.calibration.empty() ? "the calibration kept here" : "--calibration";
+  if (!coefficients.ok()) return Annotate(coefficients.status(), option);
   request.coefficients = *std::move(coefficients);
   return request;
 }
@@ -133,8 +146,9 @@ absl::Status CheckDevices(const ModelOptions& options, const PlanRequest& reques
   }
   std::vector<DeviceRef> refs;
   for (const std::string& id : request.devices) {
-    ASSIGN_OR_RETURN(const DeviceRef ref, LocateDevice(topology, id));
-    refs.push_back(ref);
+    const absl::StatusOr<DeviceRef> ref = LocateDevice(topology, id);
+    if (!ref.ok()) return Annotate(ref.status(), "--devices");
+    refs.push_back(*ref);
   }
   if (refs.empty()) refs = AllDeviceRefs(topology);
   for (const DeviceRef& ref : refs) {
@@ -167,7 +181,9 @@ absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options) {
 
 absl::StatusOr<Topology> TopologyFor(const ModelOptions& options) {
   if (options.topology.empty()) return DetectTopology();
-  return ReadTopologyFile(options.topology);
+  absl::StatusOr<Topology> topology = ReadTopologyFile(options.topology);
+  if (!topology.ok()) return Annotate(topology.status(), "--topology");
+  return topology;
 }
 
 std::vector<std::string> AllDevices(const Topology& topology) {
@@ -191,8 +207,9 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
                                            const std::vector<std::string>& default_devices) {
   if (!options.plan.empty()) {
     RETURN_IF_ERROR(CheckOnlyPlan(options));
-    ASSIGN_OR_RETURN(const std::string json, ReadFile(options.plan));
-    absl::StatusOr<PreparedModel> model = PrepareForPlan(options, json);
+    const absl::StatusOr<std::string> json = ReadFile(options.plan);
+    if (!json.ok()) return Annotate(json.status(), "--plan");
+    absl::StatusOr<PreparedModel> model = PrepareForPlan(options, *json);
     if (!model.ok()) return Annotate(model.status(), options.plan);
     RETURN_IF_ERROR(Annotate(LookAgain(options, *model), options.plan));
     return model;

@@ -50,11 +50,13 @@ std::vector<Change> Sidecars(const Change& base) {
 std::vector<Change> KvTypes(const Change& base) {
   constexpr int64_t kElements = 1 << 12;  // whole blocks of every type
   std::vector<Change> changes;
-  int64_t bytes = KvCacheBytes(base.request.options, kElements);
+  int64_t bytes = KvRowBytes(base.request.options, kElements);
   for (const char* type : {"f16", "q8_0", "fp8_e4m3", "q4_0"}) {
     Change change = Extended(base, absl::StrCat("--kv_type=", type));
-    if (!SetKvType(type, change.request.options).ok()) continue;
-    const int64_t now = KvCacheBytes(change.request.options, kElements);
+    EngineOptions& options = change.request.options;
+    if (!SetKvType(type, options).ok() || !CheckKvType(*change.request.spec, options).ok())
+      continue;
+    const int64_t now = KvRowBytes(options, kElements);
     if (now >= bytes) continue;
     bytes = now;
     changes.push_back(std::move(change));

@@ -112,7 +112,7 @@ double AttendedPositions(const AttentionSpec& attention, double depth, double to
 }
 
 void AddAttention(const ModelSpec& spec, int block, const Placement& placement, int index,
-                  DType kv_type, const Pass& pass, BlockWork& work) {
+                  const WeightFormat& kv_type, const Pass& pass, BlockWork& work) {
   if (placement.shares[index] == 0) return;
   const AttentionSpec& attention = spec.layers[spec.blocks[block].layer].attention;
   const double query_heads = QueryHeads(spec, block, placement, index).size();
@@ -122,7 +122,9 @@ void AddAttention(const ModelSpec& spec, int block, const Placement& placement, 
   const double depth = pass.depth;
   double positions = depth + tokens;  // a kernel reads the cache once for all tokens of a pass
   if (attention.window > 0) positions = std::min(positions, attention.window + tokens);
-  work.kv_bytes += per_position * positions * pass.sequences * SizeOf(kv_type);
+  work.kv_bytes += per_position * positions * pass.sequences *
+                   static_cast<double>(kv_type.block_bytes) /
+                   static_cast<double>(kv_type.block_elements);
   const double per_head = attention.is_latent()
                               ? attention.latent_cache() + attention.latent.kv_rank
                               : attention.head_dim + attention.values();
@@ -195,7 +197,7 @@ double ExpectedDistinctExperts(double count, double per_token, double tokens) {
 }
 
 BlockWork WorkOf(const ModelSpec& spec, int block, const Placement& placement, int index,
-                 DType kv_type, const Pass& pass) {
+                 const WeightFormat& kv_type, const Pass& pass) {
   BlockWork work;
   if (placement.shares[index] == 0) return work;
   const Block& what = spec.blocks[block];
@@ -223,11 +225,7 @@ BlockWork WorkOf(const ModelSpec& spec, int block, const Placement& placement, i
 
 BlockWork WorkOf(const ModelSpec& spec, int block, const Placement& placement, int index,
                  const EngineOptions& options, const Pass& pass) {
-  BlockWork work = WorkOf(spec, block, placement, index, options.kv_type, pass);
-  constexpr int64_t kElements = 1 << 12;  // whole blocks of every type
-  const double plain = static_cast<double>(kElements) * SizeOf(options.kv_type);
-  work.kv_bytes *= static_cast<double>(KvCacheBytes(options, kElements)) / plain;
-  return work;
+  return WorkOf(spec, block, placement, index, *options.kv_type, pass);
 }
 
 double BlockSeconds(const Coefficients& coefficients, const DeviceRates& device,

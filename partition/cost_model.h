@@ -103,7 +103,7 @@ struct BlockWork {
   int steps = 1;  // runs of the block per pass (LayerSpec::steps)
 };
 BlockWork WorkOf(const ModelSpec& spec, int block, const Placement& placement, int index,
-                 DType kv_type, const Pass& pass);
+                 const WeightFormat& kv_type, const Pass& pass);
 
 // The same with the type of KV cache that the options have, also one that can only be planned.
 BlockWork WorkOf(const ModelSpec& spec, int block, const Placement& placement, int index,

@@ -75,7 +75,7 @@ absl::StatusOr<std::string> PlanVllmCommand(const Plan& plan, const ModelSpec& s
                                             absl::string_view model) {
   const absl::string_view kv_type = KvTypeName(plan.options);
   const bool fp8 = absl::StartsWith(kv_type, "fp8");
-  if (plan.options.planned_kv_type != nullptr && !fp8) {
+  if (!fp8 && kv_type != "f32" && kv_type != "f16" && kv_type != "bf16") {
     return absl::InvalidArgumentError(
         absl::StrCat("vLLM has no KV cache of type ", kv_type, "; plan with fp8 or f16"));
   }

@@ -262,6 +262,7 @@ absl::StatusOr<Plan> ReadPlan(const Json& json, const ModelSpec& spec) {
   // Before the blocks, so that a plan of another model is told as that.
   if (plan.fingerprint == ModelFingerprint(spec)) RETURN_IF_ERROR(ReadBlocks(json, spec, plan));
   RETURN_IF_ERROR(CheckPlanFor(plan, spec));
+  RETURN_IF_ERROR(Annotate(CheckKvType(spec, plan.options), "\"kv_type\""));
   SetRankBytes(spec, plan);
   return plan;
 }

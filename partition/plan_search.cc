@@ -67,16 +67,20 @@ void PlaceLayer(const ModelSpec& spec, const LayoutStage& stage, int layer, int 
 
 // What blocks on GPUs need that no CUDA kernel does yet.
 void NoteMissingOps(const ModelSpec& spec, Plan& plan) {
-  std::set<absl::string_view> missing;
+  std::set<std::string> missing;
   for (size_t b = 0; b < plan.placements.size(); ++b) {
     const Block& block = spec.blocks[b];
     const bool of_layer = block.kind == BlockKind::kAttention || block.kind == BlockKind::kMlp;
     const char* op = of_layer ? MissingOnCuda(spec.layers[block.layer], block.kind) : nullptr;
-    if (op == nullptr) continue;
+    const bool cache =
+        block.kind == BlockKind::kAttention && !HasCudaCacheOf(*plan.options.kv_type);
+    if (op == nullptr && !cache) continue;
     const Placement& placement = plan.placements[b];
     for (size_t i = 0; i < placement.ranks.size(); ++i) {
       const bool gpu = absl::StrContains(plan.ranks[placement.ranks[i]].device, "cuda:");
-      if (gpu && placement.shares[i] > 0) missing.insert(op);
+      if (!gpu || placement.shares[i] == 0) continue;
+      if (op != nullptr) missing.insert(op);
+      if (cache) missing.insert(absl::StrCat("a KV cache of type ", KvTypeName(plan.options)));
     }
   }
   if (missing.empty()) return;

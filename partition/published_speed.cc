@@ -105,7 +105,7 @@ class RowReader {
       }
       const int64_t units = UnitsOf(spec_, block, placement.kv_replication).count;
       for (int i = 0; i < parts; ++i) placement.shares.push_back((units + parts - 1 - i) / parts);
-      const BlockWork work = WorkOf(spec_, block, placement, 0, DType::kF16, pass);
+      const BlockWork work = WorkOf(spec_, block, placement, 0, kF16Format, pass);
       AddPart(device_, work, count, observation);
     }
     observation.passes += count;

@@ -5,113 +5,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
+#include "engine/arch/rope_config.h"
 
 namespace tprun {
 namespace {
-
-absl::Status CheckPositive(absl::string_view what, double value) {
-  if (std::isfinite(value) && value > 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("\"", what, "\": wanted a positive number, found ", value));
-}
-
-// The attention factor of arXiv 2309.00071, section 3.4, with DeepSeek's two exponents as in
-// Hugging Face's _compute_yarn_parameters. GGUF files of DeepSeek fold them into the attention's
-// scale.
-absl::StatusOr<double> YarnMagnitude(const Json& scaling, double factor) {
-  ASSIGN_OR_RETURN(const double given, GetDoubleOr(scaling, "attention_factor", 0));
-  if (given != 0) return given;
-  if (FindMember(scaling, "yarn_log_multiplier") != nullptr) return 1;
-  ASSIGN_OR_RETURN(const double mscale, GetDoubleOr(scaling, "mscale", 0));
-  ASSIGN_OR_RETURN(const double all_dim, GetDoubleOr(scaling, "mscale_all_dim", 0));
-  if (mscale != 0 && all_dim != 0) return YarnScale(factor, mscale) / YarnScale(factor, all_dim);
-  return YarnScale(factor, 1);
-}
-
-absl::Status ReadYarn(const Json& scaling, int64_t context_length, RopeSpec& rope) {
-  rope.scaling = RopeScaling::kYarn;
-  ASSIGN_OR_RETURN(rope.factor, GetDouble(scaling, "factor"));
-  RETURN_IF_ERROR(CheckPositive("factor", rope.factor));
-  ASSIGN_OR_RETURN(
-      rope.original_context_length,
-      GetCountOr(scaling, "original_max_position_embeddings", 1 << 30, context_length));
-  ASSIGN_OR_RETURN(rope.beta_fast, GetDoubleOr(scaling, "beta_fast", 32));
-  ASSIGN_OR_RETURN(rope.beta_slow, GetDoubleOr(scaling, "beta_slow", 1));
-  RETURN_IF_ERROR(CheckPositive("beta_fast", rope.beta_fast));
-  RETURN_IF_ERROR(CheckPositive("beta_slow", rope.beta_slow));
-  ASSIGN_OR_RETURN(rope.truncate, GetBoolOr(scaling, "truncate", true));
-  ASSIGN_OR_RETURN(const double magnitude, YarnMagnitude(scaling, rope.factor));
-  RETURN_IF_ERROR(CheckPositive("attention_factor", magnitude));
-  rope.magnitude = static_cast<float>(magnitude);
-  return absl::OkStatus();
-}
-
-// Hugging Face keeps scaling in "rope_scaling", from version 5 on in "rope_parameters" with
-// rope_theta inside.
-absl::Status ReadRopeScaling(const Json& scaling, int64_t context_length, RopeSpec& rope) {
-  ASSIGN_OR_RETURN(std::string type, GetStringOr(scaling, "rope_type", ""));
-  if (type.empty()) {
-    ASSIGN_OR_RETURN(type, GetStringOr(scaling, "type", "default"));
-  }
-  if (type == "default" || type == "none") return absl::OkStatus();
-  if (type == "yarn") return ReadYarn(scaling, context_length, rope);
-  if (type == "longrope" || type == "su") {
-    rope.scaling = RopeScaling::kLongRope;
-    ASSIGN_OR_RETURN(rope.factor, GetDoubleOr(scaling, "factor", 1));
-    return CheckPositive("factor", rope.factor);
-  }
-  if (type != "linear" && type != "llama3") {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "rope scaling \"", type,
-        "\" is not supported; supported: default, linear, llama3, yarn, and to plan longrope"));
-  }
-  rope.scaling = type == "linear" ? RopeScaling::kLinear : RopeScaling::kLlama3;
-  ASSIGN_OR_RETURN(rope.factor, GetDouble(scaling, "factor"));
-  RETURN_IF_ERROR(CheckPositive("factor", rope.factor));
-  if (rope.scaling == RopeScaling::kLinear) return absl::OkStatus();
-  ASSIGN_OR_RETURN(rope.low_freq_factor, GetDouble(scaling, "low_freq_factor"));
-  ASSIGN_OR_RETURN(rope.high_freq_factor, GetDouble(scaling, "high_freq_factor"));
-  if (!(rope.high_freq_factor > rope.low_freq_factor) || !(rope.low_freq_factor > 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rope scaling wants 0 < low_freq_factor < high_freq_factor, found ",
-                     rope.low_freq_factor, " and ", rope.high_freq_factor));
-  }
-  ASSIGN_OR_RETURN(rope.original_context_length,
-                   GetCount(scaling, "original_max_position_embeddings", 1 << 30));
-  return absl::OkStatus();
-}
-
-absl::Status ReadRope(const Json& config, ModelConfig& result) {
-  RopeSpec& rope = result.rope;
-  ASSIGN_OR_RETURN(rope.theta, GetDoubleOr(config, "rope_theta", 10000));
-  for (absl::string_view key : {"rope_scaling", "rope_parameters"}) {
-    const Json* scaling = FindMember(config, key);
-    if (scaling == nullptr) continue;
-    if (!scaling->is_object()) {
-      return absl::InvalidArgumentError(absl::StrCat("\"", key, "\": wanted an object"));
-    }
-    ASSIGN_OR_RETURN(rope.theta, GetDoubleOr(*scaling, "rope_theta", rope.theta));
-    RETURN_IF_ERROR(Annotate(ReadRopeScaling(*scaling, result.context_length, rope), key));
-  }
-  RETURN_IF_ERROR(CheckPositive("rope_theta", rope.theta));
-  double partial = 1;
-  for (const Json* from : {&config, FindMember(config, "rope_parameters")}) {
-    if (from == nullptr) continue;
-    ASSIGN_OR_RETURN(partial, GetDoubleOr(*from, "partial_rotary_factor", partial));
-  }
-  if (!(partial > 0) || partial > 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"partial_rotary_factor\": wanted a number in (0, 1], found ", partial));
-  }
-  ASSIGN_OR_RETURN(const int64_t dims, GetCountOr(config, "rope_dimension_count", result.head_dim,
-                                                  static_cast<int64_t>(result.head_dim * partial)));
-  if (dims % 2 != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rotary embeddings need an even number of elements per head, found ", dims));
-  }
-  rope.dims = static_cast<int>(dims);
-  return absl::OkStatus();
-}
 
 // The first of `keys` that the config has and that is not 0.
 absl::StatusOr<int64_t> GetFirstCountOr(const Json& config,
@@ -125,10 +22,6 @@ absl::StatusOr<int64_t> GetFirstCountOr(const Json& config,
 }
 
 }  // namespace
-
-double YarnScale(double factor, double mscale) {
-  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
-}
 
 // The limits given here are far above any model's and keep the bytes of all weights
 // within int64.
@@ -230,7 +123,7 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const Json& config, bool tied_by_def
                                                    "\"num_attention_heads\" (",
                                                    result.heads, ")"));
   }
-  RETURN_IF_ERROR(ReadRope(config, result));
+  ASSIGN_OR_RETURN(result.rope, ReadRope(config, result.context_length, result.head_dim));
   return result;
 }
 

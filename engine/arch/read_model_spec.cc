@@ -180,33 +180,48 @@ absl::Status BindAll(const Checkpoint& checkpoint, const WeightFormat* assumed, 
   return absl::OkStatus();
 }
 
-// GGUF files of Llama 3.1 and later carry the scaling of the rotary frequencies as a tensor.
-absl::Status ReadRopeFactors(const Checkpoint& checkpoint, ModelSpec& spec) {
-  const CheckpointTensor* tensor = checkpoint.Find("rope_freqs.weight");
-  if (checkpoint.kind() != CheckpointKind::kGguf || tensor == nullptr) return absl::OkStatus();
+// Divisors of the rotary frequencies, one per pair of rotated elements; {} if there is no tensor of
+// this name.
+absl::StatusOr<std::vector<float>> ReadDivisors(const Checkpoint& checkpoint,
+                                                const std::string& name, const ModelSpec& spec) {
+  const CheckpointTensor* tensor = checkpoint.Find(name);
+  if (tensor == nullptr) return std::vector<float>();
   const int64_t count = spec.layers[0].attention.rope.dims / 2;
   if (tensor->shape != std::vector<int64_t>{count} || tensor->format != &kF32Format) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor \"", name, "\": wanted F32 of shape [",
+                                                   count, "], found ", tensor->type_name,
+                                                   " of shape ", ShapeText(tensor->shape)));
+  }
+  std::vector<float> divisors(count);
+  RETURN_IF_ERROR(ReadTensorSlice(checkpoint, *tensor, 0, count, 0, 1, divisors.data()));
+  for (float divisor : divisors) {
+    if (std::isfinite(divisor) && divisor > 0) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat("tensor \"rope_freqs.weight\": wanted F32 of shape [", count, "], found ",
-                     tensor->type_name, " of shape ", ShapeText(tensor->shape)));
+        absl::StrCat("tensor \"", name, "\" holds a divisor that is not a positive number"));
   }
-  std::vector<float> factors(count);
-  RETURN_IF_ERROR(ReadTensorSlice(checkpoint, *tensor, 0, count, 0, 1, factors.data()));
-  for (float factor : factors) {
-    if (!std::isfinite(factor) || factor <= 0) {
-      return absl::InvalidArgumentError(
-          "tensor \"rope_freqs.weight\" holds a divisor that is "
-          "not a positive number");
-    }
-  }
-  for (LayerSpec& layer : spec.layers) layer.attention.rope.factors = factors;
-  return absl::OkStatus();
+  return divisors;
 }
 
-// Long-rope models are told by their divisors, of which there is a long and a short list.
-void MarkLongRope(const Checkpoint& checkpoint, ModelSpec& spec) {
-  if (checkpoint.Find("rope_factors_long.weight") == nullptr) return;
-  for (LayerSpec& layer : spec.layers) layer.attention.rope.scaling = RopeScaling::kLongRope;
+// GGUF files carry the scaling of the rotary frequencies as tensors: one for Llama 3.1 and later,
+// two for long rope.
+absl::Status ReadRopeFactors(const Checkpoint& checkpoint, ModelSpec& spec) {
+  if (checkpoint.kind() != CheckpointKind::kGguf) return absl::OkStatus();
+  const bool is_long = spec.layers[0].attention.rope.scaling == RopeScaling::kLongRope;
+  const char* name = is_long ? "rope_factors_short.weight" : "rope_freqs.weight";
+  ASSIGN_OR_RETURN(const std::vector<float> factors, ReadDivisors(checkpoint, name, spec));
+  std::vector<float> long_factors;
+  if (is_long) {
+    ASSIGN_OR_RETURN(long_factors, ReadDivisors(checkpoint, "rope_factors_long.weight", spec));
+    if (factors.empty() || long_factors.empty()) {
+      return absl::InvalidArgumentError(
+          "long rope: wanted tensors rope_factors_short.weight and rope_factors_long.weight");
+    }
+  }
+  for (LayerSpec& layer : spec.layers) {
+    layer.attention.rope.factors = factors;
+    layer.attention.rope.long_factors = long_factors;
+  }
+  return absl::OkStatus();
 }
 
 // "stories260K" from ".../stories260K/", ".../stories260K.gguf" or ".../stories260K/config.json".
@@ -240,7 +255,6 @@ absl::StatusOr<ModelSpec> ReadSpec(const Checkpoint& checkpoint, const WeightFor
     UseFusedExperts(checkpoint, spec);
     RETURN_IF_ERROR(BindAll(checkpoint, assumed, spec));
     RETURN_IF_ERROR(ReadRopeFactors(checkpoint, spec));
-    MarkLongRope(checkpoint, spec);
   }
   AddSpeechFacts(spec);
   spec.not_runnable = WhyNotRunnable(spec);

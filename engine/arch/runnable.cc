@@ -4,21 +4,9 @@
 #include "absl/strings/str_join.h"
 
 namespace tprun {
-namespace {
-
-std::string LayerFault(const LayerSpec& layer) {
-  const RopeScaling scaling = layer.attention.rope.scaling;
-  if (scaling == RopeScaling::kLongRope) return "rope scaling \"longrope\" is not supported";
-  return "";
-}
-
-}  // namespace
 
 std::string WhyNotRunnable(const ModelSpec& spec) {
   if (!spec.not_runnable.empty()) return spec.not_runnable;
-  for (const LayerSpec& layer : spec.layers) {
-    if (std::string fault = LayerFault(layer); !fault.empty()) return fault;
-  }
   for (const TensorSpec& tensor : spec.tensors) {
     if (tensor.format == nullptr || tensor.format->decodable()) continue;
     std::vector<absl::string_view> names;

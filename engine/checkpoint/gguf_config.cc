@@ -177,6 +177,8 @@ class ConfigMaker {
     const absl::StatusOr<double> factor = GetDoubleOr(metadata, factor_key, 0);
     if (!factor.ok()) return Error(factor_key, "a number");
     if (type.empty() && *factor != 0 && *factor != 1) type = "linear";
+    // Files of Phi-3 do not name their scaling.
+    if (type.empty() && checkpoint_.Find("rope_factors_long.weight") != nullptr) type = "longrope";
     if (type.empty() || type == "none") return absl::OkStatus();
     constexpr absl::string_view kKnown[] = {"linear", "yarn", "longrope", "llama3", "dynamic"};
     if (std::find(std::begin(kKnown), std::end(kKnown), type) == std::end(kKnown)) {
@@ -188,6 +190,8 @@ class ConfigMaker {
         CopyScaling("original_context_length", "original_max_position_embeddings", scaling));
     RETURN_IF_ERROR(CopyScaling("attn_factor", "attention_factor", scaling));
     RETURN_IF_ERROR(CopyScaling("yarn_log_multiplier", "yarn_log_multiplier", scaling));
+    RETURN_IF_ERROR(CopyScaling("yarn_beta_fast", "beta_fast", scaling));
+    RETURN_IF_ERROR(CopyScaling("yarn_beta_slow", "beta_slow", scaling));
     config_["rope_scaling"] = std::move(scaling);
     return absl::OkStatus();
   }

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "engine/format/bitsandbytes_levels.h"
 #include "engine/format/blocks.h"
 #include "engine/format/fit_scale.h"
 #include "engine/format/level_table.h"
@@ -14,29 +15,6 @@ namespace tprun {
 namespace {
 
 constexpr int kElements = 64;
-
-// functional.py, get_4bit_type(); NF4 is arXiv 2305.14314, appendix E.
-constexpr std::array<float, 16> kNf4 = {-1.0f,
-                                        -0.6961928009986877f,
-                                        -0.5250730514526367f,
-                                        -0.39491748809814453f,
-                                        -0.28444138169288635f,
-                                        -0.18477343022823334f,
-                                        -0.09105003625154495f,
-                                        0.0f,
-                                        0.07958029955625534f,
-                                        0.16093020141124725f,
-                                        0.24611230194568634f,
-                                        0.33791524171829224f,
-                                        0.44070982933044434f,
-                                        0.5626170039176941f,
-                                        0.7229568362236023f,
-                                        1.0f};
-
-// Levels in twelfths.
-constexpr std::array<float, 16> kFp4 = {
-    0.0f, 0.0625f / 12,  8.0f / 12,  12.0f / 12,  4.0f / 12,  6.0f / 12,  2.0f / 12,  3.0f / 12,
-    0.0f, -0.0625f / 12, -8.0f / 12, -12.0f / 12, -4.0f / 12, -6.0f / 12, -2.0f / 12, -3.0f / 12};
 
 float FloatAt(const uint8_t* bytes) {
   float value;
@@ -112,8 +90,8 @@ void EncodeInt8(const float* in, uint8_t* block) {
 
 }  // namespace
 
-const WeightFormat kNf4Format = FourBits<kNf4>::Format("nf4");
-const WeightFormat kFp4Format = FourBits<kFp4>::Format("fp4");
+const WeightFormat kNf4Format = FourBits<kNf4Levels>::Format("nf4");
+const WeightFormat kFp4Format = FourBits<kFp4Levels>::Format("fp4");
 const WeightFormat kBnbInt8Format = {"bnb_int8",
                                      -1,
                                      "",

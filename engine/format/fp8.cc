@@ -47,9 +47,14 @@ struct Fp8 {
   }
 };
 
+void DecodeE4M3(const uint8_t* byte, float* out) { *out = FromE4M3(*byte); }
+void EncodeE4M3(const float* in, uint8_t* byte) { *byte = ToE4M3(*in); }
+
 }  // namespace
 
 const WeightFormat kFp8Format = Fp8<128>::Format("fp8");
 const WeightFormat kFp8B32Format = Fp8<32>::Format("fp8_b32");
+const WeightFormat kE4M3Format = {
+    "fp8_e4m3", -1, "", 1, 1, DecodeAll<DecodeE4M3, 1, 1>, EncodeAll<EncodeE4M3, 1, 1>};
 
 }  // namespace tprun

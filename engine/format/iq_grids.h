@@ -4,20 +4,15 @@
 #include <cstring>
 
 #include "engine/format/blocks.h"
+#include "engine/format/iq_grid_values.h"
 #include "engine/format/weight_format.h"
 
 namespace tprun {
 
-// The code books of ggml's iq1, iq2 and iq3 formats (ggml-common.h): each entry gives eight (iq3:
-// four) magnitudes, as 2 (iq3: 3) bits each from the lowest on, that number a level. Their encoders
-// need a search that only ggml has: there are decoders alone.
-extern const uint16_t kIq2XxsGrid[256];
-extern const uint16_t kIq2XsGrid[512];
-extern const uint16_t kIq2SGrid[1024];
-extern const uint16_t kIq1Grid[2048];
-extern const uint16_t kIq3XxsGrid[256];
-extern const uint16_t kIq3SGrid[512];
-
+// ggml's iq1, iq2 and iq3 formats (ggml-common.h). Each entry of their code books
+// (iq_grid_values.h) gives eight (iq3: four) magnitudes, as 2 (iq3: 3) bits each from the lowest
+// on, that number a level. Their encoders need a search that only ggml has: there are decoders
+// alone.
 inline constexpr int kIqElements = 256;
 
 inline uint32_t U16At(const uint8_t* bytes) {

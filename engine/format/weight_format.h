@@ -74,6 +74,7 @@ extern const WeightFormat kTq1Format;
 extern const WeightFormat kTq2Format;
 extern const WeightFormat kFp8Format;
 extern const WeightFormat kFp8B32Format;
+extern const WeightFormat kE4M3Format;  // of KV caches: no scale, so not among the weights'
 extern const WeightFormat kNf4Format;
 extern const WeightFormat kFp4Format;
 extern const WeightFormat kBnbInt8Format;

@@ -1,9 +1,7 @@
-// The order of weights for int8 products: see int8_ops.h.
-
 #include <algorithm>
 #include <cstring>
 
-#include "engine/kernels/int8_ops.h"
+#include "engine/kernels/arrange.h"
 
 namespace tprun::cpu {
 namespace {
@@ -21,9 +19,9 @@ Tile TileAt(const WeightMatrix& w, int64_t tile, uint8_t* data) {
 }
 
 template <int kBytes>
-void SpreadUnits(const uint8_t* in, int64_t row_bytes, int64_t rows, int count, uint8_t* out) {
+void SpreadUnits(const uint8_t* in, int64_t row_bytes, int64_t rows, int64_t count, uint8_t* out) {
   for (int64_t r = 0; r < rows; ++r) {
-    for (int i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < count; ++i) {
       std::memcpy(out + (i * rows + r) * kBytes, in + r * row_bytes + i * kBytes, kBytes);
     }
   }
@@ -31,14 +29,14 @@ void SpreadUnits(const uint8_t* in, int64_t row_bytes, int64_t rows, int count, 
 
 }  // namespace
 
-void ArrangeTiles(const Int8Format& format, const WeightMatrix& w, int64_t tile_begin,
+void ArrangeTiles(absl::Span<const Units> units, const WeightMatrix& w, int64_t tile_begin,
                   int64_t tile_end, uint8_t* data, uint8_t* scratch) {
   for (int64_t t = tile_begin; t < tile_end; ++t) {
     const Tile tile = TileAt(w, t, data);
     std::memcpy(scratch, tile.data, tile.rows * tile.row_bytes);
     uint8_t* out = tile.data;
     for (int64_t at = 0; at < tile.row_bytes;) {
-      for (const Units& run : format.units) {
+      for (const Units& run : units) {
         const uint8_t* in = scratch + at;
         if (run.bytes == 4) SpreadUnits<4>(in, tile.row_bytes, tile.rows, run.count, out);
         if (run.bytes == 2) SpreadUnits<2>(in, tile.row_bytes, tile.rows, run.count, out);
@@ -50,19 +48,29 @@ void ArrangeTiles(const Int8Format& format, const WeightMatrix& w, int64_t tile_
   }
 }
 
-void GatherRow(const Int8Format& format, const WeightMatrix& w, int64_t row, uint8_t* out) {
+void GatherRow(absl::Span<const Units> units, const WeightMatrix& w, int64_t row, uint8_t* out) {
   const auto* data = static_cast<const uint8_t*>(w.data);
   const int64_t first = row / kTileRows * kTileRows;
   const int64_t rows = std::min(kTileRows, w.rows - first);
   const int64_t row_bytes = w.format->Bytes(w.columns);
   const uint8_t* in = data + first * row_bytes;
   for (const uint8_t* end = out + row_bytes; out < end;) {
-    for (const Units& run : format.units) {
-      for (int i = 0; i < run.count; ++i) {
+    for (const Units& run : units) {
+      for (int64_t i = 0; i < run.count; ++i) {
         std::memcpy(out, in + (row - first) * run.bytes, run.bytes);
         in += rows * run.bytes;
         out += run.bytes;
       }
+    }
+  }
+}
+
+void SpreadBlock(absl::Span<const Units> units, const uint8_t* in, int64_t rows, uint8_t* out) {
+  for (const Units& run : units) {
+    for (int64_t i = 0; i < run.count; ++i) {
+      std::memcpy(out, in, rows * run.bytes);
+      in += rows * run.bytes;
+      out += kTileRows * run.bytes;
     }
   }
 }

@@ -1,11 +1,14 @@
 // Attention of up to kAttentionQueries queries that share a KV head, over a chunk of positions at a
-// time with a running softmax (arXiv 1805.02867, 2205.14135): keys and values are widened to f32
-// once for all of them.
+// time with a running softmax (arXiv 1805.02867, 2205.14135). Few queries take keys and values as
+// they lie in the cache, widened in registers, once for all queries; many turn a chunk of keys into
+// columns first, which is then repaid.
 
 #include <algorithm>
 #include <limits>
 #include <type_traits>
 
+#include "absl/types/span.h"
+#include "engine/kernels/attention_parts.h"
 #include "engine/kernels/cpu_ops.h"
 #include "engine/kernels/cpu_targets.h"
 #include "engine/kernels/kernel_checks.h"
@@ -14,8 +17,10 @@
 #define HWY_TARGET_INCLUDE "engine/kernels/attention_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
+#include "engine/kernels/cache_rows-inl.h"
 #include "engine/kernels/gemm_tile-inl.h"
 #include "engine/kernels/simd-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
@@ -23,8 +28,8 @@ HWY_BEFORE_NAMESPACE();
 namespace tprun::cpu {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kChunk = 64;    // positions: keys and values of 128 elements are 32 KiB each
-constexpr int64_t kTurnFrom = 4;  // queries from which turning the keys is repaid
+constexpr int64_t kChunk = 64;     // positions: keys and values of 128 elements are 32 KiB each
+constexpr int64_t kTurnFrom = 16;  // queries from which turning the keys is repaid
 static_assert(kChunk % kTileN == 0);
 
 int64_t PaddedHead(int64_t head_dim) { return (head_dim + kTileN - 1) / kTileN * kTileN; }
@@ -46,7 +51,7 @@ struct Scratch {
   int64_t head;   // head_dim, padded
   float* query;   // [queries, head], scaled
   float* sums;    // [queries, head]: values, weighted relative to exp(max)
-  float* rows;    // [chunk, head]: keys, then values
+  float* rows;    // [chunk, head]: keys or values, where they are widened first
   float* keys;    // [head, chunk]
   float* scores;  // [queries, chunk], then their weights
   float* max;     // [queries]
@@ -59,55 +64,141 @@ struct Item {
   const KvCacheView& cache;
   const AttentionShape& shape;
   const AttentionPart& part;
-  int heads() const { return part.head_end - part.head_begin; }
-  int64_t queries() const { return heads() * (part.token_end - part.token_begin); }
   // Queries are ordered by token, then head.
-  int64_t position(int64_t query) const { return part.position + query / heads(); }
-  // Keys or values of the part's sequence and KV head from position p on.
+  int64_t position(int64_t query) const { return part.position + query / part.heads(); }
+  // Keys or values from position p on.
   const uint8_t* at(void* data, int64_t p) const {
-    return static_cast<const uint8_t*>(OfSequence(cache, data, part.sequence)) +
-           (part.kv_head * cache.capacity + p) * cache.head_dim *
-               static_cast<int64_t>(SizeOf(cache.dtype));
+    return CacheRow(cache, data, part.sequence, part.kv_head, p);
   }
 };
 
-// s.rows [count, head] = keys or values of positions [first, first + count).
+// s.rows [count, head] = keys or values of positions [first, first + count), zeros beside them.
 HWY_NOINLINE void WidenRows(const Item& item, void* data, int64_t first, int64_t count,
                             const Scratch& s) {
-  const int64_t head_dim = item.cache.head_dim;
-  const int64_t row_bytes = head_dim * static_cast<int64_t>(SizeOf(item.cache.dtype));
+  const int64_t head_dim = item.cache.head_dim, row_bytes = item.cache.row_bytes();
   const uint8_t* in = item.at(data, first);
   for (int64_t p = 0; p < count; ++p) {
     float* row = s.rows + p * s.head;
-    WidenFrom(item.cache.dtype, in + p * row_bytes, head_dim, row);
+    WidenRow(*item.cache.format, in + p * row_bytes, head_dim, row);
     std::fill(row + head_dim, row + s.head, 0.0f);
   }
 }
 
-// s.scores [queries, chunk] = query . key; those past `count` are unspecified.
-HWY_NOINLINE void ScoreChunk(const Item& item, int64_t first, int64_t count, const Scratch& s) {
-  WidenRows(item, item.cache.keys, first, count, s);
-  const int64_t queries = item.queries();
-  if (queries >= kTurnFrom) {
-    const int64_t whole = (count + 3) / 4 * 4;
-    Transpose(s.rows, s.head, whole, item.cache.head_dim, s.keys, kChunk);
-    std::fill(s.scores, s.scores + queries * kChunk, 0.0f);
-    Gemm(queries, kChunk, item.cache.head_dim, s.query, s.head, s.keys, kChunk, s.scores, kChunk);
-    return;
-  }
+// Scores of kQ queries and the next kLanes / kQ positions, of which `count` are there.
+template <class Rows, int kQ>
+HWY_INLINE void ScoreBlock(const Rows& rows, int64_t count, int64_t head_dim, const float* query,
+                           int64_t head, float* scores) {
+  constexpr int kP = kLanes / kQ;
   const F32Tag d;
-  for (int64_t p = 0; p < count; ++p) {
-    for (int64_t q = 0; q < queries; ++q) {
-      F32Vec sum0 = hn::Zero(d), sum1 = hn::Zero(d);
-      for (int64_t i = 0; i < s.head; i += 2 * kLanes) {
-        const float* a = s.query + q * s.head + i;
-        const float* b = s.rows + p * s.head + i;
-        sum0 = hn::MulAdd(hn::LoadU(d, a), hn::LoadU(d, b), sum0);
-        sum1 = hn::MulAdd(hn::LoadU(d, a + kLanes), hn::LoadU(d, b + kLanes), sum1);
-      }
-      s.scores[q * kChunk + p] = Sum(hn::Add(sum0, sum1));
+  F32Vec sums[kLanes];
+  for (int i = 0; i < kLanes; ++i) sums[i] = hn::Zero(d);
+  const uint8_t* row[kP];
+  for (int p = 0; p < kP; ++p) row[p] = rows.data + std::min<int64_t>(p, count - 1) * rows.stride;
+  const auto add = [&](int64_t i, auto load) HWY_ATTR {
+    F32Vec k[kP];
+    for (int p = 0; p < kP; ++p) k[p] = load(row[p]);
+    for (int q = 0; q < kQ; ++q) {
+      const F32Vec x = hn::LoadU(d, query + q * head + i);
+      for (int p = 0; p < kP; ++p) sums[q * kP + p] = hn::MulAdd(x, k[p], sums[q * kP + p]);
     }
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= head_dim; i += kLanes) {
+    add(i, [i](const uint8_t* r) HWY_ATTR { return Rows::Load(r, i); });
   }
+  if (i < head_dim) {
+    add(i, [=](const uint8_t* r) HWY_ATTR { return Rows::LoadTail(r, i, head_dim - i); });
+  }
+  HWY_ALIGN float all[kLanes];
+  hn::Store(SumEach(sums), d, all);
+  for (int q = 0; q < kQ; ++q) std::copy_n(all + q * kP, kP, scores + q * kChunk);
+}
+
+// What will be read soon, so that it is not waited for.
+struct Ahead {
+  const uint8_t* keys;    // of the next chunk
+  const uint8_t* values;  // of this one
+};
+
+HWY_INLINE void FetchLines(const uint8_t* data, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(data + i);
+}
+
+// Scores of kQ queries and `count` positions; beyond them up to a whole block is written.
+template <class Rows, int kQ>
+HWY_INLINE void ScoreQueries(Rows rows, int64_t count, int64_t head_dim, const float* query,
+                             int64_t head, const Ahead* ahead, float* scores) {
+  constexpr int kP = kLanes / kQ;
+  const int64_t bytes = kP * rows.stride;
+  for (int64_t p = 0; p < count; p += kP, rows.data += bytes) {
+    if (ahead != nullptr) {
+      FetchLines(ahead->keys + p * rows.stride, bytes);
+      FetchLines(ahead->values + p * rows.stride, bytes);
+    }
+    ScoreBlock<Rows, kQ>(rows, count - p, head_dim, query, head, scores + p);
+  }
+}
+
+struct ScoreRows {
+  const Item& item;
+  const Scratch& s;
+  int64_t count;
+  Ahead ahead;
+
+  template <class Rows>
+  HWY_NOINLINE void operator()(const Rows& rows) const {
+    int64_t q = 0;
+    const auto run = [&](auto queries) HWY_ATTR {
+      constexpr int kQ = decltype(queries)::value;
+      if constexpr (kQ <= kLanes) {  // else there is no position to a vector
+        for (; q + kQ <= item.part.queries(); q += kQ) {
+          ScoreQueries<Rows, kQ>(rows, count, item.cache.head_dim, s.query + q * s.head, s.head,
+                                 q == 0 ? &ahead : nullptr, s.scores + q * kChunk);
+        }
+      }
+    };
+    run(std::integral_constant<int, 8>());
+    run(std::integral_constant<int, 4>());
+    run(std::integral_constant<int, 2>());
+    run(std::integral_constant<int, 1>());
+  }
+};
+
+// s.scores [queries, chunk] = query . key; those past `count` are unspecified.
+void ScoreChunk(const Item& item, int64_t first, int64_t count, const Scratch& s) {
+  const int64_t queries = item.part.queries(), head_dim = item.cache.head_dim;
+  if (queries < kTurnFrom) {
+    const Ahead ahead = {item.at(item.cache.keys, first) + count * item.cache.row_bytes(),
+                         item.at(item.cache.values, first)};
+    const ScoreRows score = {item, s, count, ahead};
+    if (WithRows(item.cache, item.at(item.cache.keys, first), score)) return;
+    WidenRows(item, item.cache.keys, first, count, s);
+    return score(RowsAt(s.rows, s.head));
+  }
+  WidenRows(item, item.cache.keys, first, count, s);
+  Transpose(s.rows, s.head, (count + 3) / 4 * 4, head_dim, s.keys, kChunk);
+  std::fill(s.scores, s.scores + queries * kChunk, 0.0f);
+  Gemm(queries, kChunk, head_dim, s.query, s.head, RowsAt(s.keys, kChunk), s.scores, kChunk);
+}
+
+struct AddValueRows {
+  const Item& item;
+  const Scratch& s;
+  int64_t count;
+
+  template <class Rows>
+  HWY_NOINLINE void operator()(const Rows& rows) const {
+    Gemm(item.part.queries(), s.head, count, s.scores, kChunk, rows, s.sums, s.head);
+  }
+};
+
+// s.sums += weights . values.
+void AddValues(const Item& item, int64_t first, int64_t count, const Scratch& s) {
+  const AddValueRows add = {item, s, count};
+  const bool as_they_are = s.head == item.cache.head_dim && item.part.queries() < kTurnFrom;
+  if (as_they_are && WithRows(item.cache, item.at(item.cache.values, first), add)) return;
+  WidenRows(item, item.cache.values, first, count, s);
+  add(RowsAt(s.rows, s.head));
 }
 
 HWY_INLINE void CapScores(float* scores, float cap) {
@@ -120,14 +211,15 @@ HWY_INLINE void CapScores(float* scores, float cap) {
 
 // Turns the scores of query q at positions [first, first + kChunk) into weights and rescales its
 // sums to the new maximum.
-HWY_NOINLINE void WeighChunk(const Item& item, int64_t q, int64_t first, const Scratch& s) {
+HWY_NOINLINE void WeighChunk(const Item& item, int64_t q, int64_t first, int64_t count,
+                             const Scratch& s) {
   const F32Tag d;
   float* scores = s.scores + q * kChunk;
   if (item.shape.logit_softcap > 0) CapScores(scores, item.shape.logit_softcap);
   // Seen: [begin, end) of the chunk.
   const int64_t position = item.position(q);
-  const int64_t begin = std::clamp<int64_t>(FirstVisible(item.shape, position) - first, 0, kChunk);
-  const int64_t end = std::clamp<int64_t>(position + 1 - first, begin, kChunk);
+  const int64_t begin = std::clamp<int64_t>(FirstVisible(item.shape, position) - first, 0, count);
+  const int64_t end = std::clamp<int64_t>(position + 1 - first, begin, count);
   constexpr float kMasked = -std::numeric_limits<float>::infinity();
   std::fill(scores, scores + begin, kMasked);
   std::fill(scores + end, scores + kChunk, kMasked);
@@ -146,7 +238,7 @@ HWY_NOINLINE void WeighChunk(const Item& item, int64_t q, int64_t first, const S
     total = hn::Add(total, weight);
     hn::StoreU(weight, d, scores + i);
   }
-  const float keep = hn::GetLane(hn::Exp(d, hn::Set(d, s.max[q] - max)));
+  const float keep = max == s.max[q] ? 1 : hn::GetLane(hn::Exp(d, hn::Set(d, s.max[q] - max)));
   s.total[q] = s.total[q] * keep + Sum(total);
   s.max[q] = max;
   if (keep == 1) return;
@@ -158,46 +250,85 @@ HWY_NOINLINE void WeighChunk(const Item& item, int64_t q, int64_t first, const S
 
 void StartItem(const Item& item, const float* q, int64_t q_stride, const Scratch& s) {
   const int64_t head_dim = item.cache.head_dim;
-  for (int64_t i = 0; i < item.queries(); ++i) {
-    const float* in = q + (item.part.token_begin + i / item.heads()) * q_stride +
-                      (item.part.head_begin + i % item.heads()) * head_dim;
+  const AttentionPart& part = item.part;
+  // A sink is a position that has been weighed, in the first piece.
+  const float* sinks = part.partial_row < 0 || part.first_piece ? item.shape.sinks : nullptr;
+  for (int64_t i = 0; i < part.queries(); ++i) {
+    const int64_t head = part.head_begin + i % part.heads();
+    const float* in = q + (part.token_begin + i / part.heads()) * q_stride + head * head_dim;
     float* out = s.query + i * s.head;
     for (int64_t c = 0; c < head_dim; ++c) out[c] = in[c] * item.shape.scale;
     std::fill(out + head_dim, out + s.head, 0.0f);
     std::fill(s.sums + i * s.head, s.sums + (i + 1) * s.head, 0.0f);
-    // A sink is a position that has been weighed. Finite: lowest - lowest is no NaN.
-    const float* sinks = item.shape.sinks;
-    s.max[i] = sinks == nullptr ? std::numeric_limits<float>::lowest()
-                                : sinks[item.part.head_begin + i % item.heads()];
+    // Finite: lowest - lowest is no NaN.
+    s.max[i] = sinks == nullptr ? std::numeric_limits<float>::lowest() : sinks[head];
     s.total[i] = sinks == nullptr ? 0 : 1;
   }
 }
 
-void FinishItem(const Item& item, const Scratch& s, float* out) {
+// The part's output, or, of a piece, its row [sums | max | total] for each query.
+void FinishItem(const Item& item, const Scratch& s, float* out, float* partial) {
   const int64_t head_dim = item.cache.head_dim;
-  for (int64_t i = 0; i < item.queries(); ++i) {
-    const int64_t token = item.part.token_begin + i / item.heads();
-    const int64_t head = item.part.head_begin + i % item.heads();
+  const AttentionPart& part = item.part;
+  for (int64_t i = 0; i < part.queries(); ++i) {
+    const float* sums = s.sums + i * s.head;
+    if (part.partial_row >= 0) {
+      float* row = partial + (part.partial_row + i) * PartialFloats(head_dim);
+      std::copy_n(sums, head_dim, row);
+      row[head_dim] = s.max[i];
+      row[head_dim + 1] = s.total[i];
+      continue;
+    }
+    const int64_t token = part.token_begin + i / part.heads();
+    const int64_t head = part.head_begin + i % part.heads();
     float* to = out + (token * item.shape.query_heads + head) * head_dim;
-    for (int64_t c = 0; c < head_dim; ++c) to[c] = s.sums[i * s.head + c] / s.total[i];
+    for (int64_t c = 0; c < head_dim; ++c) to[c] = sums[c] / s.total[i];
   }
 }
 
 void AttendPart(const float* q, int64_t q_stride, const KvCacheView& cache,
-                const AttentionShape& shape, const AttentionPart& part, float* out,
+                const AttentionShape& shape, const AttentionPart& part, float* out, float* partial,
                 float* scratch) {
   const Item item{cache, shape, part};
   const Scratch s(scratch, PaddedHead(cache.head_dim));
   StartItem(item, q, q_stride, s);
-  const int64_t last = item.position(item.queries() - 1);
-  for (int64_t first = FirstVisible(shape, item.position(0)); first <= last; first += kChunk) {
-    const int64_t count = std::min(kChunk, last + 1 - first);
+  for (int64_t first = part.key_begin; first < part.key_end;) {
+    // As far as rows lie one after the other.
+    const int64_t count =
+        std::min({kChunk, part.key_end - first, cache.capacity - first % cache.capacity});
     ScoreChunk(item, first, count, s);
-    for (int64_t i = 0; i < item.queries(); ++i) WeighChunk(item, i, first, s);
-    WidenRows(item, cache.values, first, count, s);
-    Gemm(item.queries(), s.head, count, s.scores, kChunk, s.rows, s.head, s.sums, s.head);
+    for (int64_t i = 0; i < part.queries(); ++i) WeighChunk(item, i, first, count, s);
+    AddValues(item, first, count, s);
+    first += count;
   }
-  FinishItem(item, s, out);
+  FinishItem(item, s, out, partial);
+}
+
+// Relative to the largest maximum of the pieces, of which the first may be all there is.
+void MergePieces(absl::Span<const AttentionPart> pieces, const KvCacheView& cache,
+                 const AttentionShape& shape, const float* partial, float* out) {
+  const F32Tag d;
+  const int64_t head_dim = cache.head_dim, floats = PartialFloats(head_dim);
+  const AttentionPart& part = pieces[0];
+  for (int64_t i = 0; i < part.queries(); ++i) {
+    const auto row = [&](const AttentionPart& piece) {
+      return partial + (piece.partial_row + i) * floats;
+    };
+    float max = std::numeric_limits<float>::lowest();
+    for (const AttentionPart& piece : pieces) max = std::max(max, row(piece)[head_dim]);
+    const int64_t token = part.token_begin + i / part.heads();
+    const int64_t head = part.head_begin + i % part.heads();
+    float* to = out + (token * shape.query_heads + head) * head_dim;
+    std::fill_n(to, head_dim, 0.0f);
+    float total = 0;
+    for (const AttentionPart& piece : pieces) {
+      const float* from = row(piece);
+      const float weight = hn::GetLane(hn::Exp(d, hn::Set(d, from[head_dim] - max)));
+      total += weight * from[head_dim + 1];
+      for (int64_t c = 0; c < head_dim; ++c) to[c] += weight * from[c];
+    }
+    for (int64_t c = 0; c < head_dim; ++c) to[c] /= total;
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -209,15 +340,20 @@ namespace tprun::cpu {
 
 HWY_EXPORT(AttentionScratchFloats);
 HWY_EXPORT(AttendPart);
+HWY_EXPORT(MergePieces);
 
 int64_t AttentionScratchFloats(int64_t head_dim) {
   return HWY_DYNAMIC_DISPATCH(AttentionScratchFloats)(head_dim);
 }
 void AttendPart(const float* q, int64_t q_stride, const KvCacheView& cache,
-                const AttentionShape& shape, const AttentionPart& part, float* out,
+                const AttentionShape& shape, const AttentionPart& part, float* out, float* partial,
                 float* scratch) {
   HWY_DYNAMIC_DISPATCH(AttendPart)
-  (q, q_stride, cache, shape, part, out, scratch);
+  (q, q_stride, cache, shape, part, out, partial, scratch);
+}
+void MergePieces(absl::Span<const AttentionPart> pieces, const KvCacheView& cache,
+                 const AttentionShape& shape, const float* partial, float* out) {
+  HWY_DYNAMIC_DISPATCH(MergePieces)(pieces, cache, shape, partial, out);
 }
 
 }  // namespace tprun::cpu

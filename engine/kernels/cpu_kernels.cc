@@ -10,6 +10,7 @@
 #include "engine/kernels/int8_matmul.h"
 #include "engine/kernels/kernel_checks.h"
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/plain_matmul.h"
 
 namespace tprun {
 namespace {
@@ -28,6 +29,7 @@ class CpuKernels : public Kernels {
       : pool_(pool),
         activations_(activations),
         int8_(pool, activations == Activations::kInt16 ? 2 : 1),
+        plain_(pool, activations == Activations::kInt8),
         name_(absl::StrCat("cpu (", cpu::TargetName(), SuffixOf(activations), ")")),
         scratch_(pool->num_threads()) {}
 
@@ -37,8 +39,8 @@ class CpuKernels : public Kernels {
                          int64_t first_row, float scale, float* out) override {
     RETURN_IF_ERROR(CheckWeights(table));
     const int64_t row_bytes = table.format->Bytes(table.columns);
-    const cpu::Int8Format* arranged = ArrangedAs(*table.format);
-    std::vector<uint8_t> gathered(arranged != nullptr ? row_bytes : 0);
+    const std::vector<cpu::Units> units = ArrangedUnits(table);
+    std::vector<uint8_t> gathered(row_bytes);
     for (int64_t t = 0; t < tokens; ++t, out += table.columns) {
       const int64_t row = ids[t] - first_row;
       if (row < 0 || row >= table.rows) {
@@ -46,8 +48,8 @@ class CpuKernels : public Kernels {
         continue;
       }
       const uint8_t* from = static_cast<const uint8_t*>(table.data) + row * row_bytes;
-      if (arranged != nullptr) {
-        cpu::GatherRow(*arranged, table, row, gathered.data());
+      if (!units.empty()) {
+        cpu::GatherRow(units, table, row, gathered.data());
         from = gathered.data();
       }
       table.format->dequantize(from, out, table.columns);
@@ -71,10 +73,7 @@ class CpuKernels : public Kernels {
                       float* out, int64_t out_stride) override {
     RETURN_IF_ERROR(CheckWeights(w));
     if (w.rows == 0) return absl::OkStatus();
-    if (ArrangedAs(*w.format) != nullptr) {
-      int8_.Run(x, {{w, bias, out, out_stride}}, tokens);
-      return absl::OkStatus();
-    }
+    if (RunArranged(x, {{w, bias, out, out_stride}}, tokens)) return absl::OkStatus();
     if (tokens < kMatMulFrom) {
       MatVec(x, w, bias, tokens, out, out_stride);
       return absl::OkStatus();
@@ -88,21 +87,23 @@ class CpuKernels : public Kernels {
 
   absl::Status MatMuls(const float* x, absl::Span<const Projection> projections,
                        int64_t tokens) override {
-    if (activations_ == Activations::kF32 || !cpu::Int8MatMul::Takes(projections)) {
-      return Kernels::MatMuls(x, projections, tokens);
-    }
     for (const Projection& p : projections) RETURN_IF_ERROR(CheckWeights(p.weight));
-    int8_.Run(x, projections, tokens);
-    return absl::OkStatus();
+    if (RunArranged(x, projections, tokens)) return absl::OkStatus();
+    return Kernels::MatMuls(x, projections, tokens);
   }
 
   absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
                               int64_t columns) override {
-    const cpu::Int8Format* arranged = ArrangedAs(format);
-    if (arranged == nullptr) return absl::OkStatus();
     const WeightMatrix w{data, &format, rows, columns};
     RETURN_IF_ERROR(CheckWeights(w));
-    int8_.Arrange(*arranged, w, static_cast<uint8_t*>(data));
+    const std::vector<cpu::Units> units = ArrangedUnits(w);
+    if (units.empty()) return absl::OkStatus();
+    const int64_t tile_bytes = cpu::kTileRows * format.Bytes(columns);
+    const int64_t tiles = CeilDivide(rows, cpu::kTileRows);
+    pool_->ParallelFor(tiles, 1, [&](int64_t begin, int64_t end, int) {
+      std::vector<uint8_t> scratch(tile_bytes);
+      cpu::ArrangeTiles(units, w, begin, end, static_cast<uint8_t*>(data), scratch.data());
+    });
     return absl::OkStatus();
   }
 
@@ -132,13 +133,11 @@ class CpuKernels : public Kernels {
     RETURN_IF_ERROR(CheckCache(cache, batch));
     const int64_t dim = cache.head_dim;
     ForTokens(batch, 16, [&](int64_t t, int sequence, int64_t position, int /*worker*/) {
-      void* keys = OfSequence(cache, cache.keys, sequence);
-      void* values = OfSequence(cache, cache.values, sequence);
       for (int64_t h = 0; h < cache.kv_heads; ++h) {
         const int64_t from = t * stride + h * dim;
-        const int64_t to = (h * cache.capacity + position) * dim;
-        cpu::StoreRounded(k + from, cache.dtype, keys, to, dim);
-        cpu::StoreRounded(v + from, cache.dtype, values, to, dim);
+        const auto row = [&](void* data) { return CacheRow(cache, data, sequence, h, position); };
+        cpu::StoreRounded(k + from, *cache.format, row(cache.keys), dim);
+        cpu::StoreRounded(v + from, *cache.format, row(cache.values), dim);
       }
     });
     return absl::OkStatus();
@@ -148,14 +147,18 @@ class CpuKernels : public Kernels {
                          const KvCacheView& cache, const AttentionShape& shape,
                          float* out) override {
     RETURN_IF_ERROR(CheckAttention(cache, shape, batch));
-    const std::vector<cpu::AttentionPart> parts = CutAttention(shape, batch.runs);
+    const cpu::AttentionParts work = cpu::CutAttention(shape, batch.runs, pool_->num_threads());
     const int64_t floats = cpu::AttentionScratchFloats(cache.head_dim);
-    pool_->ParallelFor(parts.size(), 1, [&](int64_t begin, int64_t end, int worker) {
+    partial_.resize(work.partial_rows * cpu::PartialFloats(cache.head_dim));
+    pool_->ParallelFor(work.workers(), 1, [&](int64_t begin, int64_t end, int worker) {
       float* scratch = Scratch(worker, floats);
-      for (int64_t i = begin; i < end; ++i) {
-        cpu::AttendPart(q, q_stride, cache, shape, parts[i], out, scratch);
+      for (int64_t i = work.first[begin]; i < work.first[end]; ++i) {
+        cpu::AttendPart(q, q_stride, cache, shape, work.parts[i], out, partial_.data(), scratch);
       }
     });
+    for (const absl::Span<const cpu::AttentionPart> pieces : work.pieces()) {
+      cpu::MergePieces(pieces, cache, shape, partial_.data(), out);
+    }
     return absl::OkStatus();
   }
 
@@ -224,9 +227,26 @@ class CpuKernels : public Kernels {
                                                 : "";
   }
 
-  // How matrices of `format` lie after ArrangeWeights; nullptr: as they were.
-  const cpu::Int8Format* ArrangedAs(const WeightFormat& format) const {
-    return activations_ == Activations::kF32 ? nullptr : cpu::FindInt8Format(format);
+  // What the rows of a matrix consist of that ArrangeWeights has arranged; empty: it lies as it
+  // was.
+  std::vector<cpu::Units> ArrangedUnits(const WeightMatrix& w) const {
+    if (activations_ == Activations::kF32) return {};
+    const cpu::Int8Format* format = cpu::FindInt8Format(*w.format);
+    if (format == nullptr) return cpu::PlainUnits(*w.format, w.columns);
+    return {format->units.begin(), format->units.end()};
+  }
+
+  // Whether the products are those of arranged matrices; then they are done.
+  bool RunArranged(const float* x, absl::Span<const Projection> projections, int64_t tokens) {
+    if (activations_ == Activations::kF32) return false;
+    if (cpu::Int8MatMul::Takes(projections)) {
+      int8_.Run(x, projections, tokens);
+    } else if (cpu::PlainMatMul::Takes(projections)) {
+      plain_.Run(x, projections, tokens);
+    } else {
+      return false;
+    }
+    return true;
   }
 
   static void TakeBetter(const BestLogit& candidate, BestLogit* best) {
@@ -298,66 +318,14 @@ class CpuKernels : public Kernels {
     });
   }
 
-  std::vector<cpu::AttentionPart> CutAttention(const AttentionShape& shape,
-                                               absl::Span<const TokenRun> runs) const {
-    std::vector<cpu::AttentionPart> parts;
-    const int64_t kv_heads = std::max(1, shape.query_heads / shape.queries_per_kv_head);
-    const int64_t runs_and_heads = kv_heads * std::max<int64_t>(runs.size(), 1);
-    const int64_t wanted = CeilDivide(pool_->num_threads(), runs_and_heads);  // parts of each
-    int64_t first_token = 0;
-    for (const TokenRun& run : runs) {
-      if (run.tokens > 0) CutRun(shape, run, first_token, wanted, &parts);
-      first_token += run.tokens;
-    }
-    return parts;
-  }
-
-  // The query heads that read the same KV head, for blocks of tokens; fewer tokens, then fewer
-  // heads at a time where more parts are wanted.
-  static void CutRun(const AttentionShape& shape, const TokenRun& run, int64_t first_token,
-                     int64_t wanted, std::vector<cpu::AttentionPart>* parts) {
-    const int64_t head_cuts = CeilDivide(wanted, run.tokens);
-    for (int begin = 0; begin < shape.query_heads;) {
-      int end = begin + 1;
-      while (end < shape.query_heads && KvHeadOf(shape, end) == KvHeadOf(shape, begin)) ++end;
-      const int64_t heads =
-          std::min<int64_t>(CeilDivide(end - begin, head_cuts), cpu::kAttentionQueries);
-      const int64_t step = std::min(cpu::kAttentionQueries / heads, CeilDivide(run.tokens, wanted));
-      for (int64_t h = begin; h < end; h += heads) {
-        const int stop = static_cast<int>(std::min<int64_t>(h + heads, end));
-        AddTokenBlocks({.kv_head = KvHeadOf(shape, begin),
-                        .head_begin = static_cast<int>(h),
-                        .head_end = stop,
-                        .token_begin = first_token,
-                        .token_end = first_token + run.tokens,
-                        .sequence = run.sequence,
-                        .position = run.first_position},
-                       step, parts);
-      }
-      begin = end;
-    }
-  }
-
-  // Later tokens see more: from both ends in turn, so that halves of the list cost the same.
-  static void AddTokenBlocks(const cpu::AttentionPart& whole, int64_t step,
-                             std::vector<cpu::AttentionPart>* parts) {
-    const int64_t blocks = CeilDivide(whole.token_end - whole.token_begin, step);
-    for (int64_t i = 0; i < blocks; ++i) {
-      const int64_t block = i % 2 == 0 ? i / 2 : blocks - 1 - i / 2;
-      cpu::AttentionPart part = whole;
-      part.token_begin += block * step;
-      part.token_end = std::min(whole.token_end, part.token_begin + step);
-      part.position += block * step;
-      parts->push_back(part);
-    }
-  }
-
   ThreadPool* const pool_;
   const Activations activations_;
   cpu::Int8MatMul int8_;
+  cpu::PlainMatMul plain_;
   const std::string name_;
   std::vector<std::vector<float>> scratch_;  // of each worker
   std::vector<float> packed_;                // x of BlockedMatMul
+  std::vector<float> partial_;               // of attention's pieces
 };
 
 }  // namespace

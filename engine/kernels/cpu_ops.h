@@ -3,6 +3,8 @@
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "engine/kernels/attention_parts.h"
 #include "engine/kernels/kernels.h"
 
 namespace tprun::cpu {
@@ -43,27 +45,23 @@ struct MatMulPart {
 void MatMulTiles(const float* packed, int64_t tokens, const WeightMatrix& w, const float* bias,
                  float* out, int64_t out_stride, const MatMulPart& part, float* scratch);
 
-// Query heads [head_begin, head_end), which read the same KV head, for tokens [token_begin,
-// token_end) of the batch, all of one run; at most kAttentionQueries queries in all.
-inline constexpr int64_t kAttentionQueries = 64;
-struct AttentionPart {
-  int kv_head;
-  int head_begin;
-  int head_end;
-  int64_t token_begin;
-  int64_t token_end;
-  int sequence;
-  int64_t position;  // of token_begin
-};
+// The output of a part of attention, or, of a piece, its rows of `partial`: [head_dim] weighted
+// values, their maximum and the sum of the weights.
+inline int64_t PartialFloats(int64_t head_dim) { return head_dim + 2; }
 int64_t AttentionScratchFloats(int64_t head_dim);
 void AttendPart(const float* q, int64_t q_stride, const KvCacheView& cache,
-                const AttentionShape& shape, const AttentionPart& part, float* out, float* scratch);
+                const AttentionShape& shape, const AttentionPart& part, float* out, float* partial,
+                float* scratch);
+// The output of the queries that the pieces share.
+void MergePieces(absl::Span<const AttentionPart> pieces, const KvCacheView& cache,
+                 const AttentionShape& shape, const float* partial, float* out);
 
 void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out);
 // One token; cosines and sines [rope.dims / 2] of its angles.
 void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const float* cosines,
                const float* sines);
-void StoreRounded(const float* in, DType dtype, void* out, int64_t first, int64_t count);
+// out = `count` elements as `format`.
+void StoreRounded(const float* in, const WeightFormat& format, uint8_t* out, int64_t count);
 void GatedActivation(Activation activation, float* gate, const float* up, int64_t count);
 void Add(float* x, const float* y, int64_t count);
 void Scale(float* x, int64_t count, float factor);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 
@@ -17,14 +18,26 @@ absl::StatusOr<std::unique_ptr<Kernels>> MakeCudaKernels(Device& device);
 // the parts of split sums. The same for every model, so that a plan knows it without a GPU.
 inline constexpr int64_t kCudaKernelsWorkspaceBytes = int64_t{178} << 20;
 
-// What a layer's block needs that the CUDA kernels do not have yet; nullptr: nothing.
+// The widest head of the KV cache (576 in latent attention) and the most experts of a layer that
+// they take.
+inline constexpr int kMostHeadDimOnCuda = 768;
+inline constexpr int kMostExpertsOnCuda = 2048;
+
+// What a layer's block needs that the CUDA kernels do not have; nullptr: nothing.
 inline const char* MissingOnCuda(const LayerSpec& layer, BlockKind kind) {
-  if (kind != BlockKind::kAttention && kind != BlockKind::kMlp) return nullptr;
-  const bool attention = kind == BlockKind::kAttention;
-  if (!layer.stack.empty()) return "a second stack of layers";
-  if (attention && layer.attention.is_latent()) return "latent attention";
-  if (attention && layer.attention.sinks) return "attention sinks";
-  return !attention && layer.mlp.experts.count > 0 ? "mixtures of experts" : nullptr;
+  const AttentionSpec& attention = layer.attention;
+  if (kind == BlockKind::kAttention &&
+      std::max<int64_t>(attention.head_dim, attention.latent_cache()) > kMostHeadDimOnCuda) {
+    return "attention with heads that wide";
+  }
+  const bool many = kind == BlockKind::kMlp && layer.mlp.experts.count > kMostExpertsOnCuda;
+  return many ? "so many experts" : nullptr;
+}
+
+// Whether they can keep a KV cache of this format.
+inline bool HasCudaCacheOf(const WeightFormat& format) {
+  return format.name == "f32" || format.name == "f16" || format.name == "bf16" ||
+         format.name == "fp8_e4m3" || format.name == "q8_0";
 }
 
 }  // namespace tprun

@@ -91,51 +91,6 @@ void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const fl
   }
 }
 
-// Rounds to nearest even; NaN stays quiet. Highway's own conversion cuts in some versions.
-HWY_INLINE hn::Vec<hn::Rebind<uint16_t, F32Tag>> RoundToBF16(F32Vec v) {
-  const U32Tag du;
-  const I32Tag di;
-  const auto bits = hn::BitCast(du, v);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
-  const auto rounded = hn::Add(bits, hn::Add(hn::Set(du, 0x7fff), odd));
-  const auto quiet = hn::Or(bits, hn::Set(du, 0x400000));
-  const auto chosen = hn::IfThenElse(hn::RebindMask(du, hn::Ne(v, v)), quiet, rounded);
-  return hn::DemoteTo(hn::Rebind<uint16_t, F32Tag>(), hn::BitCast(di, hn::ShiftRight<16>(chosen)));
-}
-
-void StoreF16(const float* in, int64_t count, Float16* out) {
-  int64_t i = 0;
-#if HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2)  // below F16C Highway cuts
-  const hn::Rebind<hwy::float16_t, F32Tag> d16;
-  for (; i + kLanes <= count; i += kLanes) {
-    hn::StoreU(hn::DemoteTo(d16, hn::LoadU(F32Tag(), in + i)), d16,
-               reinterpret_cast<hwy::float16_t*>(out + i));
-  }
-#endif
-  for (; i < count; ++i) out[i] = ToFloat16(in[i]);
-}
-
-void StoreBF16(const float* in, int64_t count, BFloat16* out) {
-  const hn::Rebind<uint16_t, F32Tag> d16;
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    hn::StoreU(RoundToBF16(hn::LoadU(F32Tag(), in + i)), d16, reinterpret_cast<uint16_t*>(out + i));
-  }
-  for (; i < count; ++i) out[i] = ToBFloat16(in[i]);
-}
-
-void StoreRounded(const float* in, DType dtype, void* out, int64_t first, int64_t count) {
-  switch (dtype) {
-    case DType::kF32:
-      std::memcpy(static_cast<float*>(out) + first, in, count * sizeof(float));
-      return;
-    case DType::kF16:
-      return StoreF16(in, count, static_cast<Float16*>(out) + first);
-    case DType::kBF16:
-      return StoreBF16(in, count, static_cast<BFloat16*>(out) + first);
-  }
-}
-
 // x / (1 + exp(-z)). Below -88 exp overflows; there the result is under 1e-36 anyway.
 HWY_INLINE F32Vec TimesSigmoid(F32Vec x, F32Vec z) {
   const F32Tag d;
@@ -198,7 +153,6 @@ namespace tprun::cpu {
 HWY_EXPORT(CompiledTarget);
 HWY_EXPORT(RmsNormRow);
 HWY_EXPORT(RopeToken);
-HWY_EXPORT(StoreRounded);
 HWY_EXPORT(GatedActivation);
 HWY_EXPORT(Add);
 HWY_EXPORT(Scale);
@@ -211,9 +165,6 @@ void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& nor
 void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const float* cosines,
                const float* sines) {
   HWY_DYNAMIC_DISPATCH(RopeToken)(x, heads, head_dim, rope, cosines, sines);
-}
-void StoreRounded(const float* in, DType dtype, void* out, int64_t first, int64_t count) {
-  HWY_DYNAMIC_DISPATCH(StoreRounded)(in, dtype, out, first, count);
 }
 void GatedActivation(Activation activation, float* gate, const float* up, int64_t count) {
   HWY_DYNAMIC_DISPATCH(GatedActivation)(activation, gate, up, count);

@@ -51,17 +51,6 @@ void KeepBestGroups(const ExpertsSpec& experts, bool two_best, std::vector<doubl
   }
 }
 
-absl::Status CheckRouter(const ExpertsSpec& experts) {
-  const bool sound = experts.count > 0 && experts.per_token > 0 && experts.groups > 0 &&
-                     experts.count % experts.groups == 0 && experts.groups_per_token > 0 &&
-                     experts.groups_per_token <= experts.groups &&
-                     experts.per_token <= experts.count / experts.groups * experts.groups_per_token;
-  if (sound) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("a router that picks ", experts.per_token, " of ", experts.count, " experts in ",
-                   experts.groups_per_token, " of ", experts.groups, " groups"));
-}
-
 // One expert's part of a stack.
 WeightMatrix Slice(const ExpertMatrices& matrices, int expert) {
   const int64_t row_bytes = matrices.all.format->Bytes(matrices.all.columns);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/kernels/cache_rows-inl.h"
 #include "engine/kernels/cpu_ops.h"
 #include "engine/kernels/simd-inl.h"
 
@@ -24,10 +25,9 @@ inline constexpr int kTileVectors = kLanes == 1 ? 4 : 2;
 inline constexpr int kTileN = kTileVectors * kLanes;
 static_assert(kTileN % 4 == 0, "Transpose takes 4 rows at a time");
 
-template <int kM>
-HWY_INLINE void GemmTile(int64_t k, const float* HWY_RESTRICT a, int64_t a_stride,
-                         const float* HWY_RESTRICT b, int64_t b_stride, float* HWY_RESTRICT c,
-                         int64_t c_stride) {
+template <int kM, class Rows>
+HWY_INLINE void GemmTile(int64_t k, const float* HWY_RESTRICT a, int64_t a_stride, const Rows& b,
+                         int64_t column, float* HWY_RESTRICT c, int64_t c_stride) {
   const F32Tag d;
   F32Vec sums[kM][kTileVectors];
   for (int m = 0; m < kM; ++m) {
@@ -37,7 +37,9 @@ HWY_INLINE void GemmTile(int64_t k, const float* HWY_RESTRICT a, int64_t a_strid
   }
   for (int64_t i = 0; i < k; ++i) {
     F32Vec row[kTileVectors];
-    for (int v = 0; v < kTileVectors; ++v) row[v] = hn::LoadU(d, b + i * b_stride + v * kLanes);
+    for (int v = 0; v < kTileVectors; ++v) {
+      row[v] = Rows::Load(b.data + i * b.stride, column + v * kLanes);
+    }
     for (int m = 0; m < kM; ++m) {
       const F32Vec element = hn::Set(d, a[m * a_stride + i]);
       for (int v = 0; v < kTileVectors; ++v) sums[m][v] = hn::MulAdd(element, row[v], sums[m][v]);
@@ -50,16 +52,16 @@ HWY_INLINE void GemmTile(int64_t k, const float* HWY_RESTRICT a, int64_t a_strid
   }
 }
 
-// n columns, a multiple of kTileN, and any m.
+// n columns, a multiple of kTileN, and any m; b as rows of cache_rows-inl.h.
+template <class Rows>
 HWY_INLINE void Gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_stride,
-                     const float* b, int64_t b_stride, float* c, int64_t c_stride) {
+                     const Rows& b, float* c, int64_t c_stride) {
   for (int64_t j = 0; j < n; j += kTileN) {
     int64_t i = 0;
     const auto run = [&](auto rows) HWY_ATTR {
       constexpr int kM = decltype(rows)::value;
       for (; i + kM <= m; i += kM) {
-        GemmTile<kM>(k, a + i * a_stride, a_stride, b + j, b_stride, c + i * c_stride + j,
-                     c_stride);
+        GemmTile<kM>(k, a + i * a_stride, a_stride, b, j, c + i * c_stride + j, c_stride);
       }
     };
     run(std::integral_constant<int, kTileM>());
@@ -68,6 +70,10 @@ HWY_INLINE void Gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_
     run(std::integral_constant<int, 2>());
     run(std::integral_constant<int, 1>());
   }
+}
+HWY_INLINE void Gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_stride,
+                     const float* b, int64_t b_stride, float* c, int64_t c_stride) {
+  Gemm(m, n, k, a, a_stride, RowsAt(b, b_stride), c, c_stride);
 }
 
 // The rows of a part of out get the bias, or 0.

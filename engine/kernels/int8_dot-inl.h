@@ -74,7 +74,6 @@ struct VnniDot {
     return sums;
   }
 };
-inline bool HasVnni() { return __builtin_cpu_supports("avx512vnni"); }
 #else
 #undef TPRUN_HAVE_VNNI_DOT
 #endif

@@ -43,13 +43,11 @@ struct TileBlock {
 };
 
 // 32 columns of a vector of rows: u[j] has columns 4j to 4j + 3 of each row in a lane. Scales and
-// mins of the columns, or of each half of them; shift is -kIntegersFrom * scale, which the caller
-// fills.
+// mins of the columns, or of each half of them.
 template <class F>
 struct Unpacked {
   U8Vec u[8];
   F32Vec scale[F::kScales];
-  F32Vec shift[F::kScales];
   F32Vec min[F::kMins == 0 ? 1 : F::kMins];
 };
 

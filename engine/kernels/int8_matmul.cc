@@ -96,12 +96,4 @@ void Int8MatMul::RunChunk(const float* x, absl::Span<const Projection> projectio
   });
 }
 
-void Int8MatMul::Arrange(const Int8Format& format, const WeightMatrix& w, uint8_t* data) {
-  const int64_t tile_bytes = kTileRows * w.format->Bytes(w.columns);
-  pool_->ParallelFor(CeilDivide(w.rows, kTileRows), 1, [&](int64_t begin, int64_t end, int) {
-    std::vector<uint8_t> scratch(tile_bytes);
-    ArrangeTiles(format, w, begin, end, data, scratch.data());
-  });
-}
-
 }  // namespace tprun::cpu

@@ -23,9 +23,6 @@ class Int8MatMul {
   // As Kernels::MatMuls.
   void Run(const float* x, absl::Span<const Projection> projections, int64_t tokens);
 
-  // As Kernels::ArrangeWeights.
-  void Arrange(const Int8Format& format, const WeightMatrix& w, uint8_t* data);
-
  private:
   void RunChunk(const float* x, absl::Span<const Projection> projections, int64_t tokens,
                 int64_t first);

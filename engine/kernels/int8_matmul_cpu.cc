@@ -7,6 +7,7 @@
 #include <cfloat>
 #include <cstring>
 
+#include "engine/kernels/cpu_features.h"
 #include "engine/kernels/cpu_targets.h"
 #include "engine/kernels/int8_ops.h"
 
@@ -37,38 +38,38 @@ constexpr int64_t kPairsFrom = 9;  // tokens; one stream of weights is read fast
 // How far ahead of its use a line is asked for, into L2 (best of 2 to 8 KiB on a Xeon).
 constexpr int64_t kAhead = 4096;
 
-// What `dots` counted from kIntegerBits on times the scale, rounded once.
-HWY_INLINE F32Vec Scaled(I32Vec dots, F32Vec scale, F32Vec shift) {
-  const F32Tag d;
-  const F32Vec value = hn::BitCast(d, dots);
-#if !HWY_NATIVE_FMA  // a fused product is exact up to its one rounding
-  return hn::Mul(hn::Sub(value, hn::Set(d, kIntegersFrom)), scale);
-#else
-  return hn::MulAdd(value, scale, shift);
-#endif
-}
-
-// 32 / F::kScales columns, half `half` of a group if they are two, of a plane of the activations.
-template <class F, class Dot, int kVectors, int kTokens>
-HWY_INLINE void Products(const Unpacked<F> (&w)[kVectors], const Int8Group* x, int half, int plane,
+// 32 / F::kScales columns, half `half` of a group if they are two, times their scale. The second
+// plane goes on from 256 times the first: below 2^29 in all.
+template <class F, class Dot, int kPlanes, int kVectors, int kTokens>
+HWY_INLINE void Products(const Unpacked<F> (&w)[kVectors], const Int8Group* x, int half,
                          F32Vec (&products)[kTokens][kVectors]) {
+  const F32Tag d;
   const I32Tag di;
+  constexpr int kSteps = 8 / F::kScales;
   I32Vec dots[kTokens][kVectors];
   for (int t = 0; t < kTokens; ++t) {
-    for (int v = 0; v < kVectors; ++v) dots[t][v] = hn::Set(di, x[t].start[half][plane]);
+    for (int v = 0; v < kVectors; ++v) dots[t][v] = hn::Set(di, x[t].start[half][0]);
   }
-  constexpr int kSteps = 8 / F::kScales;
-  for (int j = half * kSteps; j < (half + 1) * kSteps; ++j) {
+  for (int plane = 0; plane < kPlanes; ++plane) {
+    for (int j = half * kSteps; j < (half + 1) * kSteps; ++j) {
+      for (int t = 0; t < kTokens; ++t) {
+        int32_t four;
+        std::memcpy(&four, x[t].q[plane] + 4 * j, sizeof(four));
+        const I32Vec q = hn::Set(di, four);
+        for (int v = 0; v < kVectors; ++v) dots[t][v] = Dot::Add(dots[t][v], w[v].u[j], q);
+      }
+    }
+    if (plane + 1 == kPlanes) break;
     for (int t = 0; t < kTokens; ++t) {
-      int32_t four;
-      std::memcpy(&four, x[t].q[plane] + 4 * j, sizeof(four));
-      const I32Vec q = hn::Set(di, four);
-      for (int v = 0; v < kVectors; ++v) dots[t][v] = Dot::Add(dots[t][v], w[v].u[j], q);
+      const I32Vec start = hn::Set(di, x[t].start[half][1]);
+      for (int v = 0; v < kVectors; ++v) {
+        dots[t][v] = hn::Add(hn::ShiftLeft<8>(dots[t][v]), start);
+      }
     }
   }
   for (int t = 0; t < kTokens; ++t) {
     for (int v = 0; v < kVectors; ++v) {
-      products[t][v] = Scaled(dots[t][v], w[v].scale[half], w[v].shift[half]);
+      products[t][v] = hn::Mul(hn::ConvertTo(d, dots[t][v]), w[v].scale[half]);
     }
   }
 }
@@ -80,22 +81,12 @@ HWY_INLINE void AddTokens(const Unpacked<F> (&w)[kVectors], const Int8Group* x,
                           float* HWY_RESTRICT sums) {
   const F32Tag d;
   F32Vec products[kTokens][kVectors];
-  for (int plane = 0; plane < kPlanes; ++plane) {
-    for (int half = 0; half < F::kScales; ++half) {
-      F32Vec part[kTokens][kVectors];
-      Products<F, Dot, kVectors, kTokens>(w, x, half, plane, part);
-      for (int t = 0; t < kTokens; ++t) {
-        for (int v = 0; v < kVectors; ++v) {
-          F32Vec& product = products[t][v];
-          if (half > 0) {
-            product = hn::Add(product, part[t][v]);
-          } else if (plane > 0) {
-            product = hn::MulAdd(product, hn::Set(d, 256.0f), part[t][v]);
-          } else {
-            product = part[t][v];
-          }
-        }
-      }
+  Products<F, Dot, kPlanes, kVectors, kTokens>(w, x, 0, products);
+  if constexpr (F::kScales == 2) {
+    F32Vec second[kTokens][kVectors];
+    Products<F, Dot, kPlanes, kVectors, kTokens>(w, x, 1, second);
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < kVectors; ++v) products[t][v] = hn::Add(products[t][v], second[t][v]);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
@@ -114,25 +105,17 @@ HWY_INLINE void AddTokens(const Unpacked<F> (&w)[kVectors], const Int8Group* x,
 template <class F, class Dot, int kPlanes, int kVectors>
 HWY_INLINE void AddGroup(const Unpacked<F> (&w)[kVectors], const Int8Group* x, int64_t tokens,
                          float* HWY_RESTRICT sums) {
-  // So many that the registers hold them.
-  constexpr int kTokens = kLanes < 16 ? 2 : kVectors * F::kScales * kPlanes >= 4 ? 2 : 4;
   int64_t t = 0;
+  constexpr int kTokens = kLanes < 16 ? 2 : 4;
+  if constexpr (kVectors == 2) {  // so many that the registers just hold them
+    for (; t + 6 <= tokens; t += 6) {
+      AddTokens<F, Dot, kPlanes, kVectors, 6>(w, x + t, sums + t * kLanes);
+    }
+  }
   for (; t + kTokens <= tokens; t += kTokens) {
     AddTokens<F, Dot, kPlanes, kVectors, kTokens>(w, x + t, sums + t * kLanes);
   }
   for (; t < tokens; ++t) AddTokens<F, Dot, kPlanes, kVectors, 1>(w, x + t, sums + t * kLanes);
-}
-
-// Block `block` of a tile of fewer rows, spread as one of kTileRows.
-HWY_INLINE void SpreadBlock(absl::Span<const Units> units, const uint8_t* in, int64_t rows,
-                            uint8_t* out) {
-  for (const Units& run : units) {
-    for (int i = 0; i < run.count; ++i) {
-      std::memcpy(out, in, rows * run.bytes);
-      in += rows * run.bytes;
-      out += kTileRows * run.bytes;
-    }
-  }
 }
 
 // kVectors vectors of rows from vector `first` of the matrix on; they are of full tiles, or of one
@@ -170,9 +153,6 @@ HWY_NOINLINE void MultiplyVectors(const Int8Problem& p, int64_t first, int64_t t
       Unpacked<F> w[kVectors];
       for (int v = 0; v < kVectors; ++v) {
         F::Unpack(at[v], static_cast<int>(group), w[v]);
-        for (int i = 0; i < F::kScales; ++i) {
-          w[v].shift[i] = hn::Mul(w[v].scale[i], hn::Set(F32Tag(), -kIntegersFrom));
-        }
       }
       const Int8Group* x = p.x + (block * kGroups + group) * p.tokens + token_begin;
       AddGroup<F, Dot, kPlanes, kVectors>(w, x, tokens, sums);
@@ -227,8 +207,7 @@ HWY_NOINLINE void MultiplyTiles(const Int8Problem& p, const Int8Part& part, floa
 template <class F, int kPlanes>
 void Multiply(const Int8Problem& p, const Int8Part& part, float* scratch) {
 #ifdef TPRUN_HAVE_VNNI_DOT
-  static const bool has_vnni = HasVnni();
-  if (has_vnni) return MultiplyTiles<F, VnniDot, kPlanes>(p, part, scratch);
+  if (HasVnni()) return MultiplyTiles<F, VnniDot, kPlanes>(p, part, scratch);
 #endif
   MultiplyTiles<F, WidenedDot<F::kMost>, kPlanes>(p, part, scratch);
 }
@@ -288,7 +267,7 @@ HWY_INLINE void QuantizeGroup(const Int8Format& format, int planes, const float*
   }
   out.scale = scale;
   for (int i = 0; i < 2; ++i) {
-    for (int p = 0; p < 2; ++p) out.start[i][p] = kIntegerBits - format.offset * sums[i][p];
+    for (int p = 0; p < 2; ++p) out.start[i][p] = -format.offset * sums[i][p];
     const int32_t whole = planes == 1 ? sums[i][0] : 256 * sums[i][0] + sums[i][1];
     out.sum[i] = scale * static_cast<float>(whole);
   }

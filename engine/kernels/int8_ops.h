@@ -4,6 +4,7 @@
 
 #include "absl/types/span.h"
 #include "engine/format/weight_format.h"
+#include "engine/kernels/arrange.h"
 #include "engine/kernels/kernels.h"
 
 namespace tprun::cpu {
@@ -12,32 +13,17 @@ namespace tprun::cpu {
 // block of the weights' format, so that a rank with a part of the columns rounds as one that has
 // them all.
 //
-// Weights are read in tiles of kTileRows rows: in place of block b of each row, one after the
-// other, lie unit 0 of block b of every row of the tile, unit 1 of every row, and so on, with units
-// of 1, 2 or 4 bytes in the order of the format's own block. So a vector of 32-bit lanes is 4
-// columns of 16 rows. A last tile of fewer rows has as many units beside each other.
+// Weights are read in tiles (see arrange.h), so that a vector of 32-bit lanes is 4 columns of 16
+// rows.
 
-inline constexpr int64_t kTileRows = 16;
 inline constexpr int64_t kGroupColumns = 32;  // activations are met in groups of so many columns
-
-// `count` units of `bytes` bytes each.
-struct Units {
-  int bytes;
-  int count;
-};
-
-// A dot product counts up from the bits of this float, from which on every integer is a float, so
-// that it is one without a conversion: of 32 products it stays below 2^22 on either side. Times a
-// scale, of an f16's 11 bits and another 8, it is exact.
-inline constexpr float kIntegersFrom = 3 << 22;
-inline constexpr int32_t kIntegerBits = 0x4b400000;
 
 // 32 columns of one token. Rounded to 8 bits value i is scale * q[0][i]; to 16 bits it is scale *
 // (256 * q[0][i] + q[1][i]), which a second pass of the same products takes.
 struct alignas(16) Int8Group {
   int8_t q[2][kGroupColumns];
-  // Of all columns, or of their halves where the format has halves: kIntegerBits less the sum of a
-  // plane of q times the format's offset, [half][plane]; scale times the sum of the values.
+  // Of all columns, or of their halves where the format has halves: less the sum of a plane of q
+  // times the format's offset, [half][plane]; scale times the sum of the values.
   int32_t start[2][2];
   float sum[2];
   float scale;
@@ -59,7 +45,8 @@ struct Int8Part {
   int64_t token_begin;
   int64_t token_end;
 };
-inline constexpr int64_t kInt8Tokens = 256;  // their sums for two tiles, 32 KiB, stay in L1
+inline constexpr int64_t kInt8Tokens =
+    128;  // their sums for two tiles and a group of each stay in L1
 inline constexpr int64_t kInt8ScratchFloats = 2 * kTileRows * kInt8Tokens;
 
 // A weight format as these products read it (see int8_formats-inl.h).
@@ -78,12 +65,5 @@ const Int8Format* FindInt8Format(const WeightFormat& format);
 // The groups of tokens [token_begin, token_end) of x [tokens, columns], of 1 or 2 planes.
 void QuantizeTokens(const Int8Format& format, int planes, const float* x, int64_t columns,
                     int64_t tokens, int64_t token_begin, int64_t token_end, Int8Group* out);
-
-// Arranges tiles [tile_begin, tile_end) of a matrix in place. scratch: kTileRows * bytes of a row.
-void ArrangeTiles(const Int8Format& format, const WeightMatrix& w, int64_t tile_begin,
-                  int64_t tile_end, uint8_t* data, uint8_t* scratch);
-
-// Row `row` of an arranged matrix as it was; out: bytes of a row.
-void GatherRow(const Int8Format& format, const WeightMatrix& w, int64_t row, uint8_t* out);
 
 }  // namespace tprun::cpu

@@ -31,6 +31,17 @@ absl::Status CheckRope(const RopeSpec& rope, int head_dim) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRouter(const ExpertsSpec& experts) {
+  const bool sound = experts.count > 0 && experts.per_token > 0 && experts.groups > 0 &&
+                     experts.count % experts.groups == 0 && experts.groups_per_token > 0 &&
+                     experts.groups_per_token <= experts.groups &&
+                     experts.per_token <= experts.count / experts.groups * experts.groups_per_token;
+  if (sound) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a router that picks ", experts.per_token, " of ", experts.count, " experts in ",
+                   experts.groups_per_token, " of ", experts.groups, " groups"));
+}
+
 absl::Status CheckBatch(const TokenBatch& batch) {
   int64_t tokens = 0;
   for (const TokenRun& run : batch.runs) {
@@ -61,6 +72,12 @@ absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch) {
   if (cache.kv_heads < 0 || cache.head_dim <= 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("KV cache of ", cache.kv_heads, " heads of ", cache.head_dim, " elements"));
+  }
+  if (cache.format == nullptr || !cache.format->decodable() ||
+      cache.head_dim % cache.format->block_elements != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV cache of heads of ", cache.head_dim, " elements as ",
+                     cache.format == nullptr ? "no format" : cache.format->name));
   }
   if ((cache.keys == nullptr || cache.values == nullptr) && cache.kv_heads > 0) {
     return absl::InvalidArgumentError("KV cache without memory");

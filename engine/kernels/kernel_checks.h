@@ -11,14 +11,22 @@ namespace tprun {
 // OutOfRange for a sequence or position that the cache does not have.
 absl::Status CheckWeights(const WeightMatrix& w);
 absl::Status CheckRope(const RopeSpec& rope, int head_dim);
+absl::Status CheckRouter(const ExpertsSpec& experts);
 absl::Status CheckBatch(const TokenBatch& batch);
 absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch);
 absl::Status CheckAttention(const KvCacheView& cache, const AttentionShape& shape,
                             const TokenBatch& batch);
 
 // The keys of `sequence` where `data` is the cache's keys; likewise for values.
-inline void* OfSequence(const KvCacheView& cache, void* data, int sequence) {
-  return static_cast<char*>(data) + sequence * cache.sequence_stride;
+inline uint8_t* OfSequence(const KvCacheView& cache, void* data, int sequence) {
+  return static_cast<uint8_t*>(data) + sequence * cache.sequence_stride;
+}
+
+// Its row of a KV head and position.
+inline uint8_t* CacheRow(const KvCacheView& cache, void* data, int sequence, int64_t kv_head,
+                         int64_t position) {
+  return OfSequence(cache, data, sequence) +
+         (kv_head * cache.capacity + position) * cache.row_bytes();
 }
 
 // The KV head, counted on this rank, that the rank's query head `head` reads.

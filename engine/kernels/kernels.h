@@ -42,16 +42,17 @@ struct TokenBatch {
 };
 
 // Keys and values of one layer on one rank: each [sequence, kv_head, position, head_dim], so that
-// the keys of a head lie together.
+// the keys of a head lie together. A row of head_dim elements is whole blocks of `format`.
 struct KvCacheView {
   void* keys = nullptr;
   void* values = nullptr;
-  DType dtype = DType::kF32;
+  const WeightFormat* format = &kF32Format;
   int64_t capacity = 0;  // positions of a sequence
   int kv_heads = 0;
   int head_dim = 0;
   int64_t sequence_stride = 0;  // bytes from the keys of one sequence to those of the next
   int sequences = 1;
+  int64_t row_bytes() const { return format->Bytes(head_dim); }
 };
 
 // What attention computes on one rank.
@@ -142,7 +143,7 @@ class Kernels {
                             const float* inverse_frequencies) = 0;
 
   // Writes k and v, [tokens, kv_heads, head_dim] with `stride` floats from token to token, to the
-  // sequences and positions of the batch in the cache, rounding to its dtype.
+  // sequences and positions of the batch in the cache, rounding to its format.
   virtual absl::Status StoreKv(const float* k, const float* v, int64_t stride,
                                const TokenBatch& batch, const KvCacheView& cache) = 0;
 
@@ -242,6 +243,11 @@ class Kernels {
     return absl::OkStatus();
   }
 
+  // Likewise for a KV cache of a format.
+  virtual absl::Status CheckHasCacheOf(const WeightFormat& /*format*/) const {
+    return absl::OkStatus();
+  }
+
   // Brings a matrix of weights, as it is in the checkpoint, into the order in which this back end
   // reads it: in place, as many bytes, once and before any op on it.
   virtual absl::Status ArrangeWeights(const WeightFormat& /*format*/, void* /*data*/,
@@ -270,5 +276,8 @@ std::unique_ptr<Kernels> MakeCpuKernels(ThreadPool* pool,
 // meta-llama/llama-models; YaRN: arXiv 2309.00071; linear: divided by factor), each divided by
 // factors[i] if given. Formed in double.
 void InverseFrequencies(const RopeSpec& rope, const float* factors, float* out);
+
+// The divisors of `rope` for sequences of up to `context` positions; empty: none.
+const std::vector<float>& FactorsFor(const RopeSpec& rope, int64_t context);
 
 }  // namespace tprun

@@ -10,32 +10,6 @@
 namespace tprun {
 namespace {
 
-float LoadElement(const void* data, DType dtype, int64_t i) {
-  switch (dtype) {
-    case DType::kF32:
-      return static_cast<const float*>(data)[i];
-    case DType::kF16:
-      return ToFloat(static_cast<const Float16*>(data)[i]);
-    case DType::kBF16:
-      return ToFloat(static_cast<const BFloat16*>(data)[i]);
-  }
-  return 0;
-}
-
-void StoreElement(float value, DType dtype, void* data, int64_t i) {
-  switch (dtype) {
-    case DType::kF32:
-      static_cast<float*>(data)[i] = value;
-      return;
-    case DType::kF16:
-      static_cast<Float16*>(data)[i] = ToFloat16(value);
-      return;
-    case DType::kBF16:
-      static_cast<BFloat16*>(data)[i] = ToBFloat16(value);
-      return;
-  }
-}
-
 const uint8_t* Row(const WeightMatrix& w, int64_t row) {
   return static_cast<const uint8_t*>(w.data) + row * w.format->Bytes(w.columns);
 }
@@ -119,16 +93,14 @@ class ReferenceKernels : public Kernels {
                        const KvCacheView& cache) override {
     RETURN_IF_ERROR(CheckCache(cache, batch));
     for (const TokenRun& run : batch.runs) {
-      void* keys = OfSequence(cache, cache.keys, run.sequence);
-      void* values = OfSequence(cache, cache.values, run.sequence);
       for (int64_t t = 0; t < run.tokens; ++t, k += stride, v += stride) {
-        for (int h = 0; h < cache.kv_heads; ++h) {
-          const int64_t from = static_cast<int64_t>(h) * cache.head_dim;
-          const int64_t to = (h * cache.capacity + run.first_position + t) * cache.head_dim;
-          for (int i = 0; i < cache.head_dim; ++i) {
-            StoreElement(k[from + i], cache.dtype, keys, to + i);
-            StoreElement(v[from + i], cache.dtype, values, to + i);
-          }
+        const int64_t position = run.first_position + t;
+        for (int64_t h = 0; h < cache.kv_heads; ++h) {
+          const auto row = [&](void* data) {
+            return CacheRow(cache, data, run.sequence, h, position);
+          };
+          cache.format->quantize(k + h * cache.head_dim, row(cache.keys), cache.head_dim);
+          cache.format->quantize(v + h * cache.head_dim, row(cache.values), cache.head_dim);
         }
       }
     }
@@ -205,18 +177,19 @@ class ReferenceKernels : public Kernels {
   static void AttendOne(const float* q, int sequence, int64_t position, int kv_head,
                         const KvCacheView& cache, const AttentionShape& shape, const float* sink,
                         float* out) {
-    const void* keys = OfSequence(cache, cache.keys, sequence);
-    const void* values = OfSequence(cache, cache.values, sequence);
+    const auto row = [&](void* data, int64_t p) {
+      std::vector<float> decoded(cache.head_dim);
+      cache.format->dequantize(CacheRow(cache, data, sequence, kv_head, p), decoded.data(),
+                               cache.head_dim);
+      return decoded;
+    };
     const int64_t first = FirstVisible(shape, position);
-    const int64_t base = kv_head * cache.capacity * cache.head_dim;
     std::vector<double> weight(position + 1 - first);
     double max = -std::numeric_limits<double>::infinity();
     for (int64_t p = first; p <= position; ++p) {
+      const std::vector<float> key = row(cache.keys, p);
       double dot = 0;
-      for (int i = 0; i < cache.head_dim; ++i) {
-        dot += static_cast<double>(q[i]) *
-               LoadElement(keys, cache.dtype, base + p * cache.head_dim + i);
-      }
+      for (int i = 0; i < cache.head_dim; ++i) dot += static_cast<double>(q[i]) * key[i];
       dot *= shape.scale;
       if (shape.logit_softcap > 0) {
         dot = shape.logit_softcap * std::tanh(dot / shape.logit_softcap);
@@ -227,14 +200,12 @@ class ReferenceKernels : public Kernels {
     if (sink != nullptr) max = std::max<double>(max, *sink);
     double sum = sink == nullptr ? 0 : std::exp(*sink - max);
     for (double& w : weight) sum += (w = std::exp(w - max));
-    for (int i = 0; i < cache.head_dim; ++i) {
-      double value = 0;
-      for (int64_t p = first; p <= position; ++p) {
-        value +=
-            weight[p - first] * LoadElement(values, cache.dtype, base + p * cache.head_dim + i);
-      }
-      out[i] = static_cast<float>(value / sum);
+    std::vector<double> value(cache.head_dim);
+    for (int64_t p = first; p <= position; ++p) {
+      const std::vector<float> of_position = row(cache.values, p);
+      for (int i = 0; i < cache.head_dim; ++i) value[i] += weight[p - first] * of_position[i];
     }
+    for (int i = 0; i < cache.head_dim; ++i) out[i] = static_cast<float>(value[i] / sum);
   }
 };
 

@@ -45,6 +45,7 @@ double ScaleYarn(const RopeSpec& rope, int pair, double frequency) {
 double Scale(const RopeSpec& rope, int pair, double frequency) {
   switch (rope.scaling) {
     case RopeScaling::kNone:
+    case RopeScaling::kLongRope:  // by factors alone
       return frequency;
     case RopeScaling::kLinear:
       return frequency / rope.factor;
@@ -52,13 +53,20 @@ double Scale(const RopeSpec& rope, int pair, double frequency) {
       return ScaleLlama3(rope, frequency);
     case RopeScaling::kYarn:
       return ScaleYarn(rope, pair, frequency);
-    case RopeScaling::kLongRope:
-      break;  // such models are not run, see CheckRunnable
   }
   return frequency;
 }
 
 }  // namespace
+
+// One choice for a whole cache: keys that were rotated by other frequencies than a query would be
+// compared with it in vain. (llama.cpp chooses so too; transformers by the tokens of a step, and
+// computes the whole cache anew at the border.)
+const std::vector<float>& FactorsFor(const RopeSpec& rope, int64_t context) {
+  const bool beyond =
+      rope.scaling == RopeScaling::kLongRope && context > rope.original_context_length;
+  return beyond ? rope.long_factors : rope.factors;
+}
 
 void InverseFrequencies(const RopeSpec& rope, const float* factors, float* out) {
   for (int i = 0; i < rope.dims / 2; ++i) {

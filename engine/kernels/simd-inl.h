@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "base/dtype.h"
 #include "hwy/highway.h"
 
 #if defined(TPRUN_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -65,6 +64,23 @@ struct F16Element : ElementBase<F16Element, 2> {
 struct BF16Element : ElementBase<BF16Element, 2> {
   static HWY_INLINE F32Vec Load(const uint8_t* p) { return BF16ToF32(p); }
 };
+// A byte of sign, 4 bits of exponent with bias 7 and 3 of mantissa is the high part of an f16,
+// whose bias is 15; all ones are NaN.
+struct E4M3Element : ElementBase<E4M3Element, 1> {
+  static HWY_INLINE F32Vec Load(const uint8_t* p) {
+    const F32Tag d;
+    const hn::Rebind<uint8_t, F32Tag> d8;
+    const hn::Rebind<uint16_t, F32Tag> d16;
+    const hn::Rebind<hwy::float16_t, F32Tag> df16;
+    const auto byte = hn::PromoteTo(d16, hn::LoadU(d8, p));
+    const auto magnitude = hn::And(byte, hn::Set(d16, 0x7f));
+    const auto sign = hn::ShiftLeft<8>(hn::Xor(byte, magnitude));
+    const auto nan =
+        hn::IfThenElseZero(hn::Eq(magnitude, hn::Set(d16, 0x7f)), hn::Set(d16, 0x7c00));
+    const auto half = hn::Or(hn::Or(sign, nan), hn::ShiftLeft<7>(magnitude));
+    return hn::Mul(hn::PromoteTo(d, hn::BitCast(df16, half)), hn::Set(d, 256.0f));
+  }
+};
 
 HWY_INLINE F32Vec LoadFloats(const float* p, int64_t count) {
   return F32Element::LoadTail(reinterpret_cast<const uint8_t*>(p), count);
@@ -85,17 +101,6 @@ HWY_INLINE void Widen(const uint8_t* in, int64_t count, float* out) {
   }
   if (i < count) {
     StoreFloats(Element::LoadTail(in + i * Element::kBytes, count - i), out + i, count - i);
-  }
-}
-
-HWY_INLINE void WidenFrom(DType dtype, const uint8_t* in, int64_t count, float* out) {
-  switch (dtype) {
-    case DType::kF32:
-      return Widen<F32Element>(in, count, out);
-    case DType::kF16:
-      return Widen<F16Element>(in, count, out);
-    case DType::kBF16:
-      return Widen<BF16Element>(in, count, out);
   }
 }
 

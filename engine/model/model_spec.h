@@ -18,8 +18,7 @@ enum class RopeLayout {
   kInterleaved,  // pairs (x[2i], x[2i+1]), "GPT-J"
 };
 
-// kYarn is arXiv 2309.00071. kLongRope (arXiv 2402.13753) is known by name only: such a model can
-// be planned, not run.
+// kYarn is arXiv 2309.00071. kLongRope is arXiv 2402.13753.
 enum class RopeScaling { kNone, kLinear, kLlama3, kYarn, kLongRope };
 
 struct RopeSpec {
@@ -30,7 +29,7 @@ struct RopeSpec {
   double factor = 1;
   double low_freq_factor = 1;           // kLlama3
   double high_freq_factor = 4;          // kLlama3
-  int64_t original_context_length = 0;  // kLlama3, kYarn
+  int64_t original_context_length = 0;  // kLlama3, kYarn, kLongRope
   // kYarn: frequencies that turn more than beta_fast times within the original context are kept,
   // those that turn less than beta_slow times are divided by factor; `truncate` rounds the borders
   // to whole pairs.
@@ -38,8 +37,10 @@ struct RopeSpec {
   double beta_slow = 1;
   bool truncate = true;
   float magnitude = 1;  // of the rotated elements: cosines and sines are multiplied by it
-  // Divisors of the frequencies that a GGUF carries as a tensor, [dims / 2]; empty: none.
+  // Divisors of the frequencies, [dims / 2], of kLongRope or that a GGUF carries as a tensor;
+  // empty: none. kLongRope has others for contexts beyond the original one.
   std::vector<float> factors;
+  std::vector<float> long_factors;
 };
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads come

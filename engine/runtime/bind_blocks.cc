@@ -43,8 +43,8 @@ absl::Status Engine::MakeRopeFrequencies() {
     if (region.use != RegionUse::kRopeFrequencies) continue;
     const RopeSpec& rope = spec_.layers[region.layer].attention.rope;
     std::vector<float> frequencies(rope.dims / 2);
-    InverseFrequencies(rope, rope.factors.empty() ? nullptr : rope.factors.data(),
-                       frequencies.data());
+    const std::vector<float>& factors = FactorsFor(rope, options_.context);
+    InverseFrequencies(rope, factors.empty() ? nullptr : factors.data(), frequencies.data());
     RETURN_IF_ERROR(parts_.device->CopyFromHost(Address(region), frequencies.data(), region.bytes));
   }
   return absl::OkStatus();
@@ -145,7 +145,7 @@ void Engine::BindAttention(int layer) {
   to.cache = {
       .keys = Address(keys),
       .values = Address(values),
-      .dtype = options_.kv_type,
+      .format = options_.kv_type,
       .capacity = spec_.layers[layer].stack.empty() ? options_.context : spec_.layers[layer].steps,
       .kv_heads = to.kv_heads,
       .head_dim = from.head_dim,
@@ -176,7 +176,7 @@ void Engine::BindLatentAttention(int layer) {
   const Region& rows = *FindRegion(RegionUse::kLatents, layer);
   to.cache = {.keys = Address(rows),
               .values = Address(rows),
-              .dtype = options_.kv_type,
+              .format = options_.kv_type,
               .capacity = options_.context,
               .kv_heads = to.shape.query_heads > 0 ? 1 : 0,
               .head_dim = static_cast<int>(from.latent_cache()),

@@ -33,6 +33,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(ModelSpec spec,
                                                        const EngineParts& parts) {
   RETURN_IF_ERROR(CheckRunnable(spec));
   RETURN_IF_ERROR(CheckRunnable(options));
+  RETURN_IF_ERROR(CheckKvType(spec, options));
   RETURN_IF_ERROR(ValidatePlacements(spec, placements, parts.world->size()));
   auto engine =
       std::unique_ptr<Engine>(new Engine(std::move(spec), std::move(placements), options, parts));
@@ -53,7 +54,10 @@ absl::Status Engine::CheckHasOps() const {
   for (int block = 1; block < spec_.head_block(); ++block) {
     if (!Runs(block)) continue;
     const Block& what = spec_.blocks[block];
-    const absl::Status status = parts_.kernels->CheckHasOpsFor(spec_.layers[what.layer], what.kind);
+    absl::Status status = parts_.kernels->CheckHasOpsFor(spec_.layers[what.layer], what.kind);
+    if (status.ok() && what.kind == BlockKind::kAttention) {
+      status = parts_.kernels->CheckHasCacheOf(*options_.kv_type);
+    }
     if (!status.ok()) return Annotate(status, BlockName(spec_, block));
   }
   return absl::OkStatus();

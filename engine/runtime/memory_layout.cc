@@ -24,9 +24,12 @@ int64_t AlignUp(int64_t bytes) {
   return (bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
 }
 
-// As llama.cpp (-ctk, -ctv) and vLLM (--kv-cache-dtype) have them.
-constexpr absl::string_view kPlannedKvTypes[] = {"q8_0", "q5_1",   "q5_0",     "q4_1",
-                                                 "q4_0", "iq4_nl", "fp8_e4m3", "fp8_e5m2"};
+// As llama.cpp (-ctk, -ctv) and vLLM (--kv-cache-dtype) have them. fp8 is a plain byte per element:
+// a scale of one, as vLLM takes where a checkpoint has none.
+constexpr const WeightFormat* kKvTypes[] = {&kF32Format,  &kF16Format,  &kBF16Format, &kE4M3Format,
+                                            &kQ8_0Format, &kQ5_1Format, &kQ5_0Format, &kQ4_1Format,
+                                            &kQ4_0Format, &kIq4NlFormat};
+constexpr absl::string_view kPlannedKvTypes[] = {"fp8_e5m2"};
 
 // The widest of a rank's blocks, which its workspaces are made for.
 struct Widths {
@@ -174,8 +177,7 @@ class Builder {
       Add({.kind = RegionKind::kKvCache,
            .use = use,
            .layer = layer,
-           .bytes =
-               Product({options_.batch, positions, KvCacheBytes(options_, heads * elements)})});
+           .bytes = Product({options_.batch, positions, heads, KvRowBytes(options_, elements)})});
     };
     if (attention.is_latent()) {
       add(RegionUse::kLatents, kv_heads > 0 ? 1 : 0, attention.latent_cache());
@@ -246,48 +248,59 @@ class Builder {
 
 }  // namespace
 
-absl::string_view KvTypeName(const EngineOptions& options) {
-  if (options.planned_kv_type == nullptr) return DTypeName(options.kv_type);
-  return options.planned_kv_type->name;
-}
+absl::string_view KvTypeName(const EngineOptions& options) { return options.kv_type->name; }
 
 absl::Status SetKvType(absl::string_view name, EngineOptions& options) {
-  const absl::StatusOr<DType> type = ParseDType(name);
-  options.planned_kv_type = nullptr;
-  if (type.ok()) {
-    options.kv_type = *type;
+  if (name == "fp8") name = kE4M3Format.name;
+  for (const WeightFormat* type : kKvTypes) {
+    if (name != type->name) continue;
+    options.kv_type = type;
     return absl::OkStatus();
   }
   for (absl::string_view planned : kPlannedKvTypes) {
-    if (name == planned || (name == "fp8" && planned == "fp8_e4m3")) {
-      options.planned_kv_type = FindWeightFormat(planned);
-    }
+    if (name != planned) continue;
+    options.kv_type = FindWeightFormat(planned);
+    return absl::OkStatus();
   }
-  if (options.planned_kv_type != nullptr) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(std::string(type.status().message()),
-                                                 "; to plan also ",
-                                                 absl::StrJoin(kPlannedKvTypes, ", ")));
+  return absl::InvalidArgumentError(absl::StrCat("unknown element type \"", name,
+                                                 "\" of the KV cache; choose one of ",
+                                                 absl::StrJoin(AllKvTypes(), ", ")));
 }
 
 std::vector<std::string> AllKvTypes() {
-  std::vector<std::string> names = {"f32", "f16", "bf16"};
-  for (absl::string_view planned : kPlannedKvTypes) {
-    if (std::find(names.begin(), names.end(), planned) == names.end()) {
-      names.push_back(std::string(planned));
-    }
-  }
+  std::vector<std::string> names;
+  for (const WeightFormat* type : kKvTypes) names.push_back(std::string(type->name));
+  for (absl::string_view planned : kPlannedKvTypes) names.push_back(std::string(planned));
   return names;
 }
 
-int64_t KvCacheBytes(const EngineOptions& options, int64_t elements) {
-  const WeightFormat* format = options.planned_kv_type;
-  if (format == nullptr) return elements * static_cast<int64_t>(SizeOf(options.kv_type));
-  const int64_t blocks = (elements + format->block_elements - 1) / format->block_elements;
-  return blocks * format->block_bytes;
+int64_t KvRowBytes(const EngineOptions& options, int64_t elements) {
+  const WeightFormat& type = *options.kv_type;
+  return type.Bytes((elements + type.block_elements - 1) / type.block_elements *
+                    type.block_elements);
+}
+
+absl::Status CheckKvType(const ModelSpec& spec, const EngineOptions& options) {
+  const int64_t block = options.kv_type->block_elements;
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& attention = layer.attention;
+    for (int64_t row : {int64_t{attention.head_dim}, int64_t{attention.values()},
+                        int64_t{attention.latent_cache()}}) {
+      // Of latent attention only the row of latents is kept.
+      if (attention.is_latent() && row != attention.latent_cache()) continue;
+      if (row % block == 0) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("a KV cache of type ", KvTypeName(options), " is made of blocks of ", block,
+                       " elements; ", spec.name, " keeps rows of ", row,
+                       attention.is_latent() ? " (its latents)" : " (its heads)",
+                       ", which is no whole number of them; choose f32, f16, bf16 or fp8_e4m3"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckRunnable(const EngineOptions& options) {
-  if (options.planned_kv_type == nullptr) return absl::OkStatus();
+  if (options.kv_type->decodable()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("a KV cache of type ", KvTypeName(options), " can be planned but not run"));
 }

@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "base/dtype.h"
+#include "engine/format/weight_format.h"
 #include "engine/model/model_spec.h"
 #include "engine/model/placement.h"
 
@@ -14,26 +14,28 @@ namespace tprun {
 
 // What a run asks of an engine beside the model and its placement.
 struct EngineOptions {
-  int64_t context = 0;  // positions per sequence, at least 1
-  int batch = 1;        // sequences with a KV cache of their own
-  DType kv_type = DType::kF16;
-  // A type of KV cache that can be planned but not run yet, in place of kv_type; nullptr: none.
-  const WeightFormat* planned_kv_type = nullptr;
+  int64_t context = 0;                        // positions per sequence, at least 1
+  int batch = 1;                              // sequences with a KV cache of their own
+  const WeightFormat* kv_type = &kF16Format;  // one that SetKvType knows
   int64_t prefill_chunk = 512;  // tokens of a prompt that go through the model at once
   // Tokens whose logits Engine::ForwardAll gives at a time; 0: it is not called.
   int64_t logit_rows = 0;
 };
 
-// The type of the KV cache by name: one of DType's, or, to plan only, "q8_0", "q4_0" and its like,
-// "fp8". InvalidArgument lists them.
+// The type of the KV cache by name: "f16", "q8_0", "fp8_e4m3" (or "fp8"), ... InvalidArgument lists
+// them.
 absl::string_view KvTypeName(const EngineOptions& options);
 absl::Status SetKvType(absl::string_view name, EngineOptions& options);
 
 // All names that SetKvType knows.
 std::vector<std::string> AllKvTypes();
 
-// Bytes of `elements` of the KV cache, in whole blocks of its type.
-int64_t KvCacheBytes(const EngineOptions& options, int64_t elements);
+// Bytes of a row of `elements` in the KV cache, the keys or values of a head at a position: whole
+// blocks of its type.
+int64_t KvRowBytes(const EngineOptions& options, int64_t elements);
+
+// InvalidArgument if heads of the model are no whole number of blocks of the KV cache's type.
+absl::Status CheckKvType(const ModelSpec& spec, const EngineOptions& options);
 
 // InvalidArgument if the engine does not have what the options ask for.
 absl::Status CheckRunnable(const EngineOptions& options);

@@ -8,7 +8,9 @@ One folder per case: a Hugging Face checkpoint (config.json, model.safetensors) 
     last_logits  the logits after the last token of the prompt, all of them
     top5         per position, the five greatest logits as [id, logit]
     logsumexp    per position, over all logits
-    greedy_ids   the 16 tokens that follow greedily; greedy_margin is the least lead of a first over a second on the way
+    greedy_ids   the 32 tokens that follow greedily; greedy_margin is the least lead of a first over a second on the way
+    final_logits the logits after the last of those
+    context      only if it matters: at most so many positions must be asked for (long rope has other frequencies beyond)
 All arithmetic is float32 with eager attention and no cache, on weights rounded to the stored type.
 """
 
@@ -24,7 +26,7 @@ from transformers import (AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, 
                           Qwen2Config, Qwen3Config)
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-GREEDY, LEAST_MARGIN = 16, 0.03
+GREEDY, LEAST_MARGIN = 32, 0.03
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Case:
     old_rope: bool = True   # config.json says rope_theta and rope_scaling, as most published ones do; else rope_parameters
     shard_bytes: int = 0
     edit: dict = field(default_factory=dict)
+    context: int = 0
 
 
 def llama(heads, kv_heads, **options):
@@ -50,6 +53,11 @@ def llama(heads, kv_heads, **options):
 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 32}
+
+
+def long_rope(**more):
+    return {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.25, 1.5, 2.0], "long_factor": [1.1, 2.5, 3.75, 4.5], **more}
+
 
 CASES = {
     "llama_gqa": Case(LlamaConfig, llama(8, 2), dtype="bfloat16"),
@@ -81,6 +89,10 @@ CASES = {
     "glm": Case(GlmConfig, llama(4, 2, hidden_size=32, head_dim=16, attention_bias=True, partial_rotary_factor=0.5, rms_norm_eps=1.5625e-7),
                 edit={"partial_rotary_factor": 0.5}),
     "phi3": Case(Phi3Config, llama(4, 2, original_max_position_embeddings=128, sliding_window=None)),
+    "phi3_long_rope": Case(Phi3Config, llama(4, 2, original_max_position_embeddings=32, sliding_window=None), tokens=80, rope=long_rope()),
+    # As Phi-4-mini: a part of each head is rotated. Prompt and continuation are within the original context.
+    "phi3_short_rope": Case(Phi3Config, llama(4, 2, head_dim=16, hidden_size=64, original_max_position_embeddings=64, sliding_window=None),
+                            dtype="bfloat16", rope=long_rope(partial_rotary_factor=0.5), edit={"partial_rotary_factor": 0.5}, context=64),
 }
 
 
@@ -126,6 +138,7 @@ def expect(model, ids):
             first, second = last.topk(2).values.tolist()
             margin = min(margin, first - second)
             sequence.append(int(last.argmax()))
+        final = model(input_ids=torch.tensor([sequence]), use_cache=False).logits[0, -1]
     top = logits.topk(5)
     digits = lambda x: float(f"{x:.7g}")
     return {
@@ -135,6 +148,7 @@ def expect(model, ids):
         "logsumexp": [digits(x) for x in torch.logsumexp(logits.double(), -1).tolist()],
         "greedy_ids": sequence[len(ids):],
         "greedy_margin": digits(margin),
+        "final_logits": [digits(x) for x in final.tolist()],
         "logits_spread": digits(logits.std().item()),
     }
 
@@ -181,7 +195,8 @@ def write_case(name, case):
     checked = expect(again, ids)  # from the files as they lie there, so that edit_config cannot have changed the meaning
     error = max(abs(a - b) for a, b in zip(checked["last_logits"], expected["last_logits"]))
     assert error < 1e-5 and checked["greedy_ids"] == expected["greedy_ids"], (name, error)
-    expected = {"case": name, "transformers": transformers.__version__, "stored": case.dtype, "seed": seed, **expected}
+    context = {"context": case.context} if case.context else {}
+    expected = {"case": name, "transformers": transformers.__version__, "stored": case.dtype, "seed": seed, **context, **expected}
     with open(os.path.join(folder, "expected.json"), "w") as f:
         f.write("{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in expected.items()) + "\n}\n")
     size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))

@@ -72,14 +72,6 @@ TEST(CliPlan, TellsTheSizeOfCodecs) {
   }
 }
 
-TEST(CliPlan, RunRefusesWhatCanOnlyBePlanned) {
-  TPRUN_NEEDS_TEST_DATA();
-  const ProcessResult result = RunTprun({"bench", Config("Phi-3.5-mini-instruct")});
-  EXPECT_EQ(result.exit_code, 2);
-  EXPECT_EQ(result.out, "");
-  EXPECT_THAT(result.err, StartsWith("tprun: Phi-3.5-mini-instruct can be planned but not run: "));
-}
-
 // Too many unlike cards for a search to look at every chain of groups: it ends early, and what
 // needs no search is found all the same.
 TEST(CliPlan, ASearchThatEndsEarlyDoesNotSayThatNothingFits) {

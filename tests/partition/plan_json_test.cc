@@ -11,7 +11,7 @@ class PlanJson : public testing::Test {
  protected:
   void SetUp() override {
     PlanRequest request = RequestFor(spec_, topology_);
-    request.options.kv_type = DType::kBF16;
+    request.options.kv_type = &kBF16Format;
     plan_ = *MakePlanner()->MakePlan(request);
     json_ = PlanToJson(plan_, spec_);
   }
@@ -36,7 +36,7 @@ TEST_F(PlanJson, RoundTrips) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->placements, plan_.placements);
   EXPECT_EQ(read->options.context, plan_.options.context);
-  EXPECT_EQ(read->options.kv_type, DType::kBF16);
+  EXPECT_EQ(read->options.kv_type, &kBF16Format);
   EXPECT_EQ(PlanToJson(*read, spec_), json_);
 }
 

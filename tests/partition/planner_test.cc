@@ -186,7 +186,7 @@ TEST(Planner, TellsWhatIsShortAndWhatWouldHelp) {
   const Topology topology = GpuTopology({{5.5, 900}});
   PlanRequest request = RequestFor(spec, topology);
   request.options.context = 8192;
-  request.options.kv_type = DType::kF32;
+  request.options.kv_type = &kF32Format;
   request.options.batch = 4;
   const Plan plan = MakePlan(request);
   ASSERT_FALSE(plan.fits());

@@ -86,7 +86,7 @@ TEST(Cases, MoshiOnTwelveGigabytes) {
   const Topology machine = Machine("moshi", Desktop("      - RTX 3060\n"));
   PlanRequest request = Request(spec, machine, 4096);
   request.devices = {"cuda:0"};
-  request.options.kv_type = DType::kF32;
+  request.options.kv_type = &kF32Format;
   const Plan plan = PlanFor(request);
   Show(plan, spec);
   EXPECT_FALSE(plan.fits());
@@ -94,7 +94,7 @@ TEST(Cases, MoshiOnTwelveGigabytes) {
   EXPECT_GT(plan.ranks[0].short_bytes(), 0);
   EXPECT_LT(plan.ranks[0].short_bytes(), 2 * kGiB);
   EXPECT_TRUE(Has(plan.remedies, "--kv_type=f16"));
-  request.options.kv_type = DType::kF16;
+  request.options.kv_type = &kF16Format;
   EXPECT_TRUE(PlanFor(request).fits());
   // 12.5 frames per second can be had: the card has the bandwidth for it.
   EXPECT_GT(PlanFor(request).decode.low, 12.5);

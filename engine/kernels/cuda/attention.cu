@@ -14,12 +14,13 @@ AttentionPlan PlanOf(const AttentionArguments& a) {
   AttentionPlan plan = {};
   const int together = std::min(a.queries_per_kv_head, a.query_heads);
   plan.heads = together <= 1 ? 1 : together <= 2 ? 2 : together <= 4 ? 4 : 8;
+  if (a.cache.head_dim > kNarrowHeadDim) plan.heads = kWideHeads;
   plan.parts = (together + plan.heads - 1) / plan.heads;
   const int first_kv = a.first_query_head / a.queries_per_kv_head;
   const int last_kv = (a.first_query_head + a.query_heads - 1) / a.queries_per_kv_head;
   plan.groups = (last_kv - first_kv + 1) * plan.parts;
   plan.lanes = 1;
-  while (plan.lanes * 8 < a.cache.head_dim) plan.lanes *= 2;
+  while (plan.lanes < 32 && plan.lanes * 8 < a.cache.head_dim) plan.lanes *= 2;
   const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
   plan.aligned = a.cache.head_dim % 8 == 0 && a.cache.sequence_stride % 16 == 0 &&
                  aligned(a.cache.keys) && aligned(a.cache.values);
@@ -46,6 +47,7 @@ cudaError_t SingleTokens(const Stream& stream, AttentionArguments a, int64_t fir
   a.tokens = {count, a.tokens.sequences + first, a.tokens.positions + first};
   const AttentionPlan plan = PlanOf(a);
   a.splits = SplitsOf(stream, a, plan);
+  if (a.cache.head_dim > kNarrowHeadDim) return LaunchAttentionWide(stream, a, plan);
   switch (a.cache.element) {
     case Element::kF32:
       return LaunchAttentionF32(stream, a, plan);
@@ -53,6 +55,10 @@ cudaError_t SingleTokens(const Stream& stream, AttentionArguments a, int64_t fir
       return LaunchAttentionF16(stream, a, plan);
     case Element::kBF16:
       return LaunchAttentionBf16(stream, a, plan);
+    case Element::kE4M3:
+      return LaunchAttentionE4M3(stream, a, plan);
+    case Element::kQ8_0:
+      return LaunchAttentionQ8_0(stream, a, plan);
   }
   return cudaErrorInvalidValue;
 }

@@ -37,12 +37,21 @@ __device__ __forceinline__ HeadGroup GroupOf(const AttentionArguments& a, int in
   return {kv - a.first_kv_head, first, min(most, end - first)};
 }
 
-// The running softmax of some heads: weights are 2^(score - max), in log2 units.
-template <int kHeads>
+// What a softmax's values are divided by: the sum of its weights, 2^(score - max), and that of the
+// head's sink, a score that has no value.
+__device__ __forceinline__ float Divisor(const AttentionArguments& a, int head, float max,
+                                         float sum) {
+  return a.sinks == nullptr ? sum : sum + exp2f(a.sinks[head] * kLog2e - max);
+}
+
+// The running softmax of some heads: weights are 2^(score - max), in log2 units. A lane has 8
+// elements at each of kOctets places, 8 times the lanes of a position apart.
+template <int kHeads, int kOctets>
 struct RunningSoftmax {
+  static constexpr int kElements = 8 * kOctets;
   float max[kHeads];
   float sum[kHeads];
-  float value[kHeads][8];  // of the lane's 8 elements
+  float value[kHeads][kElements];
 
   __device__ __forceinline__ void Clear() {
 #pragma unroll
@@ -50,17 +59,17 @@ struct RunningSoftmax {
       max[h] = kLowest;
       sum[h] = 0;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) value[h][i] = 0;
+      for (int i = 0; i < kElements; ++i) value[h][i] = 0;
     }
   }
 
-  __device__ __forceinline__ void Add(int h, float score, const float (&v)[8]) {
+  __device__ __forceinline__ void Add(int h, float score, const float (&v)[kElements]) {
     const float new_max = fmaxf(max[h], score);
     const float old = exp2f(max[h] - new_max), weight = exp2f(score - new_max);
     max[h] = new_max;
     sum[h] = sum[h] * old + weight;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) value[h][i] = value[h][i] * old + weight * v[i];
+    for (int i = 0; i < kElements; ++i) value[h][i] = value[h][i] * old + weight * v[i];
   }
 
   // Puts the softmaxes of lanes `bits` apart together.
@@ -71,22 +80,22 @@ struct RunningSoftmax {
     sum[h] = sum[h] * mine + __shfl_xor_sync(kAllLanes, sum[h], bits) * other;
     max[h] = new_max;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < kElements; ++i) {
       value[h][i] = value[h][i] * mine + __shfl_xor_sync(kAllLanes, value[h][i], bits) * other;
     }
   }
 };
 
-template <class E>
-__device__ __forceinline__ void LoadLane(const typename E::Bits* row, int element, int head_dim,
-                                         bool aligned, float (&to)[8]) {
-  if (aligned && element < head_dim) {
-    LoadEight<E>(row + element, to);
-    return;
-  }
+// A lane's elements of a row, of which it begins at `element`; `step` to its next octet.
+template <class E, int kElements>
+__device__ __forceinline__ void LoadLane(const typename E::Bits* row, int element, int step,
+                                         int head_dim, bool aligned, float (&to)[kElements]) {
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    to[i] = !aligned && element + i < head_dim ? E::Load(row[element + i]) : 0.0f;
+  for (int o = 0; o < kElements / 8; ++o) {
+    float octet[8];
+    LoadOctet<E>(row, element + o * step, head_dim, aligned, octet);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[8 * o + i] = octet[i];
   }
 }
 
@@ -110,49 +119,53 @@ __device__ __forceinline__ Merged MergeParts(const float* from, int64_t step, in
   return m;
 }
 
-template <class E, int kHeads>
+template <class E, int kHeads, int kOctets>
 struct AttentionBlock {
+  using Softmax = RunningSoftmax<kHeads, kOctets>;
+  static constexpr int kElements = Softmax::kElements;
+
   const AttentionArguments& a;
   int64_t token;
   HeadGroup group;
-  int lanes;  // of a position: a power of two, 8 elements each
+  int lanes;  // of a position: a power of two, kElements each
   bool aligned;
   const typename E::Bits* keys;  // of the sequence and head
   const typename E::Bits* values;
 
   // The block's positions [begin, end), at every `step`th of which this lane has a part.
-  __device__ __forceinline__ void Attend(int64_t begin, int64_t end,
-                                         RunningSoftmax<kHeads>& softmax) const {
+  __device__ __forceinline__ void Attend(int64_t begin, int64_t end, Softmax& softmax) const {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int head_dim = a.cache.head_dim, element = lane % lanes * 8;
     const float scale = a.softcap > 0 ? a.scale : a.scale * kLog2e;
-    float q[kHeads][8];
+    float q[kHeads][kElements];
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       const float* from =
           a.q + token * a.q_stride + static_cast<int64_t>(group.first + h) * head_dim;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        q[h][i] = h < group.count && element + i < head_dim ? from[element + i] * scale : 0.0f;
+      for (int i = 0; i < kElements; ++i) {
+        const int at = ElementAt(element, i);
+        q[h][i] = h < group.count && at < head_dim ? from[at] * scale : 0.0f;
       }
     }
     const int at_once = 32 / lanes;
-    // Two positions at a time, for loads to overlap. All lanes go through the loop as often, for
-    // the shuffles.
+    // Two positions at a time, for loads to overlap, where there are registers for it. All lanes go
+    // through the loop as often, for the shuffles.
+    constexpr int kAtOnce = kOctets == 1 ? 2 : 1;
     for (int64_t first = begin + warp * at_once; first < end;
-         first += int64_t{2 * kAttentionWarps} * at_once) {
-      float k[2][8], v[2][8];
-      bool inside[2];
+         first += int64_t{kAtOnce * kAttentionWarps} * at_once) {
+      float k[kAtOnce][kElements], v[kAtOnce][kElements];
+      bool inside[kAtOnce];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < kAtOnce; ++i) {
         const int64_t position = first + lane / lanes + i * kAttentionWarps * at_once;
         inside[i] = position < end;
-        const int64_t row = (inside[i] ? position : begin) * head_dim;
-        LoadLane<E>(keys + row, element, head_dim, aligned, k[i]);
-        LoadLane<E>(values + row, element, head_dim, aligned, v[i]);
+        const int64_t row = inside[i] ? position : begin;
+        LoadLane<E>(E::RowAt(keys, row, head_dim), element, 8 * lanes, head_dim, aligned, k[i]);
+        LoadLane<E>(E::RowAt(values, row, head_dim), element, 8 * lanes, head_dim, aligned, v[i]);
       }
 #pragma unroll
-      for (int i = 0; i < 2; ++i) AddPosition(q, k[i], v[i], inside[i], softmax);
+      for (int i = 0; i < kAtOnce; ++i) AddPosition(q, k[i], v[i], inside[i], softmax);
     }
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
@@ -160,14 +173,19 @@ struct AttentionBlock {
     }
   }
 
-  __device__ __forceinline__ void AddPosition(const float (&q)[kHeads][8], const float (&k)[8],
-                                              const float (&v)[8], bool inside,
-                                              RunningSoftmax<kHeads>& softmax) const {
+  __device__ __forceinline__ int ElementAt(int element, int i) const {
+    return element + i / 8 * 8 * lanes + i % 8;
+  }
+
+  __device__ __forceinline__ void AddPosition(const float (&q)[kHeads][kElements],
+                                              const float (&k)[kElements],
+                                              const float (&v)[kElements], bool inside,
+                                              Softmax& softmax) const {
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       float score = 0;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) score += q[h][i] * k[i];
+      for (int i = 0; i < kElements; ++i) score += q[h][i] * k[i];
       for (int bits = lanes / 2; bits > 0; bits /= 2) {
         score += __shfl_xor_sync(kAllLanes, score, bits);
       }
@@ -177,16 +195,16 @@ struct AttentionBlock {
   }
 
   // [warp, head] parts in shared memory.
-  __device__ __forceinline__ void Share(const RunningSoftmax<kHeads>& softmax,
-                                        float* shared) const {
+  __device__ __forceinline__ void Share(const Softmax& softmax, float* shared) const {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head_dim = a.cache.head_dim;
     if (lane >= lanes) return;
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       float* to = shared + (warp * kHeads + h) * PartFloats(head_dim);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        if (lane * 8 + i < head_dim) to[lane * 8 + i] = softmax.value[h][i];
+      for (int i = 0; i < kElements; ++i) {
+        const int at = ElementAt(lane * 8, i);
+        if (at < head_dim) to[at] = softmax.value[h][i];
       }
       if (lane == 0) {
         to[head_dim] = softmax.max[h];
@@ -201,7 +219,9 @@ struct AttentionBlock {
   }
 
   __device__ __forceinline__ void WriteOut(int head, int i, const Merged& m) const {
-    a.out[(token * a.query_heads + group.first + head) * a.cache.head_dim + i] = m.value / m.sum;
+    const int query_head = group.first + head;
+    a.out[(token * a.query_heads + query_head) * a.cache.head_dim + i] =
+        m.value / Divisor(a, query_head, m.max, m.sum);
   }
 
   // The block's result: the output, or its part of it.
@@ -244,7 +264,7 @@ struct AttentionBlock {
 };
 
 // Grid: token, group of heads, part of the sequence.
-template <class E, int kHeads>
+template <class E, int kHeads, int kOctets>
 __global__ void __launch_bounds__(kAttentionWarps * 32, 1)
     AttentionKernel(AttentionArguments a, int parts, int lanes, bool aligned) {
   LetNextKernelStart();
@@ -260,15 +280,15 @@ __global__ void __launch_bounds__(kAttentionWarps * 32, 1)
   const int64_t begin = first + blockIdx.z * each;
   const int64_t end = min(begin + each, position + 1);
 
-  const int64_t head_offset = group.kv_head * a.cache.capacity * a.cache.head_dim;
   const int64_t sequence = a.tokens.sequences[token] * a.cache.sequence_stride;
   const auto of_head = [&](void* data) {
     const char* base = static_cast<const char*>(data) + sequence;
-    return reinterpret_cast<const typename E::Bits*>(base) + head_offset;
+    return E::RowAt(reinterpret_cast<const typename E::Bits*>(base),
+                    group.kv_head * a.cache.capacity, a.cache.head_dim);
   };
-  const AttentionBlock<E, kHeads> block = {
+  const AttentionBlock<E, kHeads, kOctets> block = {
       a, token, group, lanes, aligned, of_head(a.cache.keys), of_head(a.cache.values)};
-  RunningSoftmax<kHeads> softmax;
+  RunningSoftmax<kHeads, kOctets> softmax;
   softmax.Clear();
   block.Attend(begin, end, softmax);
   float* shared = DynamicShared<float>();
@@ -287,13 +307,14 @@ struct AttentionPlan {
   bool aligned;
 };
 
-template <class E, int kHeads>
+template <class E, int kHeads, int kOctets = 1>
 cudaError_t LaunchAttention(const Stream& stream, const AttentionArguments& a,
                             const AttentionPlan& plan) {
   const size_t floats = static_cast<size_t>(kAttentionWarps) * kHeads * (a.cache.head_dim + 2);
   const Grid grid = {dim3(static_cast<unsigned>(a.tokens.count), plan.groups, a.splits),
                      dim3(kAttentionWarps * 32), floats * sizeof(float)};
-  return Launch(stream, grid, &AttentionKernel<E, kHeads>, a, plan.parts, plan.lanes, plan.aligned);
+  return Launch(stream, grid, &AttentionKernel<E, kHeads, kOctets>, a, plan.parts, plan.lanes,
+                plan.aligned);
 }
 
 template <class E>
@@ -315,5 +336,11 @@ cudaError_t LaunchAttentionOf(const Stream& stream, const AttentionArguments& a,
 cudaError_t LaunchAttentionF32(const Stream&, const AttentionArguments&, const AttentionPlan&);
 cudaError_t LaunchAttentionF16(const Stream&, const AttentionArguments&, const AttentionPlan&);
 cudaError_t LaunchAttentionBf16(const Stream&, const AttentionArguments&, const AttentionPlan&);
+cudaError_t LaunchAttentionE4M3(const Stream&, const AttentionArguments&, const AttentionPlan&);
+cudaError_t LaunchAttentionQ8_0(const Stream&, const AttentionArguments&, const AttentionPlan&);
+// Of heads of more than kNarrowHeadDim elements, of any type.
+cudaError_t LaunchAttentionWide(const Stream&, const AttentionArguments&, const AttentionPlan&);
+constexpr int kNarrowHeadDim = 256;
+constexpr int kWideHeads = 2;  // at once: what registers hold
 
 }  // namespace tprun::cuda

@@ -307,10 +307,11 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1) PrefillKernel(PrefillAr
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const float inverse = 1.0f / rows[h].Total();
+    const float total = rows[h].Total();
     const int64_t r = first_row + warp * 16 + h * 8 + lane / 4;
     if (r >= int64_t{p.tokens} * group.count) continue;
     const PrefillRow row = RowOf(r, group, p.tokens);
+    const float inverse = 1.0f / Divisor(p.a, group.first + row.head, rows[h].max, total);
     float* out = p.a.out +
                  ((p.first_token + row.token) * p.a.query_heads + group.first + row.head) * kDim +
                  lane % 4 * 2;

@@ -5,18 +5,32 @@
 
 #include <cstdint>
 
+#include "engine/kernels/cuda/k_formats.cuh"
+#include "engine/kernels/cuda/packed_formats.cuh"
+
 // Block formats that are read where they lie, as in the checkpoint: the value of element i of a
 // block, with the roundings of engine/format/<name>.cc, which says what the bytes mean. Correct, at
 // a fraction of the memory's speed; formats.cuh has those that are read at all of it.
 
 namespace tprun::cuda {
 
+// Eight neighbouring elements of a row.
+template <class B>
+struct BlockReader {
+  static constexpr int kElements = 8;
+  __device__ static __forceinline__ void Read(const Matrix& w, int64_t row, int64_t unit,
+                                              float (&values)[kElements]) {
+    constexpr int kUnits = B::kElements / kElements;
+    const int64_t block = row * (w.columns / B::kElements) + unit / kUnits;
+    const uint8_t* at = static_cast<const uint8_t*>(w.data) + block * B::kBytes;
+    const int first = static_cast<int>(unit % kUnits) * kElements;
+#pragma unroll
+    for (int i = 0; i < kElements; ++i) values[i] = B::Value(at, first + i);
+  }
+};
+
 __device__ __forceinline__ float HalfAt(const uint8_t* bytes) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(bytes[0] | bytes[1] << 8)));
-}
-
-__device__ __forceinline__ int NibbleOf32(const uint8_t* nibbles, int i) {
-  return (nibbles[i % 16] >> 4 * (i / 16)) & 15;
 }
 
 __device__ __forceinline__ int FiveBits(const uint8_t* packed, int i) {
@@ -27,6 +41,47 @@ __device__ __forceinline__ int FiveBits(const uint8_t* packed, int i) {
 __device__ __forceinline__ float ScaledWithOffset(float scale, int q, float offset) {
   return __fadd_rn(__fmul_rn(scale, static_cast<float>(q)), offset);
 }
+
+// The arranged formats, as in the checkpoint.
+struct Q8_0InFile {
+  static constexpr int kElements = 32, kBytes = 34;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    return static_cast<float>(static_cast<int8_t>(block[2 + i])) * HalfAt(block);
+  }
+};
+
+struct Q4_0InFile {
+  static constexpr int kElements = 32, kBytes = 18;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    return static_cast<float>(NibbleOf32(block + 2, i) - 8) * HalfAt(block);
+  }
+};
+
+__device__ __forceinline__ uint32_t WordAt(const uint8_t* bytes) {
+  return bytes[0] | uint32_t{bytes[1]} << 8 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[3]} << 24;
+}
+
+// q4_k and q5_k.
+template <class F>
+struct KInFile {
+  static constexpr int kElements = kSuperBlock, kBytes = F::kBytes;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    typename F::Chunk c;
+    c.scales = make_uint4(WordAt(block), WordAt(block + 4), WordAt(block + 8), WordAt(block + 12));
+    c.half = i / 128;
+    const int step = i % 128 / kStepColumns;
+    return ScaledWithOffset(F::Scale(c, step), F::QuantOf(block, i), -F::Min(c, step));
+  }
+};
+
+struct Q6_KInFile {
+  static constexpr int kElements = kSuperBlock, kBytes = Q6_K::kBytes;
+  __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
+    const auto scale = static_cast<int8_t>(Q6_K::ScalesOf(block)[i / 16]);
+    return HalfAt(Q6_K::TailOf(block)) * static_cast<float>(scale) *
+           static_cast<float>(Q6_K::QuantOf(block, i) - 32);
+  }
+};
 
 struct Q4_1 {
   static constexpr int kElements = 32, kBytes = 20;
@@ -99,14 +154,10 @@ struct Iq4Xs {
   }
 };
 
-struct Mxfp4 {
+struct Mxfp4InFile {
   static constexpr int kElements = 32, kBytes = 17;
   __device__ static __forceinline__ float Value(const uint8_t* block, int i) {
-    const int nibble = NibbleOf32(block + 1, i);
-    // Twice the level: 0, 1, 2, 3, 4, 6, 8, 12.
-    const int twice = (0xc8643210u >> (nibble % 8 * 4)) & 15;
-    const float level = 0.5f * static_cast<float>(nibble < 8 ? twice : -twice);
-    return ldexpf(1.0f, block[0] - 127) * level;
+    return E8M0(block[0]) * E2M1(NibbleOf32(block + 1, i));
   }
 };
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "engine/kernels/cuda/expert_products.h"
 #include "engine/kernels/cuda/make_kernels.h"
 #include "engine/kernels/cuda/ops.h"
 #include "engine/kernels/cuda/projections.h"
@@ -20,12 +21,48 @@ namespace {
 // By name: program and module have formats of their own.
 absl::StatusOr<Format> FormatOf(const WeightFormat& format) {
   static constexpr std::pair<absl::string_view, Format> kFormats[] = {
-      {"f32", Format::kF32},     {"f16", Format::kF16},      {"bf16", Format::kBF16},
-      {"q8_0", Format::kQ8_0},   {"q4_0", Format::kQ4_0},    {"q4_1", Format::kQ4_1},
-      {"q5_0", Format::kQ5_0},   {"q5_1", Format::kQ5_1},    {"q2_k", Format::kQ2_K},
-      {"q3_k", Format::kQ3_K},   {"q4_k", Format::kQ4_K},    {"q5_k", Format::kQ5_K},
-      {"q6_k", Format::kQ6_K},   {"iq4_nl", Format::kIq4Nl}, {"iq4_xs", Format::kIq4Xs},
+      {"f32", Format::kF32},
+      {"f16", Format::kF16},
+      {"bf16", Format::kBF16},
+      {"q8_0", Format::kQ8_0},
+      {"q4_0", Format::kQ4_0},
+      {"q4_1", Format::kQ4_1},
+      {"q5_0", Format::kQ5_0},
+      {"q5_1", Format::kQ5_1},
+      {"q2_k", Format::kQ2_K},
+      {"q3_k", Format::kQ3_K},
+      {"q4_k", Format::kQ4_K},
+      {"q5_k", Format::kQ5_K},
+      {"q6_k", Format::kQ6_K},
+      {"iq4_nl", Format::kIq4Nl},
+      {"iq4_xs", Format::kIq4Xs},
       {"mxfp4", Format::kMxfp4},
+      {"iq1_s", Format::kIq1S},
+      {"iq1_m", Format::kIq1M},
+      {"iq2_xxs", Format::kIq2Xxs},
+      {"iq2_xs", Format::kIq2Xs},
+      {"iq2_s", Format::kIq2S},
+      {"iq3_xxs", Format::kIq3Xxs},
+      {"iq3_s", Format::kIq3S},
+      {"tq1_0", Format::kTq1},
+      {"tq2_0", Format::kTq2},
+      {"fp8", Format::kFp8},
+      {"fp8_b32", Format::kFp8B32},
+      {"nf4", Format::kNf4},
+      {"fp4", Format::kFp4},
+      {"bnb_int8", Format::kBnbInt8},
+      {"int4_g32", Format::kInt4G32},
+      {"int4_g64", Format::kInt4G64},
+      {"int4_g128", Format::kInt4G128},
+      {"int4_g32_bf16", Format::kInt4G32Bf16},
+      {"int4_g64_bf16", Format::kInt4G64Bf16},
+      {"int4_g128_bf16", Format::kInt4G128Bf16},
+      {"int8_g32", Format::kInt8G32},
+      {"int8_g128", Format::kInt8G128},
+      {"int8_g32_bf16", Format::kInt8G32Bf16},
+      {"int8_g128_bf16", Format::kInt8G128Bf16},
+      {"int8_g32_f32", Format::kInt8G32F32},
+      {"int8_g128_f32", Format::kInt8G128F32},
   };
   std::string names;
   for (const auto& [name, known] : kFormats) {
@@ -42,20 +79,25 @@ absl::StatusOr<Matrix> MatrixOf(const WeightMatrix& w) {
   return Matrix{w.data, format, w.rows, w.columns};
 }
 
-Element ElementOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return Element::kF32;
-    case DType::kF16:
-      return Element::kF16;
-    case DType::kBF16:
-      return Element::kBF16;
-  }
-  return Element::kF32;
+// Of a format that HasCudaCacheOf.
+Element ElementOf(const WeightFormat& format) {
+  return format.name == "f16"        ? Element::kF16
+         : format.name == "bf16"     ? Element::kBF16
+         : format.name == "fp8_e4m3" ? Element::kE4M3
+         : format.name == "q8_0"     ? Element::kQ8_0
+                                     : Element::kF32;
 }
 
 Gate GateOf(Activation activation) {
-  return activation == Activation::kSilu ? Gate::kSilu : Gate::kGeluTanh;
+  switch (activation) {
+    case Activation::kSilu:
+      return Gate::kSilu;
+    case Activation::kGeluTanh:
+      return Gate::kGeluTanh;
+    case Activation::kClampedSwiGlu:
+      return Gate::kClampedSwiGlu;
+  }
+  return Gate::kNone;
 }
 
 NormRows NormOf(const float* w, int64_t dim, const NormSpec& norm) {
@@ -73,11 +115,30 @@ Tokens TokensOf(const TokenBatch& batch) {
 }
 
 CacheArguments CacheOf(const KvCacheView& cache) {
-  return {cache.keys,     cache.values,   ElementOf(cache.dtype), cache.capacity,
+  return {cache.keys,     cache.values,   ElementOf(*cache.format), cache.capacity,
           cache.kv_heads, cache.head_dim, cache.sequence_stride};
 }
 
+// One of a stack of matrices.
+absl::StatusOr<ExpertStack> StackOf(const ExpertMatrices& matrices, int64_t count) {
+  const WeightMatrix& all = matrices.all;
+  if (all.rows != matrices.rows * count) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(count, " matrices of ", matrices.rows, " rows in one of ", all.rows));
+  }
+  ASSIGN_OR_RETURN(const Matrix one, MatrixOf({all.data, all.format, matrices.rows, all.columns}));
+  return ExpertStack{one, matrices.bias, matrices.rows * all.format->Bytes(all.columns)};
+}
+
+Choice ChoiceOf(const ExpertChoice& choice) {
+  return {choice.ids,          choice.weights, choice.tokens, choice.per_token,
+          choice.first_expert, choice.experts, choice.slots()};
+}
+
+HeadRows RowsOf(const HeadVectors& x) { return {x.data, x.token_stride, x.head_stride}; }
+
 static_assert(sizeof(Best) == sizeof(BestLogit));
+static_assert(kMostHeadDim == kMostHeadDimOnCuda && kMostExperts == kMostExpertsOnCuda);
 
 class CudaKernels final : public Kernels {
  public:
@@ -85,7 +146,8 @@ class CudaKernels final : public Kernels {
       : stream_(stream),
         name_(absl::StrCat("cuda (sm_", stream.compute_capability, ")")),
         workspace_(std::move(workspace)),
-        projections_(stream, memory(), std::move(gemm)) {}
+        projections_(stream, memory(), std::move(gemm)),
+        experts_(stream, memory()) {}
 
   absl::string_view name() const override { return name_; }
   int64_t workspace_bytes() const override { return kCudaKernelsWorkspaceBytes; }
@@ -93,6 +155,7 @@ class CudaKernels final : public Kernels {
   absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
                               int64_t columns) override;
   absl::Status CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const override;
+  absl::Status CheckHasCacheOf(const WeightFormat& format) const override;
 
   absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
                          int64_t first_row, float scale, float* out) override {
@@ -177,6 +240,42 @@ class CudaKernels final : public Kernels {
                          const KvCacheView& cache, const AttentionShape& shape,
                          float* out) override;
 
+  absl::Status RouteExperts(const float* logits, const float* choice_bias, int64_t tokens,
+                            const ExpertsSpec& experts, int32_t* ids, float* weights) override;
+
+  absl::Status ExpertGatedMatMul(const float* x, const ExpertMatrices& gate,
+                                 const ExpertMatrices& up, Activation activation,
+                                 const ExpertChoice& choice, float* out, float* up_out) override {
+    ASSIGN_OR_RETURN(const ExpertStack gates, StackOf(gate, choice.experts));
+    ASSIGN_OR_RETURN(const ExpertStack ups, StackOf(up, choice.experts));
+    if (choice.slots() == 0 || gate.rows == 0) return absl::OkStatus();
+    return Annotate(
+        experts_.Gated(x, gates, ups, GateOf(activation), ChoiceOf(choice), out, up_out),
+        "ExpertGatedMatMul");
+  }
+
+  absl::Status ExpertSum(const float* h, const ExpertMatrices& down, const ExpertChoice& choice,
+                         float* out) override {
+    ASSIGN_OR_RETURN(const ExpertStack downs, StackOf(down, choice.experts));
+    if (choice.slots() == 0 || down.rows == 0) return absl::OkStatus();
+    return Annotate(experts_.Sum(h, downs, ChoiceOf(choice), out), "ExpertSum");
+  }
+
+  absl::Status SigmoidScale(float* x, const float* gate, int64_t tokens, int64_t columns) override {
+    if (tokens == 0 || columns == 0) return absl::OkStatus();
+    return Launched(cuda::SigmoidScale(stream_, x, gate, tokens, columns), "SigmoidScale");
+  }
+
+  absl::Status HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
+                          int64_t tokens, int heads, const HeadVectors& out) override;
+
+  absl::Status CopyHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t count,
+                         const HeadVectors& out) override {
+    if (tokens == 0 || heads == 0 || count == 0) return absl::OkStatus();
+    return Launched(cuda::CopyHeads(stream_, RowsOf(x), tokens, heads, count, RowsOf(out)),
+                    "CopyHeads");
+  }
+
   absl::Status GatedActivation(Activation activation, float* gate, const float* up,
                                int64_t count) override {
     if (count == 0) return absl::OkStatus();
@@ -217,6 +316,7 @@ class CudaKernels final : public Kernels {
                             int64_t stride, const TokenBatch& batch, const RopeArguments& rope,
                             const KvCacheView& cache) {
     RETURN_IF_ERROR(CheckCache(cache, batch));
+    RETURN_IF_ERROR(CheckHasCacheOf(*cache.format));
     if (query_heads == 0) q = nullptr;
     if (batch.tokens == 0 || (cache.kv_heads == 0 && q == nullptr)) return absl::OkStatus();
     return Launched(cuda::RopeStoreKv(stream_, q, query_heads, k, v, stride, TokensOf(batch), rope,
@@ -228,6 +328,7 @@ class CudaKernels final : public Kernels {
   const std::string name_;
   const std::unique_ptr<Buffer> workspace_;
   Projections projections_;
+  ExpertProducts experts_;
 };
 
 absl::Status CudaKernels::CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const {
@@ -235,13 +336,74 @@ absl::Status CudaKernels::CheckHasOpsFor(const LayerSpec& layer, BlockKind kind)
   if (missing == nullptr) return absl::OkStatus();
   return absl::UnimplementedError(
       absl::StrCat("there are no CUDA kernels for ", missing,
-                   " yet; place these blocks on CPU ranks (--devices=cpu)"));
+                   "; place these blocks on CPU ranks (--devices=cpu)"));
+}
+
+absl::Status CudaKernels::RouteExperts(const float* logits, const float* choice_bias,
+                                       int64_t tokens, const ExpertsSpec& experts, int32_t* ids,
+                                       float* weights) {
+  RETURN_IF_ERROR(CheckRouter(experts));
+  if (experts.count > kMostExperts) {
+    return absl::UnimplementedError(
+        absl::StrCat("RouteExperts: ", experts.count, " experts; at most ", kMostExperts));
+  }
+  if (tokens == 0) return absl::OkStatus();
+  const RouterArguments arguments = {.logits = logits,
+                                     .choice_bias = choice_bias,
+                                     .count = experts.count,
+                                     .per_token = experts.per_token,
+                                     .sigmoid = experts.score == RouterScore::kSigmoid,
+                                     .normalize = experts.normalize,
+                                     .scale = experts.scale,
+                                     .groups = experts.groups,
+                                     .groups_per_token = experts.groups_per_token,
+                                     .ids = ids,
+                                     .weights = weights};
+  return Launched(cuda::RouteExperts(stream_, arguments, tokens), "RouteExperts");
+}
+
+// A matrix for each head: in one launch, as many tokens as a grid has blocks for.
+absl::Status CudaKernels::HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
+                                     int64_t tokens, int heads, const HeadVectors& out) {
+  RETURN_IF_ERROR(CheckWeights(w));
+  if (heads == 0 || tokens == 0 || w.rows == 0 || w.columns == 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const ExpertStack of_head, StackOf({w, w.rows / heads}, heads));
+  if (transposed) {
+    const Matrix all = {w.data, of_head.one.format, w.rows, w.columns};
+    return Launched(TransposedHeads(stream_, all, RowsOf(x), tokens, heads, RowsOf(out)),
+                    "HeadMatMul");
+  }
+  MatrixStack stack;
+  stack.x_stride = x.token_stride;
+  stack.heads = heads;
+  stack.x_step = x.head_stride;
+  stack.out_step = out.head_stride;
+  constexpr int64_t kMostItems = 65535;
+  const int64_t most = std::max<int64_t>(1, kMostItems / heads) * kMostMatVecTokens;
+  for (int64_t first = 0; first < tokens; first += most) {
+    stack.tokens = std::min(most, tokens - first);
+    stack.items =
+        static_cast<int>(heads * ((stack.tokens + kMostMatVecTokens - 1) / kMostMatVecTokens));
+    RETURN_IF_ERROR(Annotate(
+        MultiplyStack(stream_, stack, stack.tokens, x.data + first * x.token_stride, of_head,
+                      nullptr, Gate::kNone, out.data + first * out.token_stride, out.token_stride),
+        "HeadMatMul"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaKernels::CheckHasCacheOf(const WeightFormat& format) const {
+  if (HasCudaCacheOf(format)) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      "there are no CUDA kernels for a KV cache of type ", format.name,
+      "; choose --kv_type=f32, f16, bf16, fp8_e4m3 or q8_0, or CPU ranks (--devices=cpu)"));
 }
 
 absl::Status CudaKernels::Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                                     const KvCacheView& cache, const AttentionShape& shape,
                                     float* out) {
   RETURN_IF_ERROR(CheckAttention(cache, shape, batch));
+  RETURN_IF_ERROR(CheckHasCacheOf(*cache.format));
   if (batch.tokens == 0 || shape.query_heads == 0) return absl::OkStatus();
   if (cache.head_dim > kMostHeadDim) {
     return absl::UnimplementedError(absl::StrCat("Attention: heads of ", cache.head_dim,
@@ -261,6 +423,7 @@ absl::Status CudaKernels::Attention(const float* q, int64_t q_stride, const Toke
   arguments.scale = shape.scale;
   arguments.softcap = shape.logit_softcap;
   arguments.window = shape.window;
+  arguments.sinks = shape.sinks;
   arguments.partial = reinterpret_cast<float*>(memory() + WorkspaceLayout::kAttention);
   arguments.tickets =
       reinterpret_cast<unsigned*>(memory() + WorkspaceLayout::kTickets) + kMatVecTickets;

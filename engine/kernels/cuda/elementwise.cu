@@ -9,13 +9,12 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <class Act>
-__global__ void GatedActivationKernel(float* gate, const float* up, int64_t count) {
+__global__ void GatedActivationKernel(Gate kind, float* gate, const float* up, int64_t count) {
   LetNextKernelStart();
   WaitForPreviousKernel();
   const int64_t step = int64_t{gridDim.x} * kThreads;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) {
-    gate[i] = Act::Of(gate[i]) * up[i];
+    gate[i] = Gated(kind, gate[i], up[i]);
   }
 }
 
@@ -93,10 +92,7 @@ Grid GridFor(const Stream& stream, int64_t count) {
 
 cudaError_t GatedActivation(const Stream& stream, Gate gate_kind, float* gate, const float* up,
                             int64_t count) {
-  const Grid grid = GridFor(stream, count);
-  return gate_kind == Gate::kSilu
-             ? Launch(stream, grid, &GatedActivationKernel<Silu>, gate, up, count)
-             : Launch(stream, grid, &GatedActivationKernel<GeluTanh>, gate, up, count);
+  return Launch(stream, GridFor(stream, count), &GatedActivationKernel, gate_kind, gate, up, count);
 }
 
 cudaError_t Add(const Stream& stream, float* x, const float* y, int64_t count) {

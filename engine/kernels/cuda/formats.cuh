@@ -100,40 +100,66 @@ struct F16 : HalfRow {
   __device__ static __forceinline__ float Value(uint16_t bits) { return HalfBits(bits); }
 };
 
-// Where a row of blocks is, as ArrangeBlocks leaves it. kQuantBytes of a block.
-template <int kQuantBytes>
+// Where a row of blocks is, as ArrangeBlocks leaves it: kQuantBytes for every 32 columns, and a
+// scale for every kScaleColumns.
+template <int kQuantBytes_, int kScaleColumns_ = kBlock, int kScaleBytes_ = 2>
 struct BlockRow {
+  using Row = BlockRow;
+  static constexpr int kQuantBytes = kQuantBytes_;
+  static constexpr int kScaleColumns = kScaleColumns_;
+  static constexpr int kScaleBytes = kScaleBytes_;
+  static constexpr int kFileBytes =  // of a scale and what it scales
+      kScaleBytes + kQuantBytes * (kScaleColumns / kBlock);
   static constexpr bool kHalfScales = false;
   static constexpr bool kMins = false;
   static constexpr bool kAlwaysWhole = false;
 
   const uint8_t* quants;
-  int scales_at;  // bytes from the quants to the scales: f16, two bytes per block
+  int scales_at;  // bytes from the quants to the scales
 
   __device__ static BlockRow Find(const void* data, int64_t rows, int64_t columns, int64_t row) {
-    const int64_t blocks = columns / kBlock, group = row / kGroupRows, in_group = row % kGroupRows;
-    const int64_t left = rows - group * kGroupRows;
-    const int64_t group_rows = left < kGroupRows ? left : kGroupRows;
+    const int64_t scales = columns / kScaleColumns, group = row / kGroupRows;
+    const int64_t in_group = row % kGroupRows, left = rows - group * kGroupRows;
+    const int64_t n = left < kGroupRows ? left : kGroupRows;  // rows of the group
     const uint8_t* base =
-        static_cast<const uint8_t*>(data) + group * kGroupRows * blocks * (kQuantBytes + 2);
-    const int64_t row_bytes = blocks * kQuantBytes;
+        static_cast<const uint8_t*>(data) + group * kGroupRows * scales * kFileBytes;
+    const int64_t row_bytes = columns / kBlock * kQuantBytes;
     // At most 8 rows further.
     return {base + in_group * row_bytes,
-            static_cast<int>((group_rows - in_group) * row_bytes + in_group * blocks * 2)};
+            static_cast<int>((n - in_group) * row_bytes + in_group * scales * kScaleBytes)};
   }
   __device__ __forceinline__ const uint8_t* Scale(int64_t block) const {
-    return quants + scales_at + block * 2;
+    return quants + scales_at + block * kScaleBytes;
   }
   __device__ __forceinline__ uint32_t ScaleBits(int64_t block) const {
     return *reinterpret_cast<const uint16_t*>(Scale(block));
   }
 };
 
+// Where the elements of 8 bytes, or 4 of nibbles, lie: so that a word holds pairs in its halves.
+__device__ __forceinline__ int ByteOfOctet(int i) { return i / 4 * 4 + i % 2 * 2 + i % 4 / 2; }
+__device__ __forceinline__ int NibbleOfOctet(const uint8_t* bytes, int i) {
+  const int bit = i % 2 * 16 + i / 2 * 4;
+  return bytes[bit / 8] >> (bit % 8) & 15;
+}
+// Puts octet `octet` of 32 nibbles, element i of which is from(i), to 4 bytes.
+template <class From>
+__device__ __forceinline__ void PutNibbles(uint8_t* bytes, int octet, const From& from) {
+  for (int b = 0; b < 4; ++b) bytes[b] = 0;
+  for (int i = 0; i < 8; ++i) {
+    const int bit = i % 2 * 16 + i / 2 * 4;
+    bytes[bit / 8] |= static_cast<uint8_t>(from(octet * 8 + i) << (bit % 8));
+  }
+}
+// ggml's order of 32 nibbles: byte i has element i below and element i + 16 above.
+__device__ __forceinline__ int NibbleOf32(const uint8_t* nibbles, int i) {
+  return (nibbles[i % 16] >> 4 * (i / 16)) & 15;
+}
+
 // A block of 32 signed bytes. Two blocks make a chunk; lane q has the bytes 8q..8q+7 of the first,
 // then of the second. A last chunk of one block has 8 bytes per lane. Each 4 bytes hold elements
 // 0, 2, 1, 3, so that a word and the word shifted by 8 have a pair in its halves.
 struct Q8_0 : BlockRow<32> {
-  static constexpr int kQuantBytes = 32;
   static constexpr int kLaneBytes = 8;  // of a block
   static constexpr int kChunkColumns = 64;
   static constexpr int kChunksAhead = 3;
@@ -178,19 +204,19 @@ struct Q8_0 : BlockRow<32> {
   __device__ static __forceinline__ float Scale(const Chunk& c, int step) {
     return HalfBits(step == 0 ? c.scales & 0xffff : c.scales >> 16);
   }
-  // Element i of 8 in the word pair at `words`.
-  __device__ static __forceinline__ float Quant(const uint8_t* bytes, int i) {
-    return static_cast<int8_t>(bytes[i / 4 * 4 + i % 2 * 2 + i % 4 / 2]);
+  // Element i of the 8 at `bytes`, of block `block`.
+  __device__ __forceinline__ float Value(int64_t block, const uint8_t* bytes, int i) const {
+    const auto quant = static_cast<int8_t>(bytes[ByteOfOctet(i)]);
+    return static_cast<float>(quant) * HalfBits(ScaleBits(block));
   }
   __device__ static void Put(uint8_t* bytes, const uint8_t* quants, int octet) {
-    for (int i = 0; i < 8; ++i) bytes[i / 4 * 4 + i % 2 * 2 + i % 4 / 2] = quants[octet * 8 + i];
+    for (int i = 0; i < 8; ++i) bytes[ByteOfOctet(i)] = quants[octet * 8 + i];
   }
 };
 
 // A block of 32 values of 4 bits, less 8. Four blocks make a chunk; lane q has 4 bytes of each: its
 // 8 elements at bits 0, 16, 4, 20, 8, ... A last chunk of n < 4 blocks has 4n bytes per lane.
 struct Q4_0 : BlockRow<16> {
-  static constexpr int kQuantBytes = 16;
   static constexpr int kLaneBytes = 4;
   static constexpr int kChunkColumns = 128;
   static constexpr int kChunksAhead = 2;
@@ -245,19 +271,11 @@ struct Q4_0 : BlockRow<16> {
     const uint32_t two = step < 2 ? c.scales.x : c.scales.y;
     return HalfBits(step % 2 == 0 ? two & 0xffff : two >> 16);
   }
-  __device__ static __forceinline__ float Quant(const uint8_t* bytes, int i) {
-    const int bit = i % 2 * 16 + i / 2 * 4;
-    return static_cast<float>(bytes[bit / 8] >> (bit % 8) & 15) - 8;
+  __device__ __forceinline__ float Value(int64_t block, const uint8_t* bytes, int i) const {
+    return static_cast<float>(NibbleOfOctet(bytes, i) - 8) * HalfBits(ScaleBits(block));
   }
-  // From ggml's order: byte i has element i below and element i + 16 above.
   __device__ static void Put(uint8_t* bytes, const uint8_t* quants, int octet) {
-    for (int b = 0; b < 4; ++b) bytes[b] = 0;
-    for (int i = 0; i < 8; ++i) {
-      const int element = octet * 8 + i;
-      const int value = element < 16 ? quants[element] & 15 : quants[element - 16] >> 4;
-      const int bit = i % 2 * 16 + i / 2 * 4;
-      bytes[bit / 8] |= static_cast<uint8_t>(value << (bit % 8));
-    }
+    PutNibbles(bytes, octet, [&](int i) { return NibbleOf32(quants, i); });
   }
 };
 

@@ -48,11 +48,17 @@ __device__ __forceinline__ uint4 LoadStreaming(const uint4* p) {
 __device__ __forceinline__ uint2 LoadStreaming(const uint2* p) { return __ldg(p); }
 __device__ __forceinline__ uint32_t LoadStreaming(const uint32_t* p) { return __ldg(p); }
 
-// a - b, each two bf16.
+// a - b and a * b, each two bf16.
 __device__ __forceinline__ uint32_t SubtractBf16x2(uint32_t a, uint32_t b) {
   const __nv_bfloat162 difference = __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&a),
                                             *reinterpret_cast<const __nv_bfloat162*>(&b));
   return *reinterpret_cast<const uint32_t*>(&difference);
+}
+
+__device__ __forceinline__ uint32_t MultiplyBf16x2(uint32_t a, uint32_t b) {
+  const __nv_bfloat162 product = __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&a),
+                                         *reinterpret_cast<const __nv_bfloat162*>(&b));
+  return *reinterpret_cast<const uint32_t*>(&product);
 }
 
 #if __CUDA_ARCH__ < 800

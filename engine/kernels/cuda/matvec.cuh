@@ -1,16 +1,18 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "engine/kernels/cuda/activations.cuh"
 #include "engine/kernels/cuda/k_formats.cuh"
-#include "engine/kernels/cuda/ops.h"
+#include "engine/kernels/cuda/matvec.h"
+#include "engine/kernels/cuda/stack.cuh"
 
 // The product of a matrix with a few tokens, at the speed of the memory. A block of warps has a
 // tile of 32 rows; its warps share the columns, and so may several blocks (gridDim.y). Weights go
 // from memory to registers, are decoded to bf16 there and multiplied in the tensor cores, whose 8
 // columns take the three bf16 terms of each token's x. The next chunks' weights are on their way
-// while one is computed.
+// while one is computed. Of a stack of matrices each has blocks of its own (stack.h).
 
 namespace tprun::cuda {
 
@@ -18,16 +20,6 @@ constexpr int kTileRows = 32;
 constexpr int kRowTiles = kTileRows / 16;
 constexpr int kXTerms = 3;                    // 3 x 8 bits are the 24 of an f32
 constexpr int kReduceStride = kTileRows + 4;  // floats; keeps the lanes' writes in different banks
-
-struct MatVecArguments {
-  MatVecTarget targets[kMostProjections];
-  int count = 0;
-  Gate gate = Gate::kNone;  // with one, tiles are 16 rows of targets 0 and the same of target 1
-  const float* x = nullptr;
-  int64_t columns = 0;
-  int tokens = 0;
-  MatVecWorkspace work;
-};
 
 template <class F, int kTokens>
 struct MatVecShape {
@@ -55,21 +47,35 @@ __device__ __forceinline__ MatVecTarget TargetOf(const MatVecArguments& a, int t
   return target;
 }
 
+// The rows of x: one after another, or in a stack where an item says, which is in shared memory.
+struct DenseRows {
+  const float* x;
+  int64_t columns;
+  int tokens;
+  __device__ __forceinline__ bool Has(int t) const { return t < tokens; }
+  __device__ __forceinline__ const float* At(int t) const { return x + t * columns; }
+};
+struct StackedRows {
+  const float* const* rows;  // nullptr: none
+  __device__ __forceinline__ bool Has(int t) const { return rows[t] != nullptr; }
+  __device__ __forceinline__ const float* At(int t) const { return rows[t]; }
+};
+
 // A lane's part of x for a chunk: some neighbouring columns of each token.
 template <class F, int kTokens>
 struct XValues {
   static constexpr int kValues = F::kChunkColumns / 32;
   float values[kTokens][kValues];
 
-  __device__ __forceinline__ void Load(const float* x, int columns, int tokens, int chunk,
-                                       int lane) {
+  template <class Rows>
+  __device__ __forceinline__ void Load(const Rows& rows, int columns, int chunk, int lane) {
     const int column = chunk * F::kChunkColumns + lane * kValues;
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      const float* at = x + int64_t{t} * columns + column;
 #pragma unroll
       for (int i = 0; i < kValues; ++i) values[t][i] = 0;
-      if (t >= tokens || column >= columns) continue;
+      if (!rows.Has(t) || column >= columns) continue;
+      const float* at = rows.At(t) + column;
       if constexpr (kValues == 1) {
         values[t][0] = *at;
       } else if constexpr (kValues == 2) {
@@ -251,17 +257,19 @@ struct MatVecOutput {
   MatVecTarget target;
   Gate gate;
   int64_t first_row;
-  int rows;  // of the output
+  int rows;              // of the output
+  const float* up_bias;  // with a gate
 
-  // Of token t and the tile's row r. `sum(r)` is the sum of a row of the tile.
+  // To row t of the output, and of the tile's row r. `sum(r)` is the sum of a row of the tile.
   template <class Sum>
   __device__ __forceinline__ void Write(int t, int r, const Sum& sum) const {
     if (first_row + r >= target.rows) return;
     float value = sum(r);
+    if (target.bias != nullptr) value += target.bias[first_row + r];
     if (gate != Gate::kNone) {
-      value = (gate == Gate::kSilu ? Silu::Of(value) : GeluTanh::Of(value)) * sum(r + rows);
-    } else if (target.bias != nullptr) {
-      value += target.bias[first_row + r];
+      float up = sum(r + rows);
+      if (up_bias != nullptr) up += up_bias[first_row + r];
+      value = Gated(gate, value, up);
     }
     target.out[t * target.out_stride + first_row + r] = value;
   }
@@ -270,14 +278,25 @@ struct MatVecOutput {
 __device__ __forceinline__ MatVecOutput OutputOf(const MatVecArguments& a, int tile) {
   if (a.gate == Gate::kNone) {
     const MatVecTarget target = TargetOf(a, tile);
-    return {target, a.gate, int64_t{tile - target.first_tile} * kTileRows, kTileRows};
+    return {target, a.gate, int64_t{tile - target.first_tile} * kTileRows, kTileRows, nullptr};
   }
-  return {a.targets[0], a.gate, int64_t{tile} * (kTileRows / 2), kTileRows / 2};
+  return {a.targets[0], a.gate, int64_t{tile} * (kTileRows / 2), kTileRows / 2, a.targets[1].bias};
+}
+
+// Of a matrix of a stack.
+__device__ __forceinline__ MatVecOutput OutputOf(const MatVecArguments& a, int tile, int64_t matrix,
+                                                 int64_t out_at) {
+  MatVecOutput output = OutputOf(a, tile);
+  if (output.target.bias != nullptr) output.target.bias += matrix * output.target.rows;
+  if (output.up_bias != nullptr) output.up_bias += matrix * output.target.rows;
+  output.target.out += out_at;
+  return output;
 }
 
 // The lane's row of the tile: lane / 4, and 8 h below.
 template <class F>
-__device__ __forceinline__ F FindRow(const MatVecArguments& a, int tile, int h, int lane) {
+__device__ __forceinline__ F FindRow(const MatVecArguments& a, int64_t data_at, int tile, int h,
+                                     int lane) {
   MatVecTarget target;
   int64_t row;
   if (a.gate == Gate::kNone) {
@@ -288,7 +307,8 @@ __device__ __forceinline__ F FindRow(const MatVecArguments& a, int tile, int h, 
     row = int64_t{tile} * (kTileRows / 2) + 8 * (h % kRowTiles);
   }
   row += lane / 4;
-  return F::Find(target.data, target.rows, a.columns, row < target.rows ? row : target.rows - 1);
+  return F::Find(static_cast<const uint8_t*>(target.data) + data_at, target.rows, a.columns,
+                 row < target.rows ? row : target.rows - 1);
 }
 
 // Adds up the parts of the blocks of a tile, in the block that comes last; always in one order.
@@ -317,9 +337,22 @@ __device__ __forceinline__ void AddBlocks(const MatVecArguments& a, int tile) {
 }
 
 // The block's sums, over its warps: to the output, or to where AddBlocks finds them.
-template <class F, int kTokens>
+template <class F, int kTokens, bool kStacked>
 __device__ __forceinline__ void FinishTile(const MatVecArguments& a, int tile, const float* sums) {
   const int warps = blockDim.x / 32;
+  if constexpr (kStacked) {
+    const auto item = RowsOfItem<kTokens>(a.stack);  // again: it would have taken registers
+    const MatVecOutput output = OutputOf(a, tile, item.matrix, item.out_at);
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      if (t >= item.tokens) break;
+      for (int r = threadIdx.x; r < output.rows; r += blockDim.x) {
+        output.Write(item.out_row[t], r,
+                     [&](int row) { return SumOfWarps<F, kTokens>(sums, warps, t, row); });
+      }
+    }
+    return;
+  }
   if (gridDim.y == 1) {
     const MatVecOutput output = OutputOf(a, tile);
     for (int i = threadIdx.x; i < output.rows * a.tokens; i += blockDim.x) {
@@ -337,15 +370,38 @@ __device__ __forceinline__ void FinishTile(const MatVecArguments& a, int tile, c
   AddBlocks(a, tile);
 }
 
-// kWhole: rows are whole chunks.
-template <class F, int kTokens, bool kWhole>
+// kWhole: rows are whole chunks. kStacked: a stack of matrices, which an earlier kernel may choose.
+template <class F, int kTokens, bool kWhole, bool kStacked>
 __global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
     MatVecKernel(MatVecArguments a) {
   using Shape = MatVecShape<F, kTokens>;
   LetNextKernelStart();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const int tile = blockIdx.x, columns = static_cast<int>(a.columns);
-  const auto row = [&](int h) { return FindRow<F>(a, tile, h, lane); };
+  __shared__ const float* x_rows[kTokens];
+  int64_t data_at = 0;
+  if constexpr (kStacked) {
+    WaitForPreviousKernel();
+    const auto item = RowsOfItem<kTokens>(a.stack);
+    if (item.tokens == 0) return;
+    if (threadIdx.x == 0) {
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        const float* of_token = a.x + item.x_at + item.x_row[t] * a.stack.x_stride;
+        x_rows[t] = t < item.tokens ? of_token : nullptr;
+      }
+    }
+    __syncthreads();
+    data_at = item.matrix * a.stack.matrix_bytes;
+  }
+  const std::conditional_t<kStacked, StackedRows, DenseRows> x_from = [&] {
+    if constexpr (kStacked) {
+      return StackedRows{x_rows};
+    } else {
+      return DenseRows{a.x, a.columns, a.tokens};
+    }
+  }();
+  const auto row = [&](int h) { return FindRow<F>(a, data_at, tile, h, lane); };
   float* shared = DynamicShared<float>();
   MatVecWarp<F, kTokens> part = {{row(0), row(1), row(2), row(3)},
                                  columns,
@@ -358,19 +414,19 @@ __global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
 #pragma unroll
   for (int i = 0; i < F::kChunksAhead; ++i)
     part.template Load<kWhole>(first + i * step, lane % 4, ahead[i]);
-  WaitForPreviousKernel();
+  if (!kStacked) WaitForPreviousKernel();
   // x of the next chunk is loaded ahead too, where there are registers for it.
   constexpr bool kXAhead = kTokens * F::kChunkColumns <= 256;
   XValues<F, kTokens> x;
-  if (kXAhead) x.Load(a.x, columns, a.tokens, first, lane);
+  if (kXAhead) x.Load(x_from, columns, first, lane);
   for (int chunk = first; chunk < chunks;) {
 #pragma unroll
     for (int i = 0; i < F::kChunksAhead; ++i) {
       if (chunk >= chunks) break;
-      if (!kXAhead) x.Load(a.x, columns, a.tokens, chunk, lane);
+      if (!kXAhead) x.Load(x_from, columns, chunk, lane);
       x.Store(part.x_words, lane);
       __syncwarp();
-      if (kXAhead) x.Load(a.x, columns, a.tokens, chunk + step, lane);
+      if (kXAhead) x.Load(x_from, columns, chunk + step, lane);
       part.Compute(ahead[i], lane);
       part.template Load<kWhole>(chunk + F::kChunksAhead * step, lane % 4, ahead[i]);
       __syncwarp();
@@ -380,47 +436,46 @@ __global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
   __syncthreads();
   part.StoreSums(shared + warp * Shape::kReduceFloats, lane);
   __syncthreads();
-  FinishTile<F, kTokens>(a, tile, shared);
+  FinishTile<F, kTokens, kStacked>(a, tile, shared);
 }
 
-template <class F, int kTokens, bool kWhole = true>
+template <class F, int kTokens, bool kWhole = true, bool kStacked = false>
 cudaError_t LaunchMatVec(const Stream& stream, int tiles, const MatVecArguments& arguments) {
   using Shape = MatVecShape<F, kTokens>;
   const int64_t chunks = (arguments.columns + Shape::kColumns - 1) / Shape::kColumns;
+  const int items = kStacked ? arguments.stack.items : 1;
   // Few tiles: more warps each, then more blocks, as long as every warp has a chunk.
   const int64_t wanted = int64_t{2} * stream.multiprocessors;
-  int64_t warps = tiles >= wanted ? 8 : Shape::kMostWarps;
+  int64_t warps = int64_t{tiles} * items >= wanted ? 8 : Shape::kMostWarps;
   while (warps > 1 && warps >= 2 * chunks) warps /= 2;
-  int64_t splits = stream.multiprocessors / tiles;
+  int64_t splits = kStacked ? 1 : stream.multiprocessors / tiles;
   splits = splits < chunks / warps ? splits : chunks / warps;
   splits = splits < kMatVecTickets / tiles ? splits : kMatVecTickets / tiles;
   splits = splits < 1 ? 1 : splits > 8 ? 8 : splits;
-  const Grid grid = {dim3(tiles, static_cast<unsigned>(splits)),
+  const Grid grid = {dim3(tiles, static_cast<unsigned>(splits), static_cast<unsigned>(items)),
                      dim3(static_cast<unsigned>(warps * 32)),
                      Shape::SharedBytes(static_cast<int>(warps))};
-  return Launch(stream, grid, &MatVecKernel<F, kTokens, kWhole>, arguments);
+  return Launch(stream, grid, &MatVecKernel<F, kTokens, kWhole, kStacked>, arguments);
 }
 
 template <class F>
 cudaError_t LaunchMatVecOf(const Stream& stream, int tiles, const MatVecArguments& arguments) {
+  const bool stacked = arguments.stack.items > 0;
   if constexpr (!F::kAlwaysWhole) {
     if (arguments.columns % F::kChunkColumns != 0) {
-      return LaunchMatVec<F, kMostMatVecTokens, false>(stream, tiles, arguments);
+      return stacked ? LaunchMatVec<F, kMostMatVecTokens, false, true>(stream, tiles, arguments)
+                     : LaunchMatVec<F, kMostMatVecTokens, false>(stream, tiles, arguments);
     }
+  }
+  if (stacked) {
+    return arguments.tokens <= 1
+               ? LaunchMatVec<F, 1, true, true>(stream, tiles, arguments)
+               : LaunchMatVec<F, kMostMatVecTokens, true, true>(stream, tiles, arguments);
   }
   if (arguments.tokens <= 1) return LaunchMatVec<F, 1>(stream, tiles, arguments);
   if (arguments.tokens <= 2) return LaunchMatVec<F, 2>(stream, tiles, arguments);
   if (arguments.tokens <= 4) return LaunchMatVec<F, 4>(stream, tiles, arguments);
   return LaunchMatVec<F, kMostMatVecTokens>(stream, tiles, arguments);
 }
-
-// Each in a file of its own: they compile for long.
-cudaError_t LaunchMatVecBf16(const Stream&, int tiles, const MatVecArguments&);
-cudaError_t LaunchMatVecF16(const Stream&, int tiles, const MatVecArguments&);
-cudaError_t LaunchMatVecQ8_0(const Stream&, int tiles, const MatVecArguments&);
-cudaError_t LaunchMatVecQ4_0(const Stream&, int tiles, const MatVecArguments&);
-cudaError_t LaunchMatVecQ4_K(const Stream&, int tiles, const MatVecArguments&);
-cudaError_t LaunchMatVecQ5_K(const Stream&, int tiles, const MatVecArguments&);
-cudaError_t LaunchMatVecQ6_K(const Stream&, int tiles, const MatVecArguments&);
 
 }  // namespace tprun::cuda

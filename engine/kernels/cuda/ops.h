@@ -19,6 +19,10 @@ enum class Format {
   // Arranged by ArrangeBlocks.
   kQ8_0,
   kQ4_0,
+  kMxfp4,
+  kFp8,
+  kInt4G128,
+  kInt4G128Bf16,
   kQ4_K,
   kQ5_K,
   kQ6_K,
@@ -30,11 +34,34 @@ enum class Format {
   kQ3_K,
   kIq4Nl,
   kIq4Xs,
-  kMxfp4,
+  kIq1S,
+  kIq1M,
+  kIq2Xxs,
+  kIq2Xs,
+  kIq2S,
+  kIq3Xxs,
+  kIq3S,
+  kTq1,
+  kTq2,
+  kFp8B32,
+  kNf4,
+  kFp4,
+  kBnbInt8,
+  // Integers in groups (engine/format/int_groups.h), in the order of their list.
+  kInt4G32,
+  kInt4G64,
+  kInt4G32Bf16,
+  kInt4G64Bf16,
+  kInt8G32,
+  kInt8G128,
+  kInt8G32Bf16,
+  kInt8G128Bf16,
+  kInt8G32F32,
+  kInt8G128F32,
 };
 inline bool IsPlain(Format format) { return format <= Format::kBF16; }
 inline bool IsArranged(Format format) { return format >= Format::kQ8_0 && format <= Format::kQ6_K; }
-enum class Element { kF32, kF16, kBF16 };
+enum class Element { kF32, kF16, kBF16, kE4M3, kQ8_0 };  // the last two of a KV cache only
 
 // A weight matrix [rows, columns].
 struct Matrix {
@@ -44,13 +71,13 @@ struct Matrix {
   int64_t columns = 0;
 };
 
-// act(gate) * up.
-enum class Gate { kNone, kSilu, kGeluTanh };
+// act(gate) * up; for kClampedSwiGlu engine/model/model_spec.h.
+enum class Gate { kNone, kSilu, kGeluTanh, kClampedSwiGlu };
 
 // weights.cu
 
-// The layout that the kernels read blocks in: formats.cuh for q8_0 and q4_0, k_formats.cuh for the
-// others. In groups of 8 rows (the last group may have
+// The layout that the kernels read blocks in: formats.cuh, packed_formats.cuh and k_formats.cuh. In
+// groups of 8 rows (the last group may have
 // fewer): the quants of each row, then the scales of each row, so that all quants are aligned to 16
 // bytes; within a row the order of formats.cuh, in which the lanes of a warp read 16 bytes each.
 // Writes the `rows` rows at `blocks` (in the checkpoint's layout, a multiple of 8 rows but for the
@@ -94,14 +121,27 @@ bool CanTile(const Matrix& w);
 // x times up to kMostProjections matrices of one format and width, for up to kMostMatVecTokens
 // tokens, each weight read once. x [tokens, columns], at 16 bytes, is split into three bf16 terms,
 // exactly; products and sums are in f32 in the tensor cores. With a gate the targets are gate and
-// up of as many rows, and act(x gate) * (x up) goes to the first one's output; no biases.
-cudaError_t TileMatVec(const Stream& stream, Format format, const MatVecTarget* targets, int count,
-                       Gate gate, const float* x, int64_t columns, int tokens,
-                       const MatVecWorkspace& work);
+// up of as many rows, and act(x gate) * (x up) goes to the first one's output. Of a stack
+// (stack.h) all this for each matrix.
+struct MatVecArguments;
+cudaError_t TileMatVec(const Stream& stream, Format format, MatVecArguments arguments);
 
-// The same for any matrix that is not arranged, in f32.
-cudaError_t PlainMatVec(const Stream& stream, const Matrix& w, const float* bias, const float* x,
-                        int tokens, float* out, int64_t out_stride);
+// The same for a matrix of any format that is not arranged, or a gate's two, in f32.
+cudaError_t RowMatVec(const Stream& stream, Format format, const MatVecArguments& arguments);
+
+// heads.cu
+
+// Row (t, h) at data + t * token_stride + h * head_stride.
+struct HeadRows {
+  float* data = nullptr;
+  int64_t token_stride = 0;
+  int64_t head_stride = 0;
+};
+cudaError_t CopyHeads(const Stream& stream, const HeadRows& x, int64_t tokens, int heads,
+                      int64_t count, const HeadRows& out);
+// out[t, h, c] = sum over r of x[t, h, r] w_h[r, c]; w, of all heads, is as in the checkpoint.
+cudaError_t TransposedHeads(const Stream& stream, const Matrix& w, const HeadRows& x,
+                            int64_t tokens, int heads, const HeadRows& out);
 
 // norm.cu
 
@@ -196,12 +236,13 @@ struct AttentionArguments {
   float scale = 1;
   float softcap = 0;
   int64_t window = 0;
+  const float* sinks = nullptr;  // [query_heads], or none
   // Each sequence is cut into `splits` parts, which are put together by whoever comes last.
   int splits = 1;
   float* partial = nullptr;     // [tokens, query_heads, splits, head_dim + 2], if splits > 1
   unsigned* tickets = nullptr;  // [tokens, groups of heads], zero before and after
 };
-constexpr int kMostHeadDim = 256;
+constexpr int kMostHeadDim = 768;  // tiles of tokens take up to 256
 constexpr int kAttentionTickets = 4096;
 constexpr int64_t kAttentionPartialFloats = int64_t{4} << 20;
 

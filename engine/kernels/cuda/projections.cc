@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "engine/kernels/cuda/matvec.h"
 #include "engine/kernels/cuda/status.h"
 #include "engine/kernels/cuda/workspace.h"
 
@@ -56,10 +57,12 @@ absl::StatusOr<bool> Projections::RunGated(const float* x, const Matrix& gate, c
   if (gate.format != up.format || gate.rows != up.rows || gate.columns != up.columns) return false;
   if (!CanTile(gate) || !CanTile(up)) return false;
   ASSIGN_OR_RETURN(x, Aligned(x, tokens * gate.columns));
-  const MatVecTarget targets[] = {{gate.data, nullptr, out, gate.rows, gate.rows},
-                                  {up.data, nullptr, nullptr, up.rows, up.rows}};
-  RETURN_IF_ERROR(LaunchStatus(TileMatVec(stream_, gate.format, targets, 2, kind, x, gate.columns,
-                                          static_cast<int>(tokens), MatVecMemory())));
+  MatVecArguments a = ArgumentsFor(x, gate.columns, static_cast<int>(tokens));
+  a.targets[0] = {gate.data, nullptr, out, gate.rows, gate.rows};
+  a.targets[1] = {up.data, nullptr, nullptr, up.rows, up.rows};
+  a.count = 2;
+  a.gate = kind;
+  RETURN_IF_ERROR(LaunchStatus(TileMatVec(stream_, gate.format, a)));
   return true;
 }
 
@@ -72,9 +75,14 @@ absl::StatusOr<const float*> Projections::Aligned(const float* x, int64_t floats
   return static_cast<const float*>(aligned);
 }
 
-MatVecWorkspace Projections::MatVecMemory() const {
-  return {reinterpret_cast<float*>(workspace_ + WorkspaceLayout::kMatVec),
-          reinterpret_cast<unsigned*>(workspace_ + WorkspaceLayout::kTickets)};
+MatVecArguments Projections::ArgumentsFor(const float* x, int64_t columns, int tokens) const {
+  MatVecArguments a;
+  a.x = x;
+  a.columns = columns;
+  a.tokens = tokens;
+  a.work = {reinterpret_cast<float*>(workspace_ + WorkspaceLayout::kMatVec),
+            reinterpret_cast<unsigned*>(workspace_ + WorkspaceLayout::kTickets)};
+  return a;
 }
 
 // Runs of matrices of one format in a launch.
@@ -88,15 +96,14 @@ absl::Status Projections::RunFew(const float* x, absl::Span<const CudaProjection
       ++i;
       continue;
     }
-    MatVecTarget targets[kMostProjections];
-    int count = 0;
-    for (; i < projections.size() && count < kMostProjections; ++i) {
+    MatVecArguments a = ArgumentsFor(x, p.weight.columns, tokens);
+    for (; i < projections.size() && a.count < kMostProjections; ++i) {
       const CudaProjection& next = projections[i];
       if (next.weight.format != p.weight.format || !CanTile(next.weight)) break;
-      targets[count++] = {next.weight.data, next.bias, next.out, next.weight.rows, next.out_stride};
+      a.targets[a.count++] = {next.weight.data, next.bias, next.out, next.weight.rows,
+                              next.out_stride};
     }
-    RETURN_IF_ERROR(LaunchStatus(TileMatVec(stream_, p.weight.format, targets, count, Gate::kNone,
-                                            x, p.weight.columns, tokens, MatVecMemory())));
+    RETURN_IF_ERROR(LaunchStatus(TileMatVec(stream_, p.weight.format, a)));
   }
   return absl::OkStatus();
 }
@@ -107,8 +114,10 @@ absl::Status Projections::RunPlain(const float* x, const CudaProjection& p, int6
   if (w.columns == 0) w.format = Format::kF32;  // zeros, or the bias
   for (int64_t first = 0; first < tokens; first += kMostMatVecTokens) {
     const int count = static_cast<int>(std::min<int64_t>(kMostMatVecTokens, tokens - first));
-    RETURN_IF_ERROR(LaunchStatus(PlainMatVec(stream_, w, p.bias, x + first * w.columns, count,
-                                             p.out + first * p.out_stride, p.out_stride)));
+    MatVecArguments a = ArgumentsFor(x + first * w.columns, w.columns, count);
+    a.targets[0] = {w.data, p.bias, p.out + first * p.out_stride, w.rows, p.out_stride};
+    a.count = 1;
+    RETURN_IF_ERROR(LaunchStatus(RowMatVec(stream_, w.format, a)));
   }
   return absl::OkStatus();
 }

@@ -41,7 +41,7 @@ class Projections {
 
  private:
   absl::StatusOr<const float*> Aligned(const float* x, int64_t floats);
-  MatVecWorkspace MatVecMemory() const;
+  MatVecArguments ArgumentsFor(const float* x, int64_t columns, int tokens) const;
   absl::Status RunFew(const float* x, absl::Span<const CudaProjection> projections, int tokens);
   absl::Status RunPlain(const float* x, const CudaProjection& p, int64_t tokens);
   absl::Status RunMany(const float* x, absl::Span<const CudaProjection> projections,

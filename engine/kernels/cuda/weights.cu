@@ -1,6 +1,8 @@
-// Matrices other than through products: their layout, rows of the embedding, decoding.
+// The layout of matrices, and which kernels a format has.
 
-#include "engine/kernels/cuda/block_ops.h"
+#include "engine/kernels/cuda/block_formats.cuh"
+#include "engine/kernels/cuda/make_format_ops.cuh"
+#include "engine/kernels/cuda/quantiser_formats.cuh"
 #include "engine/kernels/cuda/weights.cuh"
 
 namespace tprun::cuda {
@@ -17,13 +19,15 @@ __global__ void ArrangeKernel(const uint8_t* blocks, int64_t rows, int64_t colum
   if (index >= rows * row_blocks * 4) return;
   const int64_t row = index / (row_blocks * 4), block = index / 4 % row_blocks;
   const int q = static_cast<int>(index % 4);
-  const uint8_t* from = blocks + (row * row_blocks + block) * (F::kQuantBytes + 2);
+  constexpr int kShared = F::kScaleColumns / kBlock;  // blocks of 32 that have one scale
+  const int64_t scale = block / kShared;
+  const uint8_t* from = blocks + (row * (row_blocks / kShared) + scale) * F::kFileBytes;
+  const uint8_t* quants = from + F::kScaleBytes + block % kShared * F::kQuantBytes;
   const F to = F::Find(arranged, rows, columns, row);
-  F::Put(const_cast<uint8_t*>(to.quants) + OctetOffset<F>(block, q, row_blocks), from + 2, q);
-  if (q != 0) return;
-  uint8_t* scale = const_cast<uint8_t*>(to.BlockRow<F::kQuantBytes>::Scale(block));
-  scale[0] = from[0];
-  scale[1] = from[1];
+  F::Put(const_cast<uint8_t*>(to.quants) + OctetOffset<F>(block, q, row_blocks), quants, q);
+  if (q != 0 || block % kShared != 0) return;
+  auto* to_scale = const_cast<uint8_t*>(to.Row::Scale(scale));
+  for (int i = 0; i < F::kScaleBytes; ++i) to_scale[i] = from[i];
 }
 
 template <class F>
@@ -92,6 +96,14 @@ cudaError_t ArrangeBlocks(const Stream& stream, Format format, const void* block
       return LaunchArrange<Q8_0>(stream, blocks, rows, columns, arranged);
     case Format::kQ4_0:
       return LaunchArrange<Q4_0>(stream, blocks, rows, columns, arranged);
+    case Format::kMxfp4:
+      return LaunchArrange<Mxfp4>(stream, blocks, rows, columns, arranged);
+    case Format::kFp8:
+      return LaunchArrange<Fp8>(stream, blocks, rows, columns, arranged);
+    case Format::kInt4G128:
+      return LaunchArrange<Int4<F16Element>>(stream, blocks, rows, columns, arranged);
+    case Format::kInt4G128Bf16:
+      return LaunchArrange<Int4<Bf16Element>>(stream, blocks, rows, columns, arranged);
     case Format::kQ4_K:
       return LaunchArrangeSuper<Q4_K>(stream, blocks, rows, columns, arranged);
     case Format::kQ5_K:
@@ -103,49 +115,45 @@ cudaError_t ArrangeBlocks(const Stream& stream, Format format, const void* block
   }
 }
 
+const FormatOps* OpsOf(Format format) {
+  switch (format) {
+    case Format::kQ8_0:
+      return OpsOfArranged<ArrangedReader<Q8_0>, BlockReader<Q8_0InFile>>();
+    case Format::kQ4_0:
+      return OpsOfArranged<ArrangedReader<Q4_0>, BlockReader<Q4_0InFile>>();
+    case Format::kMxfp4:
+      return OpsOfArranged<ArrangedReader<Mxfp4>, BlockReader<Mxfp4InFile>>();
+    case Format::kFp8:
+      return OpsOfArranged<ArrangedReader<Fp8>, BlockReader<Fp8InFile<128>>>();
+    case Format::kInt4G128:
+      return OpsOfArranged<ArrangedReader<Int4<F16Element>>,
+                           BlockReader<IntGroup<4, 128, F16Scale>>>();
+    case Format::kInt4G128Bf16:
+      return OpsOfArranged<ArrangedReader<Int4<Bf16Element>>,
+                           BlockReader<IntGroup<4, 128, Bf16Scale>>>();
+    case Format::kQ4_K:
+      return OpsOfArranged<SuperReader<Q4_K>, BlockReader<KInFile<Q4_K>>>();
+    case Format::kQ5_K:
+      return OpsOfArranged<SuperReader<Q5_K>, BlockReader<KInFile<Q5_K>>>();
+    case Format::kQ6_K:
+      return OpsOfArranged<SuperReader<Q6_K>, BlockReader<Q6_KInFile>>();
+    default:
+      break;
+  }
+  for (const auto find : {&PlainOps, &BlockOps, &CodeBookOps}) {
+    if (const FormatOps* ops = find(format)) return ops;
+  }
+  return QuantiserOps(format);
+}
+
 cudaError_t Embedding(const Stream& stream, const Matrix& table, const int32_t* ids, int64_t tokens,
                       int64_t first_row, float scale, float* out) {
-  const auto launch = [&](auto reader) {
-    return LaunchEmbedding<decltype(reader)>(stream, table, ids, tokens, first_row, scale, out);
-  };
-  switch (table.format) {
-    case Format::kF32:
-      return launch(PlainReader<F32Element>());
-    case Format::kF16:
-      return launch(PlainReader<F16Element>());
-    case Format::kBF16:
-      return launch(PlainReader<Bf16Element>());
-    case Format::kQ8_0:
-      return launch(ArrangedReader<Q8_0>());
-    case Format::kQ4_0:
-      return launch(ArrangedReader<Q4_0>());
-    case Format::kQ4_K:
-      return launch(SuperReader<Q4_K>());
-    case Format::kQ5_K:
-      return launch(SuperReader<Q5_K>());
-    case Format::kQ6_K:
-      return launch(SuperReader<Q6_K>());
-    default:
-      return EmbedBlocks(stream, table, ids, tokens, first_row, scale, out);
-  }
+  return OpsOf(table.format)->embed(stream, table, ids, tokens, first_row, scale, out);
 }
 
 cudaError_t DecodeToF16(const Stream& stream, const Matrix& w, int64_t first_row, int64_t rows,
                         void* out) {
-  switch (w.format) {
-    case Format::kQ8_0:
-      return LaunchDecode<ArrangedReader<Q8_0>>(stream, w, first_row, rows, out);
-    case Format::kQ4_0:
-      return LaunchDecode<ArrangedReader<Q4_0>>(stream, w, first_row, rows, out);
-    case Format::kQ4_K:
-      return LaunchDecode<SuperReader<Q4_K>>(stream, w, first_row, rows, out);
-    case Format::kQ5_K:
-      return LaunchDecode<SuperReader<Q5_K>>(stream, w, first_row, rows, out);
-    case Format::kQ6_K:
-      return LaunchDecode<SuperReader<Q6_K>>(stream, w, first_row, rows, out);
-    default:
-      return DecodeBlocks(stream, w, first_row, rows, out);
-  }
+  return OpsOf(w.format)->decode(stream, w, first_row, rows, out);
 }
 
 }  // namespace tprun::cuda

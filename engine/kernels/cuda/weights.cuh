@@ -32,14 +32,13 @@ struct ArrangedReader {
     const int64_t block = unit / 4, blocks = w.columns / kBlock;
     const F at = F::Find(w.data, w.rows, w.columns, row);
     const uint8_t* quants = at.quants + OctetOffset<F>(block, static_cast<int>(unit % 4), blocks);
-    const float scale = HalfBits(at.ScaleBits(block));
     uint32_t words[F::kLaneBytes / 4];
     for (int i = 0; i < F::kLaneBytes / 4; ++i) {
       words[i] = reinterpret_cast<const uint32_t*>(quants)[i];
     }
 #pragma unroll
     for (int i = 0; i < kElements; ++i) {
-      values[i] = F::Quant(reinterpret_cast<const uint8_t*>(words), i) * scale;
+      values[i] = at.Value(block, reinterpret_cast<const uint8_t*>(words), i);
     }
   }
 };

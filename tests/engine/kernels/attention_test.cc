@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -15,39 +16,53 @@ struct Case {
   int64_t first_position, tokens;
   int64_t window = 0;
   float softcap = 0;
+  bool sinks = false;
+  bool shared = false;  // keys are the values too, as in latent attention
 };
 
-std::string Describe(const Case& c, DType dtype) {
-  return absl::StrCat(DTypeName(dtype), " heads ", c.query_heads, " from ", c.first_query_head,
-                      " kv ", c.kv_heads, " dim ", c.head_dim, " at ", c.first_position, " tokens ",
-                      c.tokens, " window ", c.window, " cap ", c.softcap);
+std::string Describe(const Case& c, const WeightFormat& format) {
+  return absl::StrCat(format.name, " heads ", c.query_heads, " from ", c.first_query_head, " kv ",
+                      c.kv_heads, " dim ", c.head_dim, " at ", c.first_position, " tokens ",
+                      c.tokens, " window ", c.window, " cap ", c.softcap, c.sinks ? " sinks" : "",
+                      c.shared ? " shared" : "");
 }
 
-double Rounded(float value, DType dtype) {
-  if (dtype == DType::kF16) return ToFloat(ToFloat16(value));
-  if (dtype == DType::kBF16) return ToFloat(ToBFloat16(value));
-  return value;
+// Rows of `width` values as a cache of `format` gives them back.
+std::vector<float> Rounded(const std::vector<float>& values, int64_t width,
+                           const WeightFormat& format) {
+  std::vector<float> rounded(values.size());
+  std::vector<uint8_t> row(format.Bytes(width));
+  for (size_t i = 0; i + width <= values.size(); i += width) {
+    format.quantize(&values[i], row.data(), width);
+    format.dequantize(row.data(), &rounded[i], width);
+  }
+  return rounded;
 }
 
 class AttentionTest : public KernelsTest {
  protected:
-  void Check(const Case& c, DType dtype) {
-    const std::string what = Describe(c, dtype);
+  void Check(const Case& c, const WeightFormat& format) {
+    const std::string what = Describe(c, format);
+    if (!kernels_->CheckHasCacheOf(format).ok()) return;  // see CachesThatThereAre
     const int64_t positions = c.first_position + c.tokens;
     const int64_t capacity = positions + 3;
     const int64_t kv_dim = c.kv_heads * c.head_dim, q_dim = c.query_heads * c.head_dim;
-    const std::vector<float> k = Random(positions * kv_dim), v = Random(positions * kv_dim);
+    const std::vector<float> k = Random(positions * kv_dim);
+    const std::vector<float> v = c.shared ? k : Random(positions * kv_dim);
     // NaN where nothing was stored: what an op must not read.
-    std::vector<uint8_t> keys(c.kv_heads * capacity * c.head_dim * SizeOf(dtype), 0xff);
+    std::vector<uint8_t> keys(c.kv_heads * capacity * format.Bytes(c.head_dim), 0xff);
     std::vector<uint8_t> values = keys;
-    const KvCacheView cache{keys.data(), values.data(), dtype, capacity, c.kv_heads, c.head_dim};
+    const KvCacheView cache{keys.data(), c.shared ? keys.data() : values.data(),
+                            &format,     capacity,
+                            c.kv_heads,  c.head_dim};
     ASSERT_TRUE(
         kernels_->StoreKv(k.data(), v.data(), kv_dim, OwnedBatch(0, positions).batch(), cache)
             .ok());
 
+    const std::vector<float> sinks = Random(c.query_heads, 5);
     const AttentionShape shape{
         c.query_heads, c.first_query_head, c.first_kv_head, c.queries_per_kv_head,
-        0.3f,          c.softcap,          c.window};
+        0.3f,          c.softcap,          c.window,        c.sinks ? sinks.data() : nullptr};
     const int64_t q_stride = q_dim + 7;
     const std::vector<float> q = Random(c.tokens * q_stride, 2);
     std::vector<float> out(c.tokens * q_dim + 1, kUntouched);
@@ -55,28 +70,28 @@ class AttentionTest : public KernelsTest {
     ASSERT_TRUE(
         kernels_->Attention(q.data(), q_stride, batch.batch(), cache, shape, out.data()).ok());
     EXPECT_EQ(out.back(), kUntouched);
+    const std::vector<float> k_kept = Rounded(k, c.head_dim, format);
+    const std::vector<float> v_kept = Rounded(v, c.head_dim, format);
     for (int64_t t = 0; t < c.tokens; ++t) {
       for (int h = 0; h < c.query_heads; ++h) {
         const int kv = (c.first_query_head + h) / c.queries_per_kv_head - c.first_kv_head;
-        const auto key = [&](int64_t p, int i) {
-          return Rounded(k[p * kv_dim + kv * c.head_dim + i], dtype);
-        };
+        const auto key = [&](int64_t p, int i) { return k_kept[p * kv_dim + kv * c.head_dim + i]; };
         const auto value = [&](int64_t p, int i) {
-          return Rounded(v[p * kv_dim + kv * c.head_dim + i], dtype);
+          return v_kept[p * kv_dim + kv * c.head_dim + i];
         };
         const float* query = &q[t * q_stride + h * c.head_dim];
-        CheckQuery(c, query, c.first_position + t, key, value, &out[t * q_dim + h * c.head_dim],
-                   what);
+        CheckQuery(c, query, c.first_position + t, shape.sinks == nullptr ? nullptr : &sinks[h],
+                   key, value, &out[t * q_dim + h * c.head_dim], what);
       }
     }
   }
 
  private:
   template <class Key, class Value>
-  void CheckQuery(const Case& c, const float* q, int64_t position, const Key& key,
-                  const Value& value, const float* out, const std::string& what) {
+  void CheckQuery(const Case& c, const float* q, int64_t position, const float* sink,
+                  const Key& key, const Value& value, const float* out, const std::string& what) {
     std::vector<double> weight(position + 1, 0);
-    double total = 0;
+    double total = sink == nullptr ? 0 : std::exp(double{*sink});
     for (int64_t p = 0; p <= position; ++p) {
       if (c.window > 0 && p <= position - c.window) continue;
       double score = 0;
@@ -97,41 +112,98 @@ class AttentionTest : public KernelsTest {
 };
 
 TEST_P(AttentionTest, Shapes) {
-  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    Check({1, 0, 1, 0, 1, 1, 0, 1}, dtype);
-    Check({4, 0, 4, 0, 1, 16, 0, 1}, dtype);    // every query head its own KV head
-    Check({4, 0, 4, 0, 1, 16, 130, 1}, dtype);  // decode
-    Check({8, 0, 2, 0, 4, 64, 200, 1}, dtype);  // decode, grouped
-    Check({8, 0, 2, 0, 4, 64, 0, 70}, dtype);   // prefill
-    Check({6, 0, 2, 0, 3, 20, 61, 7}, dtype);   // later part of a prefill
-    Check({5, 0, 1, 0, 5, 33, 63, 2}, dtype);   // odd head size
-    Check({3, 9, 2, 2, 4, 8, 5, 3}, dtype);     // heads 9, 10, 11 of KV head 2, rank has 2, 3
-    Check({5, 3, 2, 0, 4, 8, 5, 3}, dtype);     // heads 3 to 7: the run crosses KV heads
-    Check({2, 0, 1, 0, 2, 256, 64, 1}, dtype);
-    Check({0, 0, 1, 0, 1, 8, 0, 2}, dtype);
-    Check({4, 0, 1, 0, 4, 8, 0, 0}, dtype);
+  for (const WeightFormat* f : {&kF32Format, &kF16Format, &kBF16Format, &kE4M3Format}) {
+    Check({1, 0, 1, 0, 1, 1, 0, 1}, *f);
+    Check({4, 0, 4, 0, 1, 16, 0, 1}, *f);    // every query head its own KV head
+    Check({4, 0, 4, 0, 1, 16, 130, 1}, *f);  // decode
+    Check({8, 0, 2, 0, 4, 64, 200, 1}, *f);  // decode, grouped
+    Check({8, 0, 2, 0, 4, 64, 0, 70}, *f);   // prefill
+    Check({6, 0, 2, 0, 3, 20, 61, 7}, *f);   // later part of a prefill
+    Check({5, 0, 1, 0, 5, 33, 63, 2}, *f);   // odd head size
+    Check({3, 9, 2, 2, 4, 8, 5, 3}, *f);     // heads 9, 10, 11 of KV head 2, rank has 2, 3
+    Check({5, 3, 2, 0, 4, 8, 5, 3}, *f);     // heads 3 to 7: the run crosses KV heads
+    Check({2, 0, 1, 0, 2, 256, 64, 1}, *f);
+    Check({0, 0, 1, 0, 1, 8, 0, 2}, *f);
+    Check({4, 0, 1, 0, 4, 8, 0, 0}, *f);
   }
-  Check({130, 0, 1, 0, 130, 8, 3, 2}, DType::kF32);  // more heads than share a part
+  Check({130, 0, 1, 0, 130, 8, 3, 2}, kF32Format);  // more heads than share a part
+}
+
+// Formats whose blocks are a part of a head.
+TEST_P(AttentionTest, Blocks) {
+  for (const WeightFormat* f : {&kQ8_0Format, &kQ4_0Format, &kQ5_1Format, &kIq4NlFormat}) {
+    Check({1, 0, 1, 0, 1, 32, 0, 1}, *f);
+    Check({4, 0, 4, 0, 1, 32, 130, 1}, *f);
+    Check({8, 0, 2, 0, 4, 64, 200, 1}, *f);
+    Check({8, 0, 2, 0, 4, 64, 0, 70}, *f);
+    Check({6, 0, 2, 0, 3, 96, 61, 7, 20, 5}, *f);
+    Check({5, 3, 2, 0, 4, 128, 5, 3}, *f);
+  }
+}
+
+// Every implementation keeps caches of all types, or says that it does not.
+TEST_P(AttentionTest, CachesThatThereAre) {
+  for (const WeightFormat* f :
+       {&kF32Format, &kF16Format, &kBF16Format, &kE4M3Format, &kQ8_0Format, &kQ5_1Format,
+        &kQ5_0Format, &kQ4_1Format, &kQ4_0Format, &kIq4NlFormat}) {
+    const bool on_cuda = f == &kF32Format || f == &kF16Format || f == &kBF16Format ||
+                         f == &kE4M3Format || f == &kQ8_0Format;
+    std::vector<uint8_t> keys(2 * f->Bytes(32)), values = keys;
+    const KvCacheView cache{keys.data(), values.data(), f, 2, 1, 32};
+    const std::vector<float> x = Random(32);
+    std::vector<float> out(32);
+    const OwnedBatch batch(0, 1);
+    for (const absl::Status& status :
+         {kernels_->CheckHasCacheOf(*f),
+          kernels_->StoreKv(x.data(), x.data(), 32, batch.batch(), cache),
+          kernels_->Attention(x.data(), 32, batch.batch(), cache, {1}, out.data())}) {
+      const bool refused = GetParam().is_cuda() && !on_cuda;
+      EXPECT_EQ(status.code(), refused ? absl::StatusCode::kUnimplemented : absl::StatusCode::kOk)
+          << f->name << ": " << status;
+    }
+  }
 }
 
 TEST_P(AttentionTest, WindowAndSoftcap) {
   for (int64_t window : {1, 2, 5, 64, 100, 1000}) {
-    Check({4, 0, 2, 0, 2, 16, 0, 90, window}, DType::kF32);
-    Check({4, 0, 2, 0, 2, 16, 150, 1, window}, DType::kF16);
-    Check({1, 0, 1, 0, 1, 16, 150, 70, window, 20}, DType::kBF16);
+    Check({4, 0, 2, 0, 2, 16, 0, 90, window}, kF32Format);
+    Check({4, 0, 2, 0, 2, 16, 150, 1, window}, kF16Format);
+    Check({1, 0, 1, 0, 1, 16, 150, 70, window, 20}, kBF16Format);
   }
-  Check({4, 0, 2, 0, 2, 16, 70, 3, 0, 5}, DType::kF32);
+  Check({4, 0, 2, 0, 2, 16, 70, 3, 0, 5}, kF32Format);
 }
 
 // Where many tokens of a sequence are taken together, in tiles of 64 rows and 32 or 64 positions.
 TEST_P(AttentionTest, TilesOfTokens) {
-  for (DType dtype : {DType::kF16, DType::kBF16}) {
-    Check({4, 0, 2, 0, 2, 64, 0, 33}, dtype);
-    Check({3, 0, 1, 0, 3, 128, 70, 23, 0, 20}, dtype);
-    Check({2, 1, 2, 0, 2, 96, 100, 16, 50}, dtype);  // a head of each of two KV heads
-    Check({1, 0, 1, 0, 1, 64, 0, 130, 33}, dtype);
-    Check({5, 3, 2, 0, 4, 64, 65, 20}, dtype);  // one head of the first KV head, four of the next
-    Check({2, 0, 1, 0, 2, 256, 40, 17, 1}, dtype);
+  for (const WeightFormat* f : {&kF16Format, &kBF16Format}) {
+    Check({4, 0, 2, 0, 2, 64, 0, 33}, *f);
+    Check({3, 0, 1, 0, 3, 128, 70, 23, 0, 20}, *f);
+    Check({2, 1, 2, 0, 2, 96, 100, 16, 50}, *f);  // a head of each of two KV heads
+    Check({1, 0, 1, 0, 1, 64, 0, 130, 33}, *f);
+    Check({5, 3, 2, 0, 4, 64, 65, 20}, *f);  // one head of the first KV head, four of the next
+    Check({2, 0, 1, 0, 2, 256, 40, 17, 1}, *f);
+  }
+}
+
+// A logit per head that has no value: alone, over split sequences, and in tiles of tokens.
+TEST_P(AttentionTest, Sinks) {
+  for (const WeightFormat* f :
+       {&kF32Format, &kF16Format, &kBF16Format, &kE4M3Format, &kQ8_0Format}) {
+    Check({6, 0, 2, 0, 3, 64, 0, 1, 0, 0, true}, *f);
+    Check({6, 1, 3, 0, 3, 64, 300, 1, 0, 0, true}, *f);
+    Check({3, 0, 1, 0, 3, 64, 20, 21, 16, 0, true}, *f);
+    Check({2, 0, 1, 0, 2, 64, 20, 21, 0, 20, true}, *f);
+  }
+}
+
+// Latent attention: one head of keys that are the values too, wider than any other's.
+TEST_P(AttentionTest, WideHeadsOfSharedKeysAndValues) {
+  for (const WeightFormat* f :
+       {&kF32Format, &kF16Format, &kBF16Format, &kE4M3Format, &kQ8_0Format}) {
+    Check({5, 0, 1, 0, 5, 576, 40, 1, 0, 0, false, true}, *f);
+    Check({2, 0, 1, 0, 2, 576, 0, 19, 0, 0, false, true}, *f);
+    Check({3, 0, 1, 0, 3, 320, 300, 1, 0, 0, false, true}, *f);
+    if (f->block_elements == 1) Check({1, 0, 1, 0, 1, 301, 5, 2, 0, 0, false, true}, *f);
   }
 }
 
@@ -142,7 +214,7 @@ TEST_P(AttentionTest, LargeScoresAreStable) {
   k[70] = 1;
   v[70] = 3;
   std::vector<float> keys(positions), values(positions);
-  const KvCacheView cache{keys.data(), values.data(), DType::kF32, positions, 1, 1};
+  const KvCacheView cache{keys.data(), values.data(), &kF32Format, positions, 1, 1};
   ASSERT_TRUE(
       kernels_->StoreKv(k.data(), v.data(), 1, OwnedBatch(0, positions).batch(), cache).ok());
   for (float q : {2e4f, -2e4f}) {
@@ -153,40 +225,55 @@ TEST_P(AttentionTest, LargeScoresAreStable) {
   }
 }
 
+// The bytes that the format's encoder gives, at their positions only.
 TEST_P(AttentionTest, StoreKvRoundsAndTouchesOnlyItsPositions) {
-  const int kv_heads = 2, dim = 19;
-  const int64_t capacity = 6, tokens = 2, first = 3, stride = kv_heads * dim + 4;
-  std::vector<float> k = Random(tokens * stride, 100), v = Random(tokens * stride, 1e-6f);
-  k[0] = 1e6f;         // infinity in f16
-  k[1] = 1.00390625f;  // halfway between two bf16: to even
-  k[2] = std::numeric_limits<float>::quiet_NaN();
-  k[dim] = -std::numeric_limits<float>::infinity();
-  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    std::vector<uint8_t> keys(kv_heads * capacity * dim * SizeOf(dtype), 0x5a), values = keys;
-    const KvCacheView cache{keys.data(), values.data(), dtype, capacity, kv_heads, dim};
+  for (const WeightFormat* format :
+       {&kF32Format, &kF16Format, &kBF16Format, &kE4M3Format, &kQ8_0Format, &kQ4_0Format}) {
+    if (!kernels_->CheckHasCacheOf(*format).ok()) continue;
+    const int kv_heads = 2, dim = format->block_elements == 1 ? 19 : 64;
+    const int64_t capacity = 6, tokens = 2, first = 3, stride = kv_heads * dim + 4;
+    std::vector<float> k = Random(tokens * stride, 100), v = Random(tokens * stride, 1e-6f);
+    k[0] = 1e6f;         // infinity in f16
+    k[1] = 1.00390625f;  // halfway between two bf16: to even
+    k[2] = std::numeric_limits<float>::quiet_NaN();
+    k[3] = 0.0146484375f;  // 7.5 steps of the smallest of e4m3
+    k[4] = -0.001953125f;
+    k[5] = 17;  // halfway between two e4m3
+    k[6] = -19;
+    k[7] = 1e-30f;
+    const uint32_t all_ones = 0x7fffffff;  // another NaN
+    std::memcpy(&k[8], &all_ones, sizeof(all_ones));
+    k[dim] = -std::numeric_limits<float>::infinity();
+    for (int i = 0; i < dim; ++i) {  // multiples of half a step of q8_0
+      k[stride + i] = static_cast<float>(i % 2 == 0 ? 127 : i) / 2;
+      v[stride + i] = static_cast<float>(dim - i) * 6e-3f;  // on both sides of 2^-6
+    }
+    const int64_t row = format->Bytes(dim);
+    std::vector<uint8_t> keys(kv_heads * capacity * row, 0x5a), values = keys;
+    const KvCacheView cache{keys.data(), values.data(), format, capacity, kv_heads, dim};
     ASSERT_TRUE(
         kernels_->StoreKv(k.data(), v.data(), stride, OwnedBatch(first, tokens).batch(), cache)
             .ok());
     const auto check = [&](const std::vector<float>& in, const std::vector<uint8_t>& stored) {
-      for (int64_t i = 0; i < kv_heads * capacity * dim; ++i) {
-        const int64_t t = i / dim % capacity - first, h = i / dim / capacity;
-        const uint8_t* bytes = &stored[i * SizeOf(dtype)];
-        if (t < 0 || t >= tokens) {
-          EXPECT_EQ(*bytes, 0x5a) << i;
-          continue;
+      std::vector<uint8_t> expected(stored.size(), 0x5a);
+      for (int64_t t = 0; t < tokens; ++t) {
+        for (int64_t h = 0; h < kv_heads; ++h) {
+          format->quantize(&in[t * stride + h * dim], &expected[(h * capacity + first + t) * row],
+                           dim);
         }
-        const float value = in[t * stride + h * dim + i % dim];
-        float got;
-        Float16 f16;
-        BFloat16 bf16;
-        std::memcpy(&got, bytes, dtype == DType::kF32 ? 4 : 0);
-        std::memcpy(&f16, bytes, 2);
-        std::memcpy(&bf16, bytes, 2);
-        if (dtype == DType::kF16) got = ToFloat(f16);
-        if (dtype == DType::kBF16) got = ToFloat(bf16);
-        const float expected = static_cast<float>(Rounded(value, dtype));
-        EXPECT_TRUE(got == expected || (std::isnan(got) && std::isnan(expected)))
-            << DTypeName(dtype) << " " << value << ": " << got << ", expected " << expected;
+      }
+      for (size_t i = 0; i < stored.size(); ++i) {
+        if (stored[i] == expected[i]) continue;
+        // A NaN has many forms.
+        std::vector<float> a(dim), b(dim);
+        const int64_t at = static_cast<int64_t>(i) / row * row;
+        format->dequantize(&stored[at], a.data(), dim);
+        format->dequantize(&expected[at], b.data(), dim);
+        for (int c = 0; c < dim; ++c) {
+          EXPECT_TRUE(a[c] == b[c] || (std::isnan(a[c]) && std::isnan(b[c])))
+              << format->name << " byte " << i << ", element " << c << ": " << a[c] << ", expected "
+              << b[c];
+        }
       }
     };
     check(k, keys);
@@ -196,7 +283,7 @@ TEST_P(AttentionTest, StoreKvRoundsAndTouchesOnlyItsPositions) {
 
 TEST_P(AttentionTest, RefusesWhatDoesNotFit) {
   float memory[8] = {}, x[8] = {}, out[8];
-  const KvCacheView cache{memory, memory, DType::kF32, 4, 1, 2};
+  const KvCacheView cache{memory, memory, &kF32Format, 4, 1, 2};
   const auto store = [&](std::vector<TokenRun> runs) {
     return kernels_->StoreKv(x, x, 2, OwnedBatch(std::move(runs)).batch(), cache).code();
   };
@@ -223,7 +310,7 @@ TEST_P(AttentionTest, RefusesWhatDoesNotFit) {
 // A rank with an empty share of the heads.
 TEST_P(AttentionTest, NoHeadsAreNothingToDo) {
   float memory[8] = {}, x[8] = {}, frequency[1] = {1}, out[8];
-  const KvCacheView cache{memory, memory, DType::kF32, 4, 0, 2};
+  const KvCacheView cache{memory, memory, &kF32Format, 4, 0, 2};
   RopeSpec rope;
   rope.dims = 2;
   const OwnedBatch batch(1, 2);
@@ -254,7 +341,7 @@ TEST_P(AttentionTest, SequencesOfABatch) {
     const int64_t count = batch.batch().tokens;
     const KvCacheView cache{keys->data(),
                             values->data(),
-                            DType::kF32,
+                            &kF32Format,
                             capacity,
                             kv_heads,
                             dim,

@@ -21,6 +21,9 @@ absl::StatusOr<std::unique_ptr<Kernels>> MakeEmulated() {
 // CUDA kernels in the executor.
 std::vector<Implementation> Implementations() {
   std::vector<Implementation> all = {{"reference", 0, 0}, {"cpu_1", 1, 0}, {"cpu_3", 3, 0}};
+  if ((hwy::SupportedTargets() & HWY_AVX3) != 0) {
+    all.push_back({"cpu_2_AVX3_without_dots", 2, HWY_AVX3, nullptr, /*without_dots=*/true});
+  }
   for (int64_t target : {int64_t{HWY_AVX2}, int64_t{HWY_SSE4}}) {
     const bool supported = (hwy::SupportedTargets() & target) != 0;
     if (supported) all.push_back({std::string("cpu_2_") + hwy::TargetName(target), 2, target});

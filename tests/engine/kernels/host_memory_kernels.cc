@@ -70,19 +70,55 @@ struct CacheMirror {
   KvCacheView cache;
 
   absl::Status In(Device& device, const KvCacheView& host) {
-    const int64_t sequence =
-        host.kv_heads * host.capacity * host.head_dim * static_cast<int64_t>(SizeOf(host.dtype));
+    const int64_t sequence = host.kv_heads * host.capacity * host.row_bytes();
     const int64_t bytes = (host.sequences - 1) * host.sequence_stride + sequence;
     RETURN_IF_ERROR(keys.In(device, host.keys, bytes));
-    RETURN_IF_ERROR(values.In(device, host.values, bytes));
+    const bool shared = host.values == host.keys;
+    if (!shared) RETURN_IF_ERROR(values.In(device, host.values, bytes));
     cache = host;
     cache.keys = keys.as<void>();
-    cache.values = values.as<void>();
+    cache.values = shared ? cache.keys : values.as<void>();
     return absl::OkStatus();
   }
   absl::Status Out(Device& device, const KvCacheView& host) const {
     RETURN_IF_ERROR(keys.Out(device, host.keys));
-    return values.Out(device, host.values);
+    return host.values == host.keys ? absl::OkStatus() : values.Out(device, host.values);
+  }
+};
+
+// A stack of matrices, each of which is arranged by itself.
+struct ExpertsMirror {
+  Mirror weights, bias;
+  ExpertMatrices matrices;
+
+  absl::Status In(Device& device, Kernels& kernels, const ExpertMatrices& host) {
+    matrices = host;
+    const WeightFormat& format = *host.all.format;
+    const int64_t row_bytes = format.Bytes(host.all.columns);
+    RETURN_IF_ERROR(weights.In(device, host.all.data, host.all.rows * row_bytes));
+    RETURN_IF_ERROR(bias.In(device, host.bias, FloatBytes(host.all.rows)));
+    matrices.all.data = weights.as<void>();
+    matrices.bias = bias.as<float>();
+    for (int64_t row = 0; row < host.all.rows; row += host.rows) {
+      RETURN_IF_ERROR(kernels.ArrangeWeights(format, weights.as<char>() + row * row_bytes,
+                                             host.rows, host.all.columns));
+    }
+    return absl::OkStatus();
+  }
+};
+
+struct ChoiceMirror {
+  Mirror ids, weights;
+  ExpertChoice choice;
+
+  absl::Status In(Device& device, const ExpertChoice& host) {
+    const int64_t bytes = FloatBytes(host.tokens * host.per_token);
+    RETURN_IF_ERROR(ids.In(device, host.ids, bytes));
+    RETURN_IF_ERROR(weights.In(device, host.weights, bytes));
+    choice = host;
+    choice.ids = ids.as<int32_t>();
+    choice.weights = weights.as<float>();
+    return absl::OkStatus();
   }
 };
 
@@ -92,6 +128,9 @@ class HostMemoryKernels final : public Kernels {
       : device_(std::move(device)), kernels_(std::move(kernels)) {}
 
   absl::string_view name() const override { return kernels_->name(); }
+  absl::Status CheckHasCacheOf(const WeightFormat& format) const override {
+    return kernels_->CheckHasCacheOf(format);
+  }
 
   absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
                          int64_t first_row, float scale, float* out) override {
@@ -229,16 +268,19 @@ class HostMemoryKernels final : public Kernels {
   absl::Status Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                          const KvCacheView& cache, const AttentionShape& shape,
                          float* out) override {
-    Mirror on_q, on_out;
+    Mirror on_q, on_out, on_sinks;
     BatchMirror on_batch;
     CacheMirror on_cache;
     const int64_t width = int64_t{shape.query_heads} * cache.head_dim;
+    AttentionShape on_device = shape;
+    RETURN_IF_ERROR(on_sinks.In(*device_, shape.sinks, FloatBytes(shape.query_heads)));
+    on_device.sinks = on_sinks.as<float>();
     RETURN_IF_ERROR(on_q.In(*device_, q, StridedBytes(batch.tokens, width, q_stride)));
     RETURN_IF_ERROR(on_out.In(*device_, out, FloatBytes(batch.tokens * width)));
     RETURN_IF_ERROR(on_batch.In(*device_, batch));
     RETURN_IF_ERROR(on_cache.In(*device_, cache));
     RETURN_IF_ERROR(kernels_->Attention(on_q.as<float>(), q_stride, on_batch.batch, on_cache.cache,
-                                        shape, on_out.as<float>()));
+                                        on_device, on_out.as<float>()));
     return on_out.Out(*device_, out);
   }
 
@@ -292,7 +334,101 @@ class HostMemoryKernels final : public Kernels {
     return on_best.Out(*device_, best);
   }
 
+  absl::Status RouteExperts(const float* logits, const float* choice_bias, int64_t tokens,
+                            const ExpertsSpec& experts, int32_t* ids, float* weights) override {
+    Mirror on_logits, on_bias, on_ids, on_weights;
+    const int64_t bytes = FloatBytes(tokens * experts.per_token);
+    RETURN_IF_ERROR(on_logits.In(*device_, logits, FloatBytes(tokens * experts.count)));
+    RETURN_IF_ERROR(on_bias.In(*device_, choice_bias, FloatBytes(experts.count)));
+    RETURN_IF_ERROR(on_ids.In(*device_, ids, bytes));
+    RETURN_IF_ERROR(on_weights.In(*device_, weights, bytes));
+    RETURN_IF_ERROR(kernels_->RouteExperts(on_logits.as<float>(), on_bias.as<float>(), tokens,
+                                           experts, on_ids.as<int32_t>(), on_weights.as<float>()));
+    RETURN_IF_ERROR(on_ids.Out(*device_, ids));
+    return on_weights.Out(*device_, weights);
+  }
+
+  absl::Status ExpertGatedMatMul(const float* x, const ExpertMatrices& gate,
+                                 const ExpertMatrices& up, Activation activation,
+                                 const ExpertChoice& choice, float* out, float* up_out) override {
+    Mirror on_x, on_out, on_up_out;
+    ExpertsMirror on_gate, on_up;
+    ChoiceMirror on_choice;
+    const int64_t rows = choice.tokens * choice.slots();
+    RETURN_IF_ERROR(on_x.In(*device_, x, FloatBytes(choice.tokens * gate.all.columns)));
+    RETURN_IF_ERROR(on_out.In(*device_, out, FloatBytes(rows * gate.rows)));
+    RETURN_IF_ERROR(on_up_out.In(*device_, up_out, FloatBytes(rows * gate.rows)));
+    RETURN_IF_ERROR(on_gate.In(*device_, *kernels_, gate));
+    RETURN_IF_ERROR(on_up.In(*device_, *kernels_, up));
+    RETURN_IF_ERROR(on_choice.In(*device_, choice));
+    RETURN_IF_ERROR(kernels_->ExpertGatedMatMul(on_x.as<float>(), on_gate.matrices, on_up.matrices,
+                                                activation, on_choice.choice, on_out.as<float>(),
+                                                on_up_out.as<float>()));
+    return on_out.Out(*device_, out);
+  }
+
+  absl::Status ExpertSum(const float* h, const ExpertMatrices& down, const ExpertChoice& choice,
+                         float* out) override {
+    Mirror on_h, on_out;
+    ExpertsMirror on_down;
+    ChoiceMirror on_choice;
+    RETURN_IF_ERROR(
+        on_h.In(*device_, h, FloatBytes(choice.tokens * choice.slots() * down.all.columns)));
+    RETURN_IF_ERROR(on_out.In(*device_, out, FloatBytes(choice.tokens * down.rows)));
+    RETURN_IF_ERROR(on_down.In(*device_, *kernels_, down));
+    RETURN_IF_ERROR(on_choice.In(*device_, choice));
+    RETURN_IF_ERROR(kernels_->ExpertSum(on_h.as<float>(), on_down.matrices, on_choice.choice,
+                                        on_out.as<float>()));
+    return on_out.Out(*device_, out);
+  }
+
+  absl::Status SigmoidScale(float* x, const float* gate, int64_t tokens, int64_t columns) override {
+    return TwoRows(x, gate, tokens * columns, tokens, [&](float* on_x, const float* on_gate) {
+      return kernels_->SigmoidScale(on_x, on_gate, tokens, columns);
+    });
+  }
+
+  absl::Status HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
+                          int64_t tokens, int heads, const HeadVectors& out) override {
+    const int64_t rows = heads == 0 ? 0 : w.rows / heads;
+    Mirror weights;
+    const int64_t bytes = w.format->Bytes(w.rows * w.columns);
+    RETURN_IF_ERROR(weights.In(*device_, w.data, bytes));
+    for (int h = 0; !transposed && h < heads; ++h) {
+      RETURN_IF_ERROR(kernels_->ArrangeWeights(*w.format, weights.as<char>() + h * (bytes / heads),
+                                               rows, w.columns));
+    }
+    const WeightMatrix on_device = {weights.as<void>(), w.format, w.rows, w.columns};
+    return OnHeads(x, tokens, heads, transposed ? rows : w.columns, out,
+                   transposed ? w.columns : rows, [&](const HeadVectors& a, const HeadVectors& b) {
+                     return kernels_->HeadMatMul(a, on_device, transposed, tokens, heads, b);
+                   });
+  }
+
+  absl::Status CopyHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t count,
+                         const HeadVectors& out) override {
+    return OnHeads(x, tokens, heads, count, out, count,
+                   [&](const HeadVectors& a, const HeadVectors& b) {
+                     return kernels_->CopyHeads(a, tokens, heads, count, b);
+                   });
+  }
+
  private:
+  // An op on x, heads of `width` elements, that writes out, heads of `out_width`.
+  template <class Op>
+  absl::Status OnHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t width,
+                       const HeadVectors& out, int64_t out_width, Op op) {
+    Mirror on_x, on_out;
+    const auto bytes = [&](const HeadVectors& v, int64_t of) {
+      return StridedBytes(tokens, (heads - 1) * v.head_stride + of, v.token_stride);
+    };
+    RETURN_IF_ERROR(on_x.In(*device_, x.data, bytes(x, width)));
+    RETURN_IF_ERROR(on_out.In(*device_, out.data, bytes(out, out_width)));
+    RETURN_IF_ERROR(op({on_x.as<float>(), x.token_stride, x.head_stride},
+                       {on_out.as<float>(), out.token_stride, out.head_stride}));
+    return on_out.Out(*device_, out.data);
+  }
+
   // An op on x [count] and y [y_count] that writes x.
   template <class Op>
   absl::Status TwoRows(float* x, const float* y, int64_t count, int64_t y_count, Op op) {

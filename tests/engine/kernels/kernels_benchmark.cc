@@ -74,9 +74,9 @@ void MatMul(benchmark::State& state, const WeightFormat* format, Activations act
 }
 
 // One layer of TinyLlama 1.1B: 32 heads, 4 KV heads of 64.
-void Attention(benchmark::State& state, DType dtype, int64_t depth, int64_t tokens) {
+void Attention(benchmark::State& state, const WeightFormat& format, int64_t depth, int64_t tokens) {
   const int heads = 32, kv_heads = 4, dim = 64;
-  const int64_t bytes = kv_heads * depth * dim * static_cast<int64_t>(SizeOf(dtype));
+  const int64_t bytes = kv_heads * depth * format.Bytes(dim);
   const int64_t copies = 64;  // as from layer to layer: not in L2
   std::vector<uint8_t> keys(copies * bytes), values(copies * bytes);
   const std::vector<float> q = Random(tokens * heads * dim);
@@ -88,7 +88,7 @@ void Attention(benchmark::State& state, DType dtype, int64_t depth, int64_t toke
   int64_t copy = 0;
   for (auto _ : state) {
     const KvCacheView cache{
-        &keys[copy * bytes], &values[copy * bytes], dtype, depth, kv_heads, dim};
+        &keys[copy * bytes], &values[copy * bytes], &format, depth, kv_heads, dim};
     copy = (copy + 1) % copies;
     const AttentionShape shape{heads, 0, 0, heads / kv_heads, 0.125f};
     if (!kernels->Attention(q.data(), heads * dim, batch, cache, shape, out.data()).ok()) {
@@ -122,12 +122,15 @@ void Register() {
       }
     }
   }
-  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (int64_t tokens : {1, 512}) {
-      benchmark::RegisterBenchmark(
-          absl::StrCat("Attention/", DTypeName(dtype), "/depth:2048/tokens:", tokens).c_str(),
-          Attention, dtype, 2048, tokens)
-          ->UseRealTime();
+  for (const WeightFormat* format :
+       {&kF32Format, &kF16Format, &kBF16Format, &kE4M3Format, &kQ8_0Format}) {
+    for (int64_t depth : {2048, 8192}) {
+      for (int64_t tokens : {1, 512}) {
+        const std::string name =
+            absl::StrCat("Attention/", format->name, "/depth:", depth, "/tokens:", tokens);
+        benchmark::RegisterBenchmark(name.c_str(), Attention, *format, depth, tokens)
+            ->UseRealTime();
+      }
     }
   }
 }

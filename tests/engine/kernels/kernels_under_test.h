@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/thread_pool.h"
+#include "engine/kernels/cpu_features.h"
 #include "engine/kernels/kernels.h"
 #include "gtest/gtest.h"
 #include "hwy/targets.h"
@@ -23,6 +24,7 @@ struct Implementation {
   int64_t target = 0;
   // For CUDA, instead of the above. Unavailable or Unimplemented: the test is skipped.
   absl::StatusOr<std::unique_ptr<Kernels>> (*make_cuda)() = nullptr;
+  bool without_dots = false;  // without instructions beyond the target's
 
   bool is_cuda() const { return make_cuda != nullptr; }
 };
@@ -60,7 +62,7 @@ class OwnedBatch {
 class KernelsTest : public ::testing::TestWithParam<Implementation> {
  protected:
   void SetUp() override {
-    Choose(GetParam().target);
+    Choose(GetParam());
     if (GetParam().is_cuda()) {
       auto kernels = GetParam().make_cuda();
       if (absl::IsUnavailable(kernels.status()) || absl::IsUnimplemented(kernels.status())) {
@@ -75,7 +77,7 @@ class KernelsTest : public ::testing::TestWithParam<Implementation> {
       kernels_ = MakeCpuKernels(pool_.get());
     }
   }
-  void TearDown() override { Choose(0); }
+  void TearDown() override { Choose({}); }
 
   std::vector<float> Random(int64_t count, float scale = 1) {
     std::normal_distribution<float> normal(0, scale);
@@ -89,8 +91,9 @@ class KernelsTest : public ::testing::TestWithParam<Implementation> {
   std::mt19937 random_{7};
 
  private:
-  static void Choose(int64_t target) {
-    hwy::SetSupportedTargetsForTest(target);
+  static void Choose(const Implementation& implementation) {
+    cpu::WithoutDotsForTest(implementation.without_dots);
+    hwy::SetSupportedTargetsForTest(implementation.target);
     hwy::GetChosenTarget().DeInit();  // chosen anew at the next call
   }
 };

@@ -29,6 +29,19 @@ TEST(InverseFrequencies, AreDividedByFactors) {
   EXPECT_EQ(Frequencies(rope, factors), (std::vector<float>{0.5f, 0.00125f}));
 }
 
+TEST(InverseFrequencies, LongRopeHasFactorsForEitherSideOfItsContext) {
+  RopeSpec rope;
+  rope.dims = 4;
+  rope.factors = {1, 2};
+  EXPECT_EQ(FactorsFor(rope, 1000), rope.factors);
+  rope.scaling = RopeScaling::kLongRope;
+  rope.original_context_length = 64;
+  rope.long_factors = {4, 8};
+  EXPECT_EQ(FactorsFor(rope, 64), rope.factors);
+  EXPECT_EQ(FactorsFor(rope, 65), rope.long_factors);
+  EXPECT_EQ(Frequencies(rope, rope.long_factors.data()), (std::vector<float>{0.25f, 0.00125f}));
+}
+
 TEST(InverseFrequencies, OfNoDimensions) {
   RopeSpec rope;
   EXPECT_TRUE(Frequencies(rope).empty());

@@ -171,22 +171,52 @@ TEST(SecondStack, HasBlocksOfOneUnitAndACacheOfItsSteps) {
   EXPECT_EQ(kv, 2 * (2 * 150 * 64 * 2) + 2 * 2 * 32 * 2);
 }
 
+TEST(KvTypes, BytesOfARow) {
+  EngineOptions options = {.context = 10};
+  const auto bytes = [&](const char* type, int64_t elements) {
+    EXPECT_TRUE(SetKvType(type, options).ok()) << type;
+    return KvRowBytes(options, elements);
+  };
+  EXPECT_EQ(bytes("q8_0", 128), 136);
+  EXPECT_EQ(bytes("q8_0", 33), 68);
+  EXPECT_EQ(bytes("q4_0", 64), 36);
+  EXPECT_EQ(bytes("fp8", 80), 80);
+  EXPECT_EQ(KvTypeName(options), "fp8_e4m3");
+  EXPECT_EQ(bytes("bf16", 128), 256);
+  EXPECT_EQ(bytes("f32", 128), 512);
+  for (const char* bad : {"q4_k", "", "int3"}) {
+    EXPECT_THAT(std::string(SetKvType(bad, options).message()), HasSubstr("bf16, fp8_e4m3, q8_0"));
+  }
+}
+
 TEST(KvTypes, ThatCanOnlyBePlanned) {
   EngineOptions options = {.context = 10};
-  ASSERT_TRUE(SetKvType("q8_0", options).ok());
-  EXPECT_EQ(KvTypeName(options), "q8_0");
-  EXPECT_EQ(KvCacheBytes(options, 128), 136);
-  EXPECT_EQ(KvCacheBytes(options, 33), 68);
-  EXPECT_THAT(std::string(CheckRunnable(options).message()), HasSubstr("q8_0"));
-  ASSERT_TRUE(SetKvType("fp8", options).ok());
-  EXPECT_EQ(KvTypeName(options), "fp8_e4m3");
-  EXPECT_EQ(KvCacheBytes(options, 128), 128);
-  ASSERT_TRUE(SetKvType("f32", options).ok());
-  EXPECT_EQ(KvCacheBytes(options, 128), 512);
-  EXPECT_TRUE(CheckRunnable(options).ok());
-  for (const char* bad : {"q4_k", "", "int3"}) {
-    EXPECT_THAT(std::string(SetKvType(bad, options).message()), HasSubstr("to plan also q8_0"));
+  ASSERT_TRUE(SetKvType("fp8_e5m2", options).ok());
+  EXPECT_EQ(KvRowBytes(options, 128), 128);
+  EXPECT_THAT(std::string(CheckRunnable(options).message()), HasSubstr("fp8_e5m2"));
+  for (const std::string& name : AllKvTypes()) {
+    ASSERT_TRUE(SetKvType(name, options).ok());
+    EXPECT_EQ(CheckRunnable(options).ok(), name != "fp8_e5m2") << name;
   }
+}
+
+TEST(KvTypes, BlocksThatDoNotCutTheHeads) {
+  ModelSpec spec;
+  spec.name = "narrow";
+  spec.layers.resize(1);
+  spec.layers[0].attention = {.heads = 2, .kv_heads = 2, .head_dim = 80};
+  EngineOptions options = {.context = 10};
+  EXPECT_TRUE(CheckKvType(spec, options).ok());
+  ASSERT_TRUE(SetKvType("q8_0", options).ok());
+  EXPECT_EQ(
+      std::string(CheckKvType(spec, options).message()),
+      "a KV cache of type q8_0 is made of blocks of 32 elements; narrow keeps rows of 80 (its "
+      "heads), which is no whole number of them; choose f32, f16, bf16 or fp8_e4m3");
+  // Of latent attention only the latents count.
+  spec.layers[0].attention.latent = {.kv_rank = 56, .rope_dim = 8};
+  EXPECT_TRUE(CheckKvType(spec, options).ok());
+  spec.layers[0].attention.latent.rope_dim = 16;
+  EXPECT_THAT(std::string(CheckKvType(spec, options).message()), HasSubstr("72 (its latents)"));
 }
 
 }  // namespace

@@ -59,6 +59,9 @@ std::vector<AcceleratorCase> Cases() {
     for (const char* model : {"llama_odd_vocabulary", "llama_attention_bias", "llama_tied"}) {
       cases.push_back({model, TensorSplit({5, 2, 1}), device});
     }
+    for (const char* model : {"mixtral", "qwen2_moe", "gpt_oss", "deepseek_v3"}) {
+      cases.push_back({model, TensorSplit({1, 1}), device});
+    }
   }
   return cases;
 }

@@ -63,6 +63,15 @@ std::vector<EmulatedCase> Cases() {
     cases.push_back({model, TensorSplit({1})});
   }
   cases.push_back({"llama_gqa", TensorSplit({2, 1}), false, 512});
+  for (const char* model :
+       {"mixtral", "qwen2_moe", "qwen3_moe", "qwen3_moe_dense_layers", "deepseek_v2",
+        "deepseek_v2_groups", "deepseek_v3", "gpt_oss", "gpt_oss_mxfp4"}) {
+    cases.push_back({model, TensorSplit({1}), true});
+    cases.push_back({model, TensorSplit({1, 1}), true, 5});
+  }
+  cases.push_back({"mixtral", TensorSplit({1}), false, 512});
+  cases.push_back({"gpt_oss_mxfp4", LayerSplit(2), true});
+  cases.push_back({"deepseek_v3", BlocksApart(), true});
   for (const TestLayout& layout :
        {TensorSplit({5, 2, 1}), TensorSplit({1, 0, 2}), TensorSplit({1, 1, 1, 1, 1}), LayerSplit(2),
         BlocksApart(), ChangingGroups()}) {
@@ -74,11 +83,60 @@ std::vector<EmulatedCase> Cases() {
 INSTANTIATE_TEST_SUITE_P(All, EmulatedCuda, testing::ValuesIn(Cases()), [](const auto& info) {
   std::string name = info.param.model + "_" + info.param.layout.name;
   if (info.param.record) name += "_recorded";
+  name += "_chunk_" + std::to_string(info.param.prefill_chunk);
   for (char& c : name) {
     if (!isalnum(static_cast<unsigned char>(c))) c = '_';
   }
   return name;
 });
+
+MakeRankParts EmulatedParts(bool record) {
+  return FakeAccelerators(
+      {.record = record, .make_compute = Emulated(std::make_shared<std::mutex>())});
+}
+
+// Checkpoints of quantisers, against what their libraries make of them.
+TEST(EmulatedCudaQuantized, GivesTheLogitsOfTransformers) {
+  for (const char* kind :
+       {"fp8_tensor", "fp8_channel", "fp8_block", "gptq_g32", "gptq_g128_v2", "gptq_int8_row",
+        "awq_g64", "ct_int4_sym", "ct_int4_asym", "bnb_nf4", "bnb_fp4", "bnb_int8"}) {
+    const std::string folder = SourcePath("tests/golden/quantized/") + kind;
+    const auto model = OpenTestModel(folder);
+    ASSERT_TRUE(model.ok()) << model.status();
+    const auto expected = ReadJsonFile(folder + "/expected.json");
+    ASSERT_TRUE(expected.ok());
+    const auto tokens = (*expected)["input_ids"].get<std::vector<int32_t>>();
+    const auto golden = (*expected)["last_logits"].get<std::vector<float>>();
+    TestOptions options;
+    options.prefill_chunk = 8;
+    options.make_parts = EmulatedParts(false);
+    const auto logits =
+        LogitsAt(*model, LayerSplit(2), options, tokens, {static_cast<int64_t>(tokens.size()) - 1});
+    ASSERT_TRUE(logits.ok()) << kind << ": " << logits.status();
+    EXPECT_LT(LargestDifference(logits->back(), golden), kTolerance) << kind;
+  }
+}
+
+// A rounded KV cache: as far from the CPU's as rounding a last bit otherwise takes, which is far
+// less than rounding at all.
+TEST(EmulatedCudaKvTypes, GiveWhatTheCpuGives) {
+  const auto model = OpenTestModel(SourcePath("tests/golden/llama_gqa"));
+  ASSERT_TRUE(model.ok()) << model.status();
+  const std::vector<int32_t> tokens = {1, 5, 9, 2, 8, 3, 7, 4, 6, 11, 20, 13, 2, 9, 30, 12};
+  const auto run = [&](const WeightFormat& type, const MakeRankParts& parts) {
+    TestOptions options;
+    options.kv_type = &type;
+    options.prefill_chunk = 8;
+    options.make_parts = parts;
+    const auto logits = LogitsAt(*model, TensorSplit({2, 1}), options, tokens, {12, 15});
+    EXPECT_TRUE(logits.ok()) << type.name << ": " << logits.status();
+    return logits.ok() ? logits->back() : std::vector<float>();
+  };
+  const std::vector<float> rounded = run(kE4M3Format, nullptr);
+  const double rounding = LargestDifference(rounded, run(kF32Format, nullptr));
+  EXPECT_GT(rounding, 1e-5);
+  EXPECT_LT(LargestDifference(run(kE4M3Format, EmulatedParts(true)), rounded), rounding / 3);
+}
 
 // Greedy text from quantised weights, which the kernels arrange in their own order.
 TEST(EmulatedCudaStories, GreedyTextOfEachFormat) {

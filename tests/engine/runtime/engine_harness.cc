@@ -120,7 +120,8 @@ absl::Status RunEngines(const TestModel& model, const TestLayout& layout,
                         const TestOptions& options,
                         const std::function<absl::Status(Engine&, Communicator&)>& body) {
   EngineOptions engine_options;
-  engine_options.context = std::min<int64_t>(model.spec.context_length, 512);
+  engine_options.context =
+      options.context > 0 ? options.context : std::min<int64_t>(model.spec.context_length, 512);
   engine_options.kv_type = options.kv_type;
   engine_options.prefill_chunk = options.prefill_chunk;
   engine_options.batch = options.batch;

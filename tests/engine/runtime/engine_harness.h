@@ -40,13 +40,14 @@ TestLayout ChangingGroups();
 std::vector<TestLayout> AllLayouts();
 
 struct TestOptions {
-  DType kv_type = DType::kF32;
+  const WeightFormat* kv_type = &kF32Format;
   int64_t prefill_chunk = 512;
   bool reference_kernels = false;
   Activations activations = Activations::kF32;
   int threads = 1;
   int batch = 1;
   int64_t logit_rows = 0;
+  int64_t context = 0;       // 0: the model's, at most 512
   MakeRankParts make_parts;  // else the CPU
   bool record_decode = true;
 };

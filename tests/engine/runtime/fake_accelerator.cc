@@ -66,6 +66,21 @@ TokenBatch Behind(TokenBatch batch) {
   return batch;
 }
 
+ExpertMatrices Behind(ExpertMatrices matrices) {
+  matrices.all = Behind(matrices.all);
+  matrices.bias = Behind(matrices.bias);
+  return matrices;
+}
+ExpertChoice Behind(ExpertChoice choice) {
+  choice.ids = Behind(choice.ids);
+  choice.weights = Behind(choice.weights);
+  return choice;
+}
+HeadVectors Behind(HeadVectors x) {
+  x.data = Behind(x.data);
+  return x;
+}
+
 class FakeKernels final : public Kernels {
  public:
   FakeKernels(FakeDevice& device, FakeCompute compute)
@@ -158,9 +173,11 @@ class FakeKernels final : public Kernels {
   absl::Status Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                          const KvCacheView& cache, const AttentionShape& shape,
                          float* out) override {
+    AttentionShape behind = shape;
+    behind.sinks = Behind(shape.sinks);
     return Enqueue(
         [=, this, q = Behind(q), batch = Behind(batch), cache = Behind(cache), out = Behind(out)] {
-          return kernels().Attention(q, q_stride, ArrayBatch(batch).batch(), cache, shape, out);
+          return kernels().Attention(q, q_stride, ArrayBatch(batch).batch(), cache, behind, out);
         });
   }
   absl::Status GatedActivation(Activation activation, float* gate, const float* up,
@@ -191,6 +208,55 @@ class FakeKernels final : public Kernels {
                       BestLogit* best) override {
     return Enqueue([=, this, x = Behind(x), best = Behind(best)] {
       return kernels().ArgMax(x, rows, columns, first_id, best);
+    });
+  }
+  absl::Status RouteExperts(const float* logits, const float* choice_bias, int64_t tokens,
+                            const ExpertsSpec& experts, int32_t* ids, float* weights) override {
+    return Enqueue([=, this, logits = Behind(logits), bias = Behind(choice_bias), ids = Behind(ids),
+                    weights = Behind(weights)] {
+      return kernels().RouteExperts(logits, bias, tokens, experts, ids, weights);
+    });
+  }
+  absl::Status ExpertGatedMatMul(const float* x, const ExpertMatrices& gate,
+                                 const ExpertMatrices& up, Activation activation,
+                                 const ExpertChoice& choice, float* out, float* up_out) override {
+    return Enqueue([=, this, x = Behind(x), gate = Behind(gate), up = Behind(up),
+                    choice = Behind(choice), out = Behind(out), up_out = Behind(up_out)] {
+      return WithMatrices({gate.all, up.all}, [&](const std::vector<WeightMatrix>& m) {
+        return kernels().ExpertGatedMatMul(x, {m[0], gate.rows, gate.bias},
+                                           {m[1], up.rows, up.bias}, activation, choice, out,
+                                           up_out);
+      });
+    });
+  }
+  absl::Status ExpertSum(const float* h, const ExpertMatrices& down, const ExpertChoice& choice,
+                         float* out) override {
+    return Enqueue(
+        [=, this, h = Behind(h), down = Behind(down), choice = Behind(choice), out = Behind(out)] {
+          return WithMatrices({down.all}, [&](const std::vector<WeightMatrix>& m) {
+            return kernels().ExpertSum(h, {m[0], down.rows, down.bias}, choice, out);
+          });
+        });
+  }
+  absl::Status SigmoidScale(float* x, const float* gate, int64_t tokens, int64_t columns) override {
+    return Enqueue([=, this, x = Behind(x), gate = Behind(gate)] {
+      return kernels().SigmoidScale(x, gate, tokens, columns);
+    });
+  }
+  absl::Status HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
+                          int64_t tokens, int heads, const HeadVectors& out) override {
+    return Enqueue([=, this, x = Behind(x), w = Behind(w), out = Behind(out)] {
+      // Transposed, w has not been arranged.
+      if (transposed) return kernels().HeadMatMul(x, w, true, tokens, heads, out);
+      return WithMatrices({w}, [&](const std::vector<WeightMatrix>& m) {
+        return kernels().HeadMatMul(x, m[0], false, tokens, heads, out);
+      });
+    });
+  }
+  absl::Status CopyHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t count,
+                         const HeadVectors& out) override {
+    return Enqueue([=, this, x = Behind(x), out = Behind(out)] {
+      return kernels().CopyHeads(x, tokens, heads, count, out);
     });
   }
 

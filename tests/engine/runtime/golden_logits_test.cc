@@ -31,6 +31,7 @@ class GoldenLogits : public testing::TestWithParam<GoldenCase> {
     expected_ = *std::move(expected);
     tokens_ = expected_["input_ids"].get<std::vector<int32_t>>();
     options_.reference_kernels = GetParam().reference_kernels;
+    options_.context = expected_.value("context", 0);
   }
 
   TestModel model_;
@@ -73,6 +74,7 @@ TEST_P(GoldenLogits, PrefillInOnePieceAndInChunks) {
 
 TEST_P(GoldenLogits, GreedyTokens) {
   const auto expected = expected_["greedy_ids"].get<std::vector<int32_t>>();
+  ASSERT_EQ(expected.size(), 32);
   const auto ids = GreedyTokens(model_, TensorSplit({1}), options_, tokens_, expected.size(), {});
   ASSERT_TRUE(ids.ok()) << ids.status();
   EXPECT_EQ(*ids, expected);
@@ -103,6 +105,8 @@ std::vector<GoldenCase> Cases() {
                            "gemma3",
                            "glm",
                            "phi3",
+                           "phi3_long_rope",
+                           "phi3_short_rope",
                            "glm4",
                            "chatglm",
                            "llama_rope_yarn",

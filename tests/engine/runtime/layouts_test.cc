@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <string>
 
 #include "base/json.h"
@@ -20,7 +19,7 @@ struct LayoutCase {
 
 class Layouts : public testing::TestWithParam<LayoutCase> {};
 
-TEST_P(Layouts, GiveTheLogitsOfOneRank) {
+TEST_P(Layouts, PrefillAndDecodeGiveTheLogitsOfTransformers) {
   const std::string folder = SourcePath("tests/golden/" + GetParam().model);
   const auto model = OpenTestModel(folder);
   ASSERT_TRUE(model.ok()) << model.status();
@@ -29,18 +28,25 @@ TEST_P(Layouts, GiveTheLogitsOfOneRank) {
       << ValidatePlacements(model->spec, placements, GetParam().layout.world_size);
   const auto expected = ReadJsonFile(folder + "/expected.json");
   ASSERT_TRUE(expected.ok());
-  const auto tokens = (*expected)["input_ids"].get<std::vector<int32_t>>();
-  const int64_t last = static_cast<int64_t>(tokens.size()) - 1;
-  const int64_t prompt = std::max<int64_t>(7, last - 32);  // then up to 32 decode steps
+  // The prompt at once, then the tokens that transformers found greedily, one by one.
+  auto tokens = (*expected)["input_ids"].get<std::vector<int32_t>>();
+  const auto prompt = static_cast<int64_t>(tokens.size());
+  for (const Json& id : (*expected)["greedy_ids"]) tokens.push_back(id.get<int32_t>());
+  const auto last = static_cast<int64_t>(tokens.size()) - 1;
+  ASSERT_EQ(last - prompt + 1, 32);
   TestOptions options;
   options.prefill_chunk = 9;
-  const auto logits = LogitsAt(*model, GetParam().layout, options, tokens, {prompt, last});
+  options.context = expected->value("context", 0);
+  const auto logits =
+      LogitsAt(*model, GetParam().layout, options, tokens, {prompt - 1, prompt + 15, last});
   ASSERT_TRUE(logits.ok()) << logits.status();
-  const auto golden = (*expected)["last_logits"].get<std::vector<float>>();
-  EXPECT_LT(LargestDifference(logits->back(), golden), kTolerance);
-  const auto alone = LogitsAt(*model, TensorSplit({1}), options, tokens, {prompt, last});
+  const auto after_prompt = (*expected)["last_logits"].get<std::vector<float>>();
+  EXPECT_LT(LargestDifference((*logits)[0], after_prompt), kTolerance);
+  const auto after_all = (*expected)["final_logits"].get<std::vector<float>>();
+  EXPECT_LT(LargestDifference((*logits)[2], after_all), kTolerance);
+  const auto alone = LogitsAt(*model, TensorSplit({1}), options, tokens, {prompt + 15});
   ASSERT_TRUE(alone.ok()) << alone.status();
-  EXPECT_LT(LargestDifference((*logits)[0], (*alone)[0]), kTolerance);
+  EXPECT_LT(LargestDifference((*logits)[1], (*alone)[0]), kTolerance);
 }
 
 std::vector<LayoutCase> Cases() {
@@ -63,6 +69,8 @@ std::vector<LayoutCase> Cases() {
                             "glm4",
                             "chatglm",
                             "phi3",
+                            "phi3_long_rope",
+                            "phi3_short_rope",
                             "mixtral",
                             "qwen2_moe",
                             "qwen3_moe",

@@ -51,7 +51,7 @@ TEST(MemoryLayout, ShardsCoverEveryTensorOnce) {
 
 TEST(MemoryLayout, RegionsDoNotOverlapAndFillTheirAllocation) {
   const TestModel model = Golden("llama_gqa");
-  const EngineOptions options = {.context = 33, .batch = 2, .kv_type = DType::kF16};
+  const EngineOptions options = {.context = 33, .batch = 2, .kv_type = &kF16Format};
   for (const TestLayout& layout : AllLayouts()) {
     const auto placements = layout.place(model.spec);
     for (int rank = 0; rank < layout.world_size; ++rank) {
@@ -77,7 +77,7 @@ TEST(MemoryLayout, KvBytesAreTheFormula) {
   const TestModel model = Golden("llama_gqa");
   const AttentionSpec& attention = model.spec.layers[0].attention;
   const auto placements = TensorSplit({1, 1}).place(model.spec);
-  const EngineOptions options = {.context = 64, .batch = 3, .kv_type = DType::kBF16};
+  const EngineOptions options = {.context = 64, .batch = 3, .kv_type = &kBF16Format};
   int64_t bytes = 0;
   for (int rank = 0; rank < 2; ++rank) {
     bytes += LayOutMemory(model.spec, placements, rank, options).kv_bytes;

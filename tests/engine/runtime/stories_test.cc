@@ -90,14 +90,14 @@ TEST(Stories, GreedyTextFromTheBeginning) {
   const TestModel model = OpenStories(file);
   const std::vector<int32_t> rest(expected.begin() + 1, expected.end());
   // The first id is BOS, then 255 more.
-  for (DType kv_type : {DType::kF32, DType::kF16}) {
+  for (const WeightFormat* kv_type : {&kF32Format, &kF16Format}) {
     TestOptions options;
     options.kv_type = kv_type;
     options.threads = 2;
     const auto ids =
         GreedyTokens(model, TensorSplit({5, 2, 1}), options, {expected[0]}, rest.size(), {1, 2});
     ASSERT_TRUE(ids.ok()) << ids.status();
-    EXPECT_EQ(*ids, rest) << DTypeName(kv_type);
+    EXPECT_EQ(*ids, rest) << kv_type->name;
   }
 }
 

@@ -25,14 +25,21 @@ inline uint4 LoadStreaming(const uint4* p) { return *p; }
 inline uint2 LoadStreaming(const uint2* p) { return *p; }
 inline uint32_t LoadStreaming(const uint32_t* p) { return *p; }
 
-inline uint32_t SubtractBf16x2(uint32_t a, uint32_t b) {
+template <class Op>
+uint32_t OnBf16x2(uint32_t a, uint32_t b, Op op) {
   uint32_t result = 0;
   for (int shift : {0, 16}) {
-    const float difference = ToFloat(BFloat16{static_cast<uint16_t>(a >> shift)}) -
-                             ToFloat(BFloat16{static_cast<uint16_t>(b >> shift)});
-    result |= uint32_t{ToBFloat16(difference).bits} << shift;
+    const float value = op(ToFloat(BFloat16{static_cast<uint16_t>(a >> shift)}),
+                           ToFloat(BFloat16{static_cast<uint16_t>(b >> shift)}));
+    result |= uint32_t{ToBFloat16(value).bits} << shift;
   }
   return result;
+}
+inline uint32_t SubtractBf16x2(uint32_t a, uint32_t b) {
+  return OnBf16x2(a, b, [](float x, float y) { return x - y; });
+}
+inline uint32_t MultiplyBf16x2(uint32_t a, uint32_t b) {
+  return OnBf16x2(a, b, [](float x, float y) { return x * y; });
 }
 
 // What mma.sync does with the registers of all lanes, in f32.
