@@ -1,8 +1,10 @@
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -26,6 +28,18 @@ struct PlanOptions {
 
 using Renderer = absl::StatusOr<std::string> (*)(const PreparedModel&, const PlanOptions&);
 
+// llama.cpp reads GGUF files only: for another model's folder the one to convert it to.
+std::string GgufFileOf(const std::string& model) {
+  if (absl::EndsWith(model, ".gguf")) return model;
+  std::error_code ignored;
+  const std::filesystem::path path = std::filesystem::weakly_canonical(model, ignored);
+  const std::filesystem::path folder = IsDirectory(model) ? path : path.parent_path();
+  const std::string file = folder.filename().string() + ".gguf";
+  WriteLog(absl::StrCat("llama.cpp reads GGUF files: make ", file, " of the model first (`tprun ",
+                        "convert`, or llama.cpp's own)"));
+  return file;
+}
+
 // What --format may ask for.
 std::map<std::string, Renderer> Renderers() {
   return {
@@ -47,7 +61,7 @@ std::map<std::string, Renderer> Renderers() {
                     const PlanOptions&) { return PlanPythonDeviceMap(m.plan, m.spec); }},
       {"llama.cpp",
        [](const PreparedModel& m, const PlanOptions& o) {
-         return PlanLlamaCppArguments(m.plan, m.spec, o.model.model);
+         return PlanLlamaCppArguments(m.plan, m.spec, GgufFileOf(o.model.model));
        }},
       {"vllm", [](const PreparedModel& m,
                   const PlanOptions& o) { return PlanVllmCommand(m.plan, m.spec, o.model.model); }},

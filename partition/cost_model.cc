@@ -136,7 +136,7 @@ void AddAttention(const ModelSpec& spec, int block, const Placement& placement, 
 Coefficients ReadDefaults() {
   const auto read = []() -> absl::StatusOr<Coefficients> {
     ASSIGN_OR_RETURN(const std::string folder, ClustersDirectory());
-    ASSIGN_OR_RETURN(const Json json, ReadJsonFile(JoinPath(folder, "efficiencies.json")));
+    ASSIGN_OR_RETURN(const Json json, ReadJsonFile(JoinPath(folder, "devices/efficiencies.json")));
     return CoefficientsFromJson(json);
   };
   absl::StatusOr<Coefficients> coefficients = read();

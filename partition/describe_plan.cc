@@ -23,6 +23,7 @@ SpeedRange RangeOf(double tokens_per_s, const Coefficients& coefficients) {
 
 absl::Status DescribeDevices(const Topology& topology, Plan& plan, const MemoryLimits& limits) {
   plan.basis.clear();
+  plan.host_shortage.clear();
   std::vector<DeviceRef> refs;
   std::map<std::pair<int, int>, int> sharing;  // ranks by device and instance
   std::vector<bool> is_gpu;

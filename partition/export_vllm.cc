@@ -32,7 +32,9 @@ absl::Status CheckBlock(const Plan& plan, const ModelSpec& spec, int block, size
   }
   for (int64_t share : placement.shares) {
     if (share == 0 || share == placement.shares[0]) continue;
-    return CannotSay(spec, block, "its shares are not equal");
+    return CannotSay(spec, block,
+                     "its shares are not equal; plan with --devices and equal --shares, or with "
+                     "--split=layer");
   }
   for (int rank : ranks) {
     ASSIGN_OR_RETURN(const int gpu, GpuNumber(plan, rank, "this export"));

@@ -87,7 +87,7 @@ LayoutSearch::LayoutSearch(const LayerTables& tables, const std::vector<SearchDe
 absl::optional<Layout> LayoutSearch::Best(double limit) {
   limit_ = limit;
   best_.reset();
-  solver_.set_most_work(solver_.work() + (any_ ? kMostWork / 32 : kMostWork));
+  solver_.set_most_work(solver_.work() + (any_ ? kMostWork / 32 : space_.most_work));
   int cpus = 0;
   for (int i = 0; i < static_cast<int>(devices_.size()); ++i) cpus += IsCpu(i);
   const int gpus = static_cast<int>(devices_.size()) - cpus;

@@ -13,6 +13,9 @@
 
 namespace tprun {
 
+// A search ends after so many steps (StageSolver::work), some tenths of a second.
+inline constexpr int64_t kMostWork = 150'000'000;
+
 // Which layouts are looked at. All of them are chains of stages (see stage.h) over groups of
 // devices of one kind that have no device in common; among more than kMostMixedDevices devices a
 // group lies within one host.
@@ -22,12 +25,11 @@ struct SearchSpace {
   bool single_devices = false;  // groups of one: layer split only
   bool offload = true;          // MLPs of a GPU stage may lie on a CPU of its host
   int first_rank = -1;          // the device that is rank 0; -1: one that has the head
+  int64_t most_work = kMostWork;
 };
 
 inline constexpr int kMostMixedDevices = 10;
 inline constexpr int kMostDevices = 64;
-// A search ends after so many steps (StageSolver::work), some tenths of a second.
-inline constexpr int64_t kMostWork = 150'000'000;
 
 struct LayoutStage {
   StageRequest request;

@@ -32,7 +32,8 @@ int64_t IpcBytes(const RankRole& role) {
   return IpcBytes(group) + IpcBytes(role.hop_peers > 0 ? kMostIpcRanks : group);
 }
 
-// NCCL has a ring and, for more than two ranks, a tree over a group; see clusters/overheads.yaml.
+// NCCL has a ring and, for more than two ranks, a tree over a group; see
+// clusters/devices/overheads.yaml.
 int64_t NcclBytes(const GpuOverheads& overheads, const RankRole& role) {
   const int64_t neighbours = std::min(role.group_peers, 2) + role.hop_peers;
   return overheads.nccl_base_bytes +

@@ -200,6 +200,8 @@ SearchSpace SpaceFor(const PlanRequest& request) {
   space.first_rank = request.devices.empty() ? -1 : 0;
   space.one_stage = request.split == SplitMode::kTensor;
   space.single_devices = request.split == SplitMode::kLayer;
+  // Of remedies and layouts to compare with there are many.
+  if (!request.advise) space.most_work = kMostWork / 4;
   return space;
 }
 

@@ -30,7 +30,7 @@ absl::StatusOr<GpuOverheads> ReadEntry(const std::string& path, const YAML::Node
 
 absl::StatusOr<std::vector<GpuOverheads>> ReadDefault() {
   ASSIGN_OR_RETURN(const std::string folder, ClustersDirectory());
-  return ReadGpuOverheads(JoinPath(folder, "overheads.yaml"));
+  return ReadGpuOverheads(JoinPath(folder, "devices/overheads.yaml"));
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 namespace tprun {
 
 // Device memory that CUDA and NCCL take for themselves; the keys are explained in
-// clusters/overheads.yaml.
+// clusters/devices/overheads.yaml.
 struct GpuOverheads {
   std::string device;              // "": any
   std::string compute_capability;  // "": any
@@ -22,14 +22,14 @@ struct GpuOverheads {
   std::string doubt;
 };
 
-// A file such as clusters/overheads.yaml. InvalidArgument has the line.
+// A file such as clusters/devices/overheads.yaml. InvalidArgument has the line.
 absl::StatusOr<std::vector<GpuOverheads>> ReadGpuOverheads(const std::string& path);
 
 // The first of `all` that is for this GPU; all zero when there is none.
 GpuOverheads OverheadsOfGpu(const std::vector<GpuOverheads>& all, const DeviceInfo& gpu);
 
-// Of clusters/overheads.yaml, which is read once. Where it cannot be read all is zero, and `source`
-// says why.
+// Of clusters/devices/overheads.yaml, which is read once. Where it cannot be read all is zero, and
+// `source` says why.
 GpuOverheads OverheadsOfGpu(const DeviceInfo& gpu);
 
 }  // namespace tprun

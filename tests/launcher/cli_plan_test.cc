@@ -43,15 +43,32 @@ TEST(CliPlan, PlansThePublishedConfigs) {
 }
 
 TEST(CliPlan, NamesWhatIsNotSupported) {
+  const std::string path = testing::TempDir() + "/unknown_config.json";
+  ASSERT_TRUE(WriteFile(path, R"({"hidden_size": 64})").ok());
+  const ProcessResult result = RunTprun({"plan", path});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, StartsWith("tprun: "));
+  EXPECT_THAT(result.err, HasSubstr("model_type"));
+  EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
+}
+
+// Audio codecs have no layers to lay out: how much of them there is, and where they fit.
+TEST(CliPlan, TellsTheSizeOfCodecs) {
   TPRUN_NEEDS_TEST_DATA();
-  const std::pair<std::string, std::string> cases[] = {{"snac_24khz", "model_type"}};
+  const std::pair<std::string, std::string> cases[] = {{"snac_24khz", "19842914 parameters"},
+                                                       {"mimi", "96151393 parameters"}};
   for (const auto& [name, expected] : cases) {
-    const ProcessResult result = RunTprun({"plan", Config(name)});
-    EXPECT_EQ(result.exit_code, 2) << name;
-    EXPECT_EQ(result.out, "") << name;
-    EXPECT_THAT(result.err, StartsWith("tprun: ")) << name;
-    EXPECT_THAT(result.err, HasSubstr(expected)) << name;
-    EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
+    const std::string folder = TestDataDirectory() + "/models/configs/" + name;
+    const ProcessResult fits = RunTprun({"plan", folder, "--topology=rtx3060"});
+    EXPECT_EQ(fits.exit_code, 0) << fits.err;
+    EXPECT_THAT(fits.out, HasSubstr(expected));
+    EXPECT_THAT(fits.out, HasSubstr("cuda:0: needs "));
+    const ProcessResult small = RunTprun(
+        {"plan", folder, "--topology=rtx3060", "--devices=cuda:0", "--limit=cuda:0=64MiB"});
+    EXPECT_EQ(small.exit_code, 3);
+    EXPECT_THAT(small.err, HasSubstr("does not fit: it needs "));
+    EXPECT_EQ(RunTprun({"plan", folder, "--format=json"}).exit_code, 2);
   }
 }
 

@@ -31,7 +31,7 @@ TEST(GpuOverheads, TheFirstEntryThatMatchesCounts) {
 TEST(GpuOverheads, EveryEntryOfTheDataHasSourceAndDate) {
   const absl::StatusOr<std::string> folder = ClustersDirectory();
   ASSERT_TRUE(folder.ok()) << folder.status();
-  const auto all = ReadGpuOverheads(JoinPath(*folder, "overheads.yaml"));
+  const auto all = ReadGpuOverheads(JoinPath(*folder, "devices/overheads.yaml"));
   ASSERT_TRUE(all.ok()) << all.status();
   ASSERT_FALSE(all->empty());
   for (const GpuOverheads& entry : *all) {
