@@ -168,7 +168,7 @@ struct AttentionBlock {
       for (int i = 0; i < kAtOnce; ++i) {
         const int64_t position = first + lane / lanes + i * kAttentionWarps * at_once;
         inside[i] = position < end;
-        const int64_t row = (inside[i] ? position : begin) * head_dim;
+        const int64_t row = CacheRowOf(inside[i] ? position : begin, a.cache.capacity) * head_dim;
         LoadLane<E>(keys + row, element, 8 * lanes, head_dim, aligned, k[i]);
         LoadLane<E>(values + row, element, 8 * lanes, head_dim, aligned, v[i]);
       }

@@ -74,7 +74,8 @@ template <class E>
 __device__ __forceinline__ typename E::Bits* CacheRow(const StoreArguments& a, void* data,
                                                       int64_t token, int head) {
   char* sequence = static_cast<char*>(data) + a.tokens.sequences[token] * a.cache.sequence_stride;
-  const int64_t row = head * a.cache.capacity + a.tokens.positions[token];
+  const int64_t row =
+      head * a.cache.capacity + CacheRowOf(a.tokens.positions[token], a.cache.capacity);
   return reinterpret_cast<typename E::Bits*>(sequence) + row * a.cache.head_dim;
 }
 
