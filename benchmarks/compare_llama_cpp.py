@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
-"""tprun against llama.cpp on the same file, cores and minute: tokens per second, paired.
+"""tprun against llama.cpp on the same files, cores and minutes: tokens per second, paired.
 
-    benchmarks/compare_llama_cpp.py --types bf16,q8_0,q4_0,q4_k --threads 2
+    benchmarks/compare_llama_cpp.py --output table.md
+    benchmarks/compare_llama_cpp.py --types bf16,q4_k_m --sides llama,2x1 --rounds 3
     benchmarks/compare_llama_cpp.py --model some.gguf
 
-Each round runs one after the other, in an order that turns, and a ratio is the median of the
-rounds' ratios, so that what else the machine does falls on both. Without --model, files of the
-geometry with random weights are made (needs numpy and gguf) and removed. llama.cpp is the
-llama-cpp-python of this Python: `pip install --no-binary :all: llama-cpp-python` builds the current
-release for this CPU. Without it the script says so and ends with exit code 77.
+Each round runs every side once, in an order that turns, and a ratio is the median of the rounds'
+ratios, so that what else the machine does falls on all. Sides are `llama` and tprun's `RxT`, R ranks
+of T threads, with `:int8` for activations rounded as llama.cpp rounds them (see docs/performance.md).
+Without --model, files of the geometry with random weights are made (needs numpy and gguf) and
+removed. llama.cpp is the llama-cpp-python of --python: `CMAKE_ARGS=-DGGML_NATIVE=ON pip install
+--no-binary llama-cpp-python llama-cpp-python` builds the current release for this CPU. Without it the
+script says so and ends with exit code 77.
 """
 import argparse
-import importlib.util
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -30,65 +33,95 @@ def run_llama(model, threads, prompt, tokens):
     llama = llama_cpp.Llama(model, n_ctx=prompt + tokens + 8, n_batch=512, n_ubatch=512,
                             n_threads=threads, n_threads_batch=threads, verbose=False)
     ids = [3 + i * 7919 % 1000 for i in range(prompt)]
-    llama.eval(ids[:64])  # reads the file and warms up
-    llama.reset()
-    start = time.perf_counter()
-    llama.eval(ids)
-    prefill = prompt / (time.perf_counter() - start)
+    prefills = []
+    for length in (64, prompt, prompt):  # the first one reads the file and warms up
+        llama.reset()
+        start = time.perf_counter()
+        llama.eval(ids[:length])
+        prefills.append(length / (time.perf_counter() - start))
     steps = []
     for i in range(tokens):
         start = time.perf_counter()
         llama.eval([ids[i]])
         steps.append(time.perf_counter() - start)
-    print(json.dumps({"prefill": prefill, "decode": 1 / statistics.median(steps)}))
+    print(json.dumps({"prefill": max(prefills[1:]), "decode": 1 / statistics.median(steps)}))
 
 
 def measure_llama(args, model):
-    result = subprocess.run(
-        [sys.executable, __file__, "--run_llama", model, "--threads", str(args.threads),
-         "--prompt_tokens", str(args.prompt_tokens), "--tokens", str(args.tokens)],
-        check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = [args.python, __file__, "--run_llama", model, "--threads", str(args.threads),
+               "--prompt_tokens", str(args.prompt_tokens), "--tokens", str(args.tokens)]
+    result = subprocess.run(shlex.split(args.prefix) + command, check=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def measure_tprun(args, model):
-    result = subprocess.run(
-        [args.tprun, "bench", model, "--devices=" + args.devices, f"--threads={args.threads_per_rank}",
-         f"--prompt_tokens={args.prompt_tokens}", f"--tokens={args.tokens}", "--repeats=1",
-         f"--activations={args.activations}", "--format=json"],
-        check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    json_result = json.loads(result.stdout)
-    return {"prefill": json_result["prefill_tokens_per_s"],
-            "decode": json_result["decode_tokens_per_s"],
-            "bandwidth": json_result["fraction_of_bandwidth"]}
+def measure_tprun(args, model, side):
+    layout, _, activations = side.partition(":")
+    ranks, threads = layout.split("x")
+    command = [args.tprun, "bench", model, "--devices=" + ",".join(["cpu"] * int(ranks)),
+               f"--threads={threads}", f"--prompt_tokens={args.prompt_tokens}",
+               f"--tokens={args.tokens}", "--repeats=2",
+               f"--activations={activations or 'int16'}", "--format=json"]
+    result = subprocess.run(shlex.split(args.prefix) + command, check=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    figures = json.loads(result.stdout)
+    return {"prefill": figures["prefill_tokens_per_s"],
+            "decode": figures["decode_tokens_per_s"],
+            "bandwidth": figures["fraction_of_bandwidth"]}
+
+
+def measure(args, model, side):
+    return measure_llama(args, model) if side == "llama" else measure_tprun(args, model, side)
 
 
 def compare(args, model):
     rounds = []
     for i in range(args.rounds):
-        sides = [("tprun", measure_tprun), ("llama", measure_llama)]
-        if i % 2:
-            sides.reverse()
-        rounds.append({name: measure(args, model) for name, measure in sides})
-
-    def median(side, what):
-        return statistics.median(r[side][what] for r in rounds)
-
-    def ratio(what):
-        return statistics.median(r["tprun"][what] / r["llama"][what] for r in rounds)
-
-    return {"file": os.path.basename(model),
-            **{f"{side}_{what}": median(side, what)
-               for side in ("tprun", "llama") for what in ("prefill", "decode")},
-            "bandwidth_fraction": median("tprun", "bandwidth"),
-            "prefill_ratio": ratio("prefill"), "decode_ratio": ratio("decode")}
+        order = args.sides[i % len(args.sides):] + args.sides[:i % len(args.sides)]
+        rounds.append({side: measure(args, model, side) for side in order})
+    row = {"file": os.path.splitext(os.path.basename(model))[0], "rounds": rounds}
+    for side in args.sides:
+        row[side] = {what: statistics.median(r[side][what] for r in rounds)
+                     for what in rounds[0][side]}
+    return row
 
 
-def print_row(row):
-    print(f"| {row['file']} | {row['llama_prefill']:.1f} / {row['llama_decode']:.2f} "
-          f"| {row['tprun_prefill']:.1f} / {row['tprun_decode']:.2f} "
-          f"| {row['prefill_ratio']:.2f} / {row['decode_ratio']:.2f} "
-          f"| {100 * row['bandwidth_fraction']:.0f} % |", flush=True)
+def ratio(row, side, to, what):
+    return statistics.median(r[side][what] / r[to][what] for r in row["rounds"])
+
+
+def cells(args, row):
+    """One line of the table: the first side's rates, then each other side's with its ratios."""
+    base = args.sides[0]
+    texts = [row["file"], f"{row[base]['prefill']:.1f} / {row[base]['decode']:.2f}"]
+    for side in args.sides[1:]:
+        texts.append(f"{row[side]['prefill']:.1f} / {row[side]['decode']:.2f}")
+        texts.append(f"{ratio(row, side, base, 'prefill'):.2f} / "
+                     f"{ratio(row, side, base, 'decode'):.2f}")
+    for side in args.sides:
+        if "bandwidth" in row[side]:
+            texts.append(f"{100 * row[side]['bandwidth']:.0f} %")
+            break
+    if "2x1" in args.sides and "1x1" in args.sides:
+        texts.append(f"{ratio(row, '2x1', '1x1', 'prefill'):.2f} / "
+                     f"{ratio(row, '2x1', '1x1', 'decode'):.2f}")
+    return texts
+
+
+def header(args):
+    texts = ["file", f"{args.sides[0]}, prefill / decode"]
+    for side in args.sides[1:]:
+        texts += [side, f"to {args.sides[0]}"]
+    of_tprun = [side for side in args.sides if side != "llama"]
+    if of_tprun:
+        texts.append(f"bandwidth in decode, {of_tprun[0]}")
+    if "2x1" in args.sides and "1x1" in args.sides:
+        texts.append("2x1 to 1x1")
+    return texts
+
+
+def line(texts):
+    return "| " + " | ".join(texts) + " |"
 
 
 def models(args, folder):
@@ -97,43 +130,59 @@ def models(args, folder):
         return
     for kind in args.types.split(","):
         path = os.path.join(folder, f"{kind}.gguf")
-        subprocess.run([sys.executable, os.path.join(HERE, "make_random_gguf.py"), args.geometry,
+        subprocess.run([args.python, os.path.join(HERE, "make_random_gguf.py"), args.geometry,
                         kind, path], check=True)
         yield path
         os.remove(path)
 
 
-def main():
+def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a GGUF file, in place of --types")
-    parser.add_argument("--types", default="bf16,q8_0,q4_0,q4_k,q6_k,q2_k")
+    parser.add_argument("--types", default="bf16,f16,q8_0,q4_0,q4_k_m,q6_k,q2_k")
     parser.add_argument("--geometry", default=os.path.join(ROOT, "tools/geometries/tinyllama-1.1b.json"))
     parser.add_argument("--tprun", default=os.path.join(ROOT, "build/tprun"))
-    parser.add_argument("--devices", default="cpu", help="tprun's ranks, which share the threads")
-    parser.add_argument("--activations", default="int16", choices=["int16", "int8", "f32"])
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side")
+    parser.add_argument("--python", default=sys.executable, help="one that has llama_cpp, gguf, numpy")
+    parser.add_argument("--sides", default="llama,1x2,1x2:int8,2x1,1x1",
+                        type=lambda text: text.split(","))
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of llama.cpp")
     parser.add_argument("--prompt_tokens", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="write the rows to this file, too")
+    parser.add_argument("--prefix", default="", help="put before each measuring command")
+    parser.add_argument("--output", help="write the table to this Markdown file, too")
+    parser.add_argument("--json", help="write all rounds to this file, too")
     parser.add_argument("--run_llama", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def has_llama(args):
+    found = subprocess.run([args.python, "-c", "import llama_cpp"], check=False,
+                           stderr=subprocess.DEVNULL)
+    return found.returncode == 0
+
+
+def main():
+    args = parse()
     if args.run_llama:
         run_llama(args.run_llama, args.threads, args.prompt_tokens, args.tokens)
         return 0
-    if importlib.util.find_spec("llama_cpp") is None:
-        print("skipped: this Python has no llama_cpp; build it for this CPU with\n"
-              f"  {sys.executable} -m pip install --no-binary :all: llama-cpp-python",
-              file=sys.stderr)
+    if "llama" in args.sides and not has_llama(args):
+        print(f"skipped: {args.python} has no llama_cpp; build it for this CPU with\n"
+              f"  CMAKE_ARGS=-DGGML_NATIVE=ON {args.python} -m pip install --no-binary "
+              "llama-cpp-python llama-cpp-python", file=sys.stderr)
         return 77
-    args.threads_per_rank = max(1, args.threads // (args.devices.count(",") + 1))
-    print("| file | llama.cpp prefill / decode | tprun | ratio | of measured bandwidth |")
-    print("|---|---|---|---|---|")
+    table = [line(header(args)), line(["---"] * len(header(args)))]
+    print("\n".join(table), flush=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for model in models(args, folder):
             rows.append(compare(args, model))
-            print_row(rows[-1])
+            table.append(line(cells(args, rows[-1])))
+            print(table[-1], flush=True)
+    if args.output:
+        with open(args.output, "w") as file:
+            file.write("\n".join(table) + "\n")
     if args.json:
         with open(args.json, "w") as file:
             json.dump(rows, file, indent=2)

@@ -37,10 +37,20 @@ def random_matrix(rows, columns, name, random):
     return np.tile(data, (-(-rows // 16), 1))[:rows]
 
 
+def type_of(mix, name, layer, layers):
+    """The type of a matrix: q4_k_m is q4_k with some in q6_k, as llama.cpp mixes them."""
+    if mix != "q4_k_m":
+        return mix
+    more = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+    if name == "output.weight" or more and name.endswith(("attn_v.weight", "ffn_down.weight")):
+        return "q6_k"
+    return "q4_k"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="a config.json of a llama")
-    parser.add_argument("type", help="f32, f16, bf16 or one of " + ", ".join(SCALES))
+    parser.add_argument("type", help="f32, f16, bf16, q4_k_m or one of " + ", ".join(SCALES))
     parser.add_argument("output")
     args = parser.parse_args()
     with open(args.config) as file:
@@ -70,12 +80,13 @@ def main():
     out.add_bos_token_id(1)
     out.add_eos_token_id(2)
 
-    def matrix(name, rows, columns):
-        data = random_matrix(rows, columns, args.type, random)
-        if args.type == "f32":
+    def matrix(name, rows, columns, layer=0):
+        kind = type_of(args.type, name, layer, config["num_hidden_layers"])
+        data = random_matrix(rows, columns, kind, random)
+        if kind == "f32":
             out.add_tensor(name, data.view(np.float32))
         else:
-            out.add_tensor(name, data, raw_dtype=TYPES[args.type])
+            out.add_tensor(name, data, raw_dtype=TYPES[kind])
 
     def norm(name):
         out.add_tensor(name, np.ones(dim, np.float32))
@@ -84,14 +95,14 @@ def main():
     for i in range(config["num_hidden_layers"]):
         block = f"blk.{i}."
         norm(block + "attn_norm.weight")
-        matrix(block + "attn_q.weight", heads * head_dim, dim)
-        matrix(block + "attn_k.weight", kv_heads * head_dim, dim)
-        matrix(block + "attn_v.weight", kv_heads * head_dim, dim)
-        matrix(block + "attn_output.weight", dim, heads * head_dim)
+        matrix(block + "attn_q.weight", heads * head_dim, dim, i)
+        matrix(block + "attn_k.weight", kv_heads * head_dim, dim, i)
+        matrix(block + "attn_v.weight", kv_heads * head_dim, dim, i)
+        matrix(block + "attn_output.weight", dim, heads * head_dim, i)
         norm(block + "ffn_norm.weight")
-        matrix(block + "ffn_gate.weight", ffn, dim)
-        matrix(block + "ffn_up.weight", ffn, dim)
-        matrix(block + "ffn_down.weight", dim, ffn)
+        matrix(block + "ffn_gate.weight", ffn, dim, i)
+        matrix(block + "ffn_up.weight", ffn, dim, i)
+        matrix(block + "ffn_down.weight", dim, ffn, i)
     norm("output_norm.weight")
     matrix("output.weight", config["vocab_size"], dim)
     out.write_header_to_file()

@@ -1,6 +1,7 @@
 #include "comm/ipc_communicator.h"
 
 #include <algorithm>
+#include <array>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -67,6 +68,13 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   absl::Status Meet() { return meet_ ? group_.bootstrap->Barrier() : absl::OkStatus(); }
   absl::Status Gather(const char* operation, const void* send, void* receive,
                       const std::vector<int64_t>& sizes);
+  // Of threads that share a GPU, which tell each other on the host what they do with a ring.
+  enum Note : char { kGiven, kTaken };
+  bool Notes() const;
+  absl::Status Tell(int peer, Note note);
+  absl::Status Hear(int peer, Note wanted);
+  absl::Status SendNoted(const char* data, int64_t bytes, int to);
+  absl::Status ReceiveNoted(char* data, int64_t bytes, int from);
 
   const PeerGroup group_;
   CudaDevice& device_;
@@ -75,7 +83,10 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   std::unique_ptr<Buffer> status_memory_;
   IpcStatus* status_ = nullptr;  // in status_memory_, which kernels of the GPU read and write
   IpcView view_;
-  bool meet_ = false;  // see IpcOptions
+  bool meet_ = false;                          // see IpcOptions
+  std::vector<IpcRingCount> sent_, received_;  // by peer
+  std::vector<std::array<int, 2>>
+      early_notes_;  // of each kind, that came while another was awaited
   const char* last_operation_ = "";
   absl::Status failure_;
 };
@@ -92,6 +103,9 @@ absl::Status IpcCommunicator::Connect(const IpcOptions& options) {
   ASSIGN_OR_RETURN(memory_, PeerMemory::Share(group_, device_, view_.layout.total));
   std::copy(memory_->slabs().begin(), memory_->slabs().end(), view_.slabs);
   meet_ = options.meet_on_host && memory_->threads_share_gpu();
+  sent_.assign(size(), IpcRingCount(view_.layout.ring_bytes));
+  received_ = sent_;
+  early_notes_.resize(size());
   return AgreeOnStatus(*group_.bootstrap, CUDA_STATUS(PrepareIpcKernels()));
 }
 
@@ -255,19 +269,67 @@ absl::Status IpcCommunicator::Broadcast(void* data, int64_t bytes, int root) {
 
 absl::Status IpcCommunicator::Send(const void* data, int64_t bytes, int to) {
   if (bytes == 0) return failure_;
-  RETURN_IF_ERROR(
-      Run("Send", [&] { return LaunchIpcSend(view_, data, bytes, to, device_.stream()); }));
-  const char given = 1;
-  return meet_ ? group_.bootstrap->Send(&given, 1, to) : absl::OkStatus();
+  if (Notes()) return SendNoted(static_cast<const char*>(data), bytes, to);
+  return Run("Send", [&] { return LaunchIpcSend(view_, data, bytes, to, device_.stream()); });
 }
 
-// Where threads share a GPU, the message is on its way before a kernel waits for it.
 absl::Status IpcCommunicator::Receive(void* data, int64_t bytes, int from) {
   if (bytes == 0) return failure_;
-  char given;
-  if (meet_) RETURN_IF_ERROR(group_.bootstrap->Receive(&given, 1, from));
+  if (Notes()) return ReceiveNoted(static_cast<char*>(data), bytes, from);
   return Run("Receive",
              [&] { return LaunchIpcReceive(view_, data, bytes, from, device_.stream()); });
+}
+
+// A recorded step is run again without the host, so nothing is told while it is recorded.
+bool IpcCommunicator::Notes() const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return meet_ && cudaStreamIsCapturing(device_.stream(), &status) == cudaSuccess &&
+         status == cudaStreamCaptureStatusNone;
+}
+
+absl::Status IpcCommunicator::Tell(int peer, Note note) {
+  return group_.bootstrap->Send(&note, 1, peer);
+}
+
+absl::Status IpcCommunicator::Hear(int peer, Note wanted) {
+  std::array<int, 2>& early = early_notes_[peer];
+  while (early[wanted] == 0) {
+    Note note;
+    RETURN_IF_ERROR(group_.bootstrap->Receive(&note, 1, peer));
+    ++early[note];
+  }
+  --early[wanted];
+  return absl::OkStatus();
+}
+
+// Where threads share a GPU, no kernel is given that would wait for another thread's: a message is
+// on its way before it is received, and there is room before it is sent.
+absl::Status IpcCommunicator::SendNoted(const char* data, int64_t bytes, int to) {
+  const int64_t most = sent_[to].most_part();
+  for (int64_t done = 0; done < bytes; done += most) {
+    const int64_t part = std::min(most, bytes - done);
+    if (sent_[to].Add(part)) RETURN_IF_ERROR(Hear(to, kTaken));
+    RETURN_IF_ERROR(
+        Run("Send", [&] { return LaunchIpcSend(view_, data + done, part, to, device_.stream()); }));
+    RETURN_IF_ERROR(Tell(to, kGiven));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status IpcCommunicator::ReceiveNoted(char* data, int64_t bytes, int from) {
+  const int64_t most = received_[from].most_part();
+  for (int64_t done = 0; done < bytes; done += most) {
+    const int64_t part = std::min(most, bytes - done);
+    if (received_[from].Add(part)) {
+      RETURN_IF_ERROR(device_.Synchronize());
+      RETURN_IF_ERROR(Tell(from, kTaken));
+    }
+    RETURN_IF_ERROR(Hear(from, kGiven));
+    RETURN_IF_ERROR(Run("Receive", [&] {
+      return LaunchIpcReceive(view_, data + done, part, from, device_.stream());
+    }));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status IpcCommunicator::Barrier() {

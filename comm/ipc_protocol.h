@@ -109,4 +109,24 @@ constexpr IpcCut CutForIpc(int64_t bytes, int channels, int64_t chunk_bytes) {
   return cut;
 }
 
+// What may still lie in the rings to one rank or from it, as sender and receiver both count it: by
+// it they know, without a word, when the sender has to hear that all has been taken, so that its
+// kernel finds room and never waits. Parts are at most half a ring.
+class IpcRingCount {
+ public:
+  explicit constexpr IpcRingCount(int64_t ring_bytes = 0) : ring_bytes_(ring_bytes) {}
+  constexpr int64_t most_part() const { return ring_bytes_ / 32 * 16; }
+  // Counts a part; true if what was there before must be taken first.
+  constexpr bool Add(int64_t bytes) {
+    const int64_t rounded = (bytes + 15) / 16 * 16;
+    const bool full = waiting_ + rounded > ring_bytes_;
+    waiting_ = full ? rounded : waiting_ + rounded;
+    return full;
+  }
+
+ private:
+  int64_t ring_bytes_;
+  int64_t waiting_ = 0;
+};
+
 }  // namespace tprun

@@ -63,7 +63,7 @@ class ChatPartner {
   ChatPartner(const ChatOptions& options, Speaker speaker)
       : options_(options), speaker_(std::move(speaker)), first_(options.first_message) {
     if (options.quiet) return;
-    WriteLog(absl::StrCat("chat template: ", speaker_.style->family(), "; ", kHelp));
+    WriteLog(kHelp);
   }
 
   // What comes next; of kTurn, turn() is what to answer.
@@ -89,11 +89,12 @@ class ChatPartner {
 
   const Turn& turn() const { return turn_; }
 
-  GenerateOptions Wanted(int64_t context) const {
+  GenerateOptions Wanted(int64_t context) {
     GenerateOptions wanted;
     wanted.max_tokens = options_.max_tokens >= 0 ? options_.max_tokens : context;
     wanted.sampler = options_.sampler;
     wanted.reuse = turn_.reuse;
+    wanted.stop = [this] { return Stopped(); };
     const auto ends = speaker_.tokenizer->end_ids();
     wanted.end_ids.assign(ends.begin(), ends.end());
     return wanted;
@@ -105,14 +106,16 @@ class ChatPartner {
     stopped_ = false;
   }
 
-  bool Push(int32_t id) {
-    stopped_ = input_.Interrupted();
-    return Write(decoder_->Push(id)) && !stopped_;
-  }
+  bool Push(int32_t id) { return Write(decoder_->Push(id)) && !Stopped(); }
 
   absl::Status EndAnswer(const GenerateResult& result) {
     Write(decoder_->Finish());
     Write("\n");
+    if (result.stopped) {
+      speaker_.conversation->Withdraw(turn_);
+      if (!options_.quiet) WriteLog("(interrupted before the answer; the message is forgotten)");
+      return status_;
+    }
     std::vector<int32_t> cached = turn_.ids;
     cached.insert(cached.end(), result.ids.begin(), result.ids.begin() + result.decode_steps);
     answer_.pop_back();
@@ -133,6 +136,12 @@ class ChatPartner {
   bool gone() const { return gone_; }
 
  private:
+  // Whether Ctrl-C came since the answer was asked for.
+  bool Stopped() {
+    stopped_ = input_.Interrupted() || stopped_;
+    return stopped_;
+  }
+
   absl::StatusOr<Next> Line(const std::string& line) {
     if (message_.empty()) {
       if (line == "/exit" || line == "/bye") return Next::kEnd;

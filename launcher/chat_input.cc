@@ -1,46 +1,11 @@
 #include "launcher/chat_input.h"
 
 #include <poll.h>
-#include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 namespace tprun {
-namespace {
-
-volatile sig_atomic_t interrupts = 0;
-volatile sig_atomic_t last_second = 0;
-
-void OnInterrupt(int signal) {
-  timespec now = {};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  const auto second = static_cast<sig_atomic_t>(now.tv_sec);
-  if (interrupts > 0 && second - last_second < 2) {
-    // Not heard in the meantime: the usual end.
-    struct sigaction action = {};
-    action.sa_handler = SIG_DFL;
-    sigaction(signal, &action, nullptr);
-    raise(signal);
-  }
-  last_second = second;
-  interrupts = interrupts + 1;
-}
-
-struct sigaction before;
-
-}  // namespace
-
-ChatInput::ChatInput(bool relayed) : relayed_(relayed) {
-  interrupts = 0;
-  struct sigaction action = {};
-  action.sa_handler = OnInterrupt;  // without SA_RESTART: poll returns
-  sigaction(SIGINT, &action, &before);
-}
-
-ChatInput::~ChatInput() { sigaction(SIGINT, &before, nullptr); }
-
 void ChatInput::Read(int timeout_ms) {
   if (ended_ && !relayed_) return;
   pollfd ready = {STDIN_FILENO, POLLIN, 0};
@@ -60,9 +25,7 @@ void ChatInput::Read(int timeout_ms) {
 bool ChatInput::TakeInterrupt() {
   const size_t typed = relayed_ ? pending_.rfind(kInterruptByte) : std::string::npos;
   if (typed != std::string::npos) pending_.erase(typed, 1);
-  const bool signalled = interrupts > 0;
-  interrupts = 0;
-  return signalled || typed != std::string::npos;
+  return interrupts_.Taken() || typed != std::string::npos;
 }
 
 bool ChatInput::Interrupted() {

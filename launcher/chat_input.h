@@ -2,22 +2,18 @@
 
 #include <string>
 
+#include "launcher/interrupts.h"
+
 namespace tprun {
 
-// Ctrl-C and the end of the input as they reach a rank whose standard input is an InputRelay's: the
-// process that started the ranks has the terminal.
-inline constexpr char kInterruptByte = '\x03';
-inline constexpr char kEndByte = '\x04';
-
-// What a person types, line by line, on standard input. While it lives Ctrl-C is an event here and
-// ends the program only when it comes twice within two seconds.
+// What a person types, line by line, on standard input. While it lives Ctrl-C is an event here (see
+// Interrupts).
 class ChatInput {
  public:
   enum class Event { kNothing, kLine, kInterrupt, kEnd };
 
   // `relayed`: through an InputRelay.
-  explicit ChatInput(bool relayed);
-  ~ChatInput();
+  explicit ChatInput(bool relayed) : relayed_(relayed) {}
   ChatInput(const ChatInput&) = delete;
   ChatInput& operator=(const ChatInput&) = delete;
 
@@ -32,6 +28,7 @@ class ChatInput {
   void Read(int timeout_ms);
   bool TakeInterrupt();
 
+  Interrupts interrupts_;
   bool relayed_;
   std::string pending_;
   bool ended_ = false;

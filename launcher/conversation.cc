@@ -60,4 +60,9 @@ void Conversation::Answer(std::string text, std::vector<int32_t> cached) {
   cached_ = std::move(cached);
 }
 
+void Conversation::Withdraw(const Turn& turn) {
+  messages_.pop_back();
+  cached_.assign(turn.ids.begin(), turn.ids.begin() + turn.reuse);
+}
+
 }  // namespace tprun

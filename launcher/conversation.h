@@ -33,6 +33,10 @@ class Conversation {
   // The answer to the last question. `cached`: the tokens that the cache holds now.
   void Answer(std::string text, std::vector<int32_t> cached);
 
+  // The last question was not answered: it is not part of the conversation. The cache holds what
+  // was reused for it.
+  void Withdraw(const Turn& turn);
+
   // Begins anew.
   void Reset();
 

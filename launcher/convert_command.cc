@@ -102,13 +102,16 @@ struct Source {
 };
 
 absl::Status PlanFolder(const ConvertOptions& options, Source& source) {
-  ASSIGN_OR_RETURN(source.description, DescribeAsGguf(source.checkpoint->config(), source.spec));
+  ASSIGN_OR_RETURN(source.description, DescribeAsGguf(source.spec));
   Json metadata = source.description.metadata;
   PutGeneral(options, source.spec, metadata);
   ASSIGN_OR_RETURN(const Json tokenizer,
                    GgufTokenizerMetadata(*source.checkpoint, source.spec.vocab));
   for (const auto& [key, value] : tokenizer.items()) metadata[key] = value;
-  if (tokenizer.empty()) source.note = "the folder has no tokenizer, so the file has none either";
+  if (tokenizer.empty()) {
+    source.note = "the folder has no tokenizer, so the file has none either";
+    metadata["tokenizer.ggml.model"] = "no_vocab";  // llama.cpp wants to be told
+  }
   if (!source.description.note.empty()) source.note = source.description.note;
   ASSIGN_OR_RETURN(source.conversion,
                    PlanGgufOfFolder(source.spec, source.description.spec, metadata));

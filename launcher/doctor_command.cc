@@ -18,10 +18,6 @@
 namespace tprun {
 namespace {
 
-constexpr char kFooter[] =
-    "\nExit code: 0 when nothing is a problem (warnings are none), 1 when something is, 2 for bad\n"
-    "arguments or a bad file. A machine without GPU is no problem.";
-
 struct DoctorOptions {
   std::string format = "text";
   std::vector<std::string> from;
@@ -92,14 +88,12 @@ int RunDoctor(const DoctorOptions& options) {
 }  // namespace
 
 Command MakeDoctorCommand(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("doctor", "Check this machine and say what to do about what is wrong");
-  command->description(
-      "Checks driver, CUDA, NCCL, MPI, PCIe and NVLink links, peer access between GPUs (written "
-      "and\n"
-      "read back), memory held by others, NUMA, /dev/shm, huge pages, limits of ulimit and\n"
-      "container, clocks and memory errors. Says what it found and what to do.");
-  command->footer(kFooter);
+  CLI::App* command = app.add_subcommand(
+      "doctor",
+      "Check this machine and say what to do about what is wrong. Looks at driver, CUDA, NCCL, "
+      "MPI,\nPCIe and NVLink links, peer access between GPUs (written and read back), memory held "
+      "by others,\nNUMA, /dev/shm, huge pages, limits of ulimit and container, clocks and memory "
+      "errors");
   auto options = std::make_shared<DoctorOptions>();
   command->add_option("--format", options->format, "text, json")
       ->check(CLI::IsMember({"text", "json"}))

@@ -1,9 +1,7 @@
 #include "launcher/exit_code.h"
 
-#include <cstdio>
-#include <string>
-
 #include "absl/strings/str_cat.h"
+#include "launcher/terminal.h"
 
 namespace tprun {
 
@@ -31,10 +29,8 @@ int ExitCodeOf(const absl::Status& status) {
 }
 
 int ReportStatus(const absl::Status& status) {
-  if (!status.ok()) {
-    const std::string line = absl::StrCat("tprun: ", status.message(), "\n");
-    std::fwrite(line.data(), 1, line.size(), stderr);
-  }
+  const bool told = status.ok() || status.message().empty();
+  if (!told) WriteError(absl::StrCat("tprun: ", status.message()));
   return ExitCodeOf(status);
 }
 

@@ -16,7 +16,8 @@ enum ExitCode {
 
 int ExitCodeOf(const absl::Status& status);
 
-// Prints "tprun: message" on standard error, unless the status is OK, and returns its exit code.
+// Prints "tprun: message" on standard error, unless the status is OK or has no message (the user
+// has been told), and returns its exit code.
 int ReportStatus(const absl::Status& status);
 
 }  // namespace tprun

@@ -7,15 +7,17 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "launcher/chat_input.h"
+#include "launcher/interrupts.h"
 
 namespace tprun {
 
-InputRelay::InputRelay(int pipe) : pipe_(pipe), thread_([this] { Pass(); }) {}
+InputRelay::InputRelay(int pipe, bool reads) : pipe_(pipe) {
+  if (reads) thread_ = std::thread([this] { Pass(); });
+}
 
 InputRelay::~InputRelay() {
   ending_ = true;
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   Close();
 }
 

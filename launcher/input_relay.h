@@ -10,8 +10,8 @@ namespace tprun {
 // twice within two seconds it is a signal again.
 class InputRelay {
  public:
-  // Owns `pipe`, the end to write to.
-  explicit InputRelay(int pipe);
+  // Owns `pipe`, the end to write to. Without `reads` only Ctrl-C is passed on.
+  InputRelay(int pipe, bool reads);
   ~InputRelay();
   InputRelay(const InputRelay&) = delete;
   InputRelay& operator=(const InputRelay&) = delete;

@@ -134,6 +134,14 @@ void AddLimitOptions(CLI::App& command, ModelOptions& options) {
            ->check(NotEmpty())});
 }
 
+// Under a heading of their own in `--help`, those that `command` has got since it had `before`.
+void Group(const char* heading, size_t before, CLI::App& command) {
+  const std::vector<CLI::Option*> options = command.get_options();
+  for (size_t i = before; i < options.size(); ++i) {
+    if (!options[i]->get_positional()) options[i]->group(heading);
+  }
+}
+
 }  // namespace
 
 CLI::Validator NotEmpty() {
@@ -145,17 +153,21 @@ CLI::Validator NotEmpty() {
 }
 
 void AddPlanOptions(CLI::App& command, ModelOptions& options) {
+  const size_t before = command.get_options().size();
   command
       .add_option("MODEL", options.model,
                   "A Hugging Face folder, a .gguf file, or a bare config.json")
+      ->check(NotEmpty())
       ->required();
   AddPlacementOptions(command, options);
   AddShapeOptions(command, options);
   AddLimitOptions(command, options);
   command.add_option("--weights", options.weights, WeightsHelp())->check(NotEmpty());
+  Group("Options of the plan", before, command);
 }
 
 void AddRunOptions(CLI::App& command, ModelOptions& options) {
+  const size_t before = command.get_options().size();
   command
       .add_option("--plan", options.plan,
                   "Carry out this plan.json (of `tprun plan --format=json`)")
@@ -193,6 +205,7 @@ void AddRunOptions(CLI::App& command, ModelOptions& options) {
                   "Seconds that a rank waits for another before the job ends")
       ->check(CLI::Range(1, 86400))
       ->capture_default_str();
+  Group("Options of the ranks", before, command);
 }
 
 }  // namespace tprun

@@ -16,11 +16,16 @@ bool OutputRelay::Pass(int timeout_ms) {
   const ssize_t count = read(pipe_, bytes, sizeof(bytes));
   if (count == 0) Close();
   if (count <= 0) return false;
-  if (!stopped_ && !WriteStdout({bytes, static_cast<size_t>(count)})) {
-    failure_ = StdoutFailure();
-    stopped_ = true;
-  }
+  reader_.Read(
+      {bytes, static_cast<size_t>(count)}, [this](absl::string_view text) { WriteText(text); },
+      WriteLogText);
   return true;
+}
+
+void OutputRelay::WriteText(absl::string_view text) {
+  if (stopped_ || WriteStdout(text)) return;
+  failure_ = StdoutFailure();
+  stopped_ = true;
 }
 
 void OutputRelay::Close() {

@@ -1,11 +1,12 @@
 #pragma once
 
 #include "absl/status/status.h"
+#include "launcher/job_stream.h"
 
 namespace tprun {
 
-// Passes on what a job writes to its pipe. mpirun would tell at length that its own standard output
-// was closed; behind a relay it does not learn of it.
+// Passes on what a job writes to its pipe, a stream as JobStreamReader reads it. mpirun would tell
+// at length that its own standard output was closed; behind a relay it does not learn of it.
 class OutputRelay {
  public:
   // Owns `pipe`, the end to read from.
@@ -18,6 +19,8 @@ class OutputRelay {
   bool Pass(int timeout_ms);
   // The job has not closed its end yet.
   bool open() const { return pipe_ >= 0; }
+  // The first rank takes Ctrl-C as an event on its input.
+  bool takes_interrupts() const { return reader_.takes_interrupts(); }
   // Our standard output takes no more; what comes is dropped.
   bool stopped() const { return stopped_; }
   // Why it takes no more; OK when the reader has left.
@@ -25,8 +28,10 @@ class OutputRelay {
 
  private:
   void Close();
+  void WriteText(absl::string_view text);
 
   int pipe_;
+  JobStreamReader reader_;
   bool stopped_ = false;
   absl::Status failure_;
 };

@@ -3,8 +3,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "launcher/codec_plan.h"
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
 #include "launcher/model_options.h"
@@ -63,18 +65,31 @@ std::vector<std::string> Formats() {
   return names;
 }
 
+absl::Status Show(const PlanOptions& options, const std::string& text) {
+  return options.output.empty() ? WriteResult(text) : WriteFile(options.output, text);
+}
+
+absl::Status RunCodecPlan(const PlanOptions& options, const Json& config) {
+  if (options.format != "text") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--format=", options.format, ": a codec has no layers to lay out, only text"));
+  }
+  ASSIGN_OR_RETURN(const CodecPlan plan, PlanCodec(config, options.model));
+  RETURN_IF_ERROR(Show(options, plan.text));
+  return plan.fits;
+}
+
 // The plan is shown also when it does not fit; the exit code tells.
 absl::Status RunPlan(PlanOptions options, const CLI::Option& batch) {
+  if (const absl::optional<Json> codec = FindCodecConfig(options.model.model)) {
+    return RunCodecPlan(options, *codec);
+  }
   options.model.choose_batch = batch.count() == 0;
   options.model.allow_long_context = true;  // what others would allocate is told, with a note
   ASSIGN_OR_RETURN(const PreparedModel model, PrepareModel(options.model, {}));
   if (!model.note.empty()) WriteLog(model.note);
   ASSIGN_OR_RETURN(const std::string text, Renderers().at(options.format)(model, options));
-  if (!options.output.empty()) {
-    RETURN_IF_ERROR(WriteFile(options.output, text));
-  } else {
-    RETURN_IF_ERROR(WriteResult(text));
-  }
+  RETURN_IF_ERROR(Show(options, text));
   return CheckFits(model.plan);
 }
 

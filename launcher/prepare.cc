@@ -13,6 +13,7 @@
 #include "base/units.h"
 #include "engine/arch/assume_formats.h"
 #include "engine/arch/read_model_spec.h"
+#include "engine/runtime/load_weights.h"
 #include "launcher/model_choices.h"
 #include "launcher/user_state.h"
 #include "partition/calibration.h"
@@ -46,7 +47,11 @@ absl::StatusOr<PreparedModel> OpenModel(const ModelOptions& options) {
   }
   ASSIGN_OR_RETURN(const std::string path, ModelPath(options.model));
   ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::Open(path));
-  ASSIGN_OR_RETURN(model.spec, ReadModelSpec(*model.checkpoint, assumed));
+  absl::StatusOr<ModelSpec> spec = ReadModelSpec(*model.checkpoint, assumed);
+  if (!spec.ok() && assumed != nullptr && ReadModelSpec(*model.checkpoint).ok()) {
+    return Annotate(spec.status(), "--weights");
+  }
+  ASSIGN_OR_RETURN(model.spec, std::move(spec));
   if (assumed != nullptr) {
     const std::string note = FallbackNote(*assumed, model.spec);
     if (!note.empty()) model.note = absl::StrCat("--weights: ", note);
@@ -67,19 +72,11 @@ absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
   return result;
 }
 
-absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options) {
-  MemoryLimits limits;
-  limits.utilization = options.utilization;
-  if (!options.reserve.empty()) {
-    const absl::StatusOr<int64_t> bytes = ParseBytes(options.reserve);
-    if (!bytes.ok()) return Annotate(bytes.status(), "--reserve");
-    limits.reserve_bytes = *bytes;
-  }
-  for (const std::string& text : options.limits) {
-    ASSIGN_OR_RETURN(const auto limit, ParseLimit(text));
-    limits.limit_bytes[limit.first] = limit.second;
-  }
-  return limits;
+absl::StatusOr<Coefficients> ReadCoefficients(const std::string& path) {
+  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path));
+  absl::StatusOr<Coefficients> coefficients = CoefficientsFromJson(json);
+  if (!coefficients.ok()) return Annotate(coefficients.status(), path);
+  return coefficients;
 }
 
 // All that the options say of a plan; topology and devices are to be filled in.
@@ -104,21 +101,31 @@ absl::StatusOr<PlanRequest> ReadRequest(const ModelOptions& options, const Model
   const std::string calibration =
       options.calibration.empty() ? DefaultCalibrationFile() : options.calibration;
   if (calibration.empty()) return request;
-  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(calibration));
-  absl::StatusOr<Coefficients> coefficients = CoefficientsFromJson(json);
-  if (!coefficients.ok()) return Annotate(coefficients.status(), calibration);
+  absl::StatusOr<Coefficients> coefficients = ReadCoefficients(calibration);
+  const absl::string_view option =
+      options.calibration.empty() ? "the calibration kept here" : "--calibration";
+  if (!coefficients.ok()) return Annotate(coefficients.status(), option);
   request.coefficients = *std::move(coefficients);
   return request;
 }
 
+LoadBuffers BuffersFor(const Checkpoint& checkpoint) {
+  return
+      [&checkpoint](const ModelSpec& spec, const MemoryLayout& layout, int threads, bool staged) {
+        return LoadBufferBytes(checkpoint, spec, layout, threads, staged);
+      };
+}
+
 // What is free on this machine now counts, not what the file says was. A plan over several hosts
 // stays as it is: only the ranks there can tell.
-absl::Status LookAgain(Plan& plan) {
-  for (const RankPlan& rank : plan.ranks) {
+absl::Status LookAgain(const ModelOptions& options, PreparedModel& model) {
+  for (const RankPlan& rank : model.plan.ranks) {
     if (absl::StrContains(rank.device, '/')) return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const Topology topology, DetectTopology());
-  return DescribeDevices(topology, plan);
+  RETURN_IF_ERROR(DescribeDevices(topology, model.plan));
+  return DescribeLoading(topology, model.spec, BuffersFor(*model.checkpoint), options.threads, {},
+                         model.plan);
 }
 
 absl::Status CheckOnlyPlan(const ModelOptions& options) {
@@ -139,8 +146,9 @@ absl::Status CheckDevices(const ModelOptions& options, const PlanRequest& reques
   }
   std::vector<DeviceRef> refs;
   for (const std::string& id : request.devices) {
-    ASSIGN_OR_RETURN(const DeviceRef ref, LocateDevice(topology, id));
-    refs.push_back(ref);
+    const absl::StatusOr<DeviceRef> ref = LocateDevice(topology, id);
+    if (!ref.ok()) return Annotate(ref.status(), "--devices");
+    refs.push_back(*ref);
   }
   if (refs.empty()) refs = AllDeviceRefs(topology);
   for (const DeviceRef& ref : refs) {
@@ -156,9 +164,26 @@ absl::Status CheckDevices(const ModelOptions& options, const PlanRequest& reques
 
 }  // namespace
 
+absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options) {
+  MemoryLimits limits;
+  limits.utilization = options.utilization;
+  if (!options.reserve.empty()) {
+    const absl::StatusOr<int64_t> bytes = ParseBytes(options.reserve);
+    if (!bytes.ok()) return Annotate(bytes.status(), "--reserve");
+    limits.reserve_bytes = *bytes;
+  }
+  for (const std::string& text : options.limits) {
+    ASSIGN_OR_RETURN(const auto limit, ParseLimit(text));
+    limits.limit_bytes[limit.first] = limit.second;
+  }
+  return limits;
+}
+
 absl::StatusOr<Topology> TopologyFor(const ModelOptions& options) {
   if (options.topology.empty()) return DetectTopology();
-  return ReadTopologyFile(options.topology);
+  absl::StatusOr<Topology> topology = ReadTopologyFile(options.topology);
+  if (!topology.ok()) return Annotate(topology.status(), "--topology");
+  return topology;
 }
 
 std::vector<std::string> AllDevices(const Topology& topology) {
@@ -182,10 +207,11 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
                                            const std::vector<std::string>& default_devices) {
   if (!options.plan.empty()) {
     RETURN_IF_ERROR(CheckOnlyPlan(options));
-    ASSIGN_OR_RETURN(const std::string json, ReadFile(options.plan));
-    absl::StatusOr<PreparedModel> model = PrepareForPlan(options, json);
+    const absl::StatusOr<std::string> json = ReadFile(options.plan);
+    if (!json.ok()) return Annotate(json.status(), "--plan");
+    absl::StatusOr<PreparedModel> model = PrepareForPlan(options, *json);
     if (!model.ok()) return Annotate(model.status(), options.plan);
-    RETURN_IF_ERROR(Annotate(LookAgain(model->plan), options.plan));
+    RETURN_IF_ERROR(Annotate(LookAgain(options, *model), options.plan));
     return model;
   }
   ASSIGN_OR_RETURN(PreparedModel model, OpenModel(options));
@@ -195,6 +221,8 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
   request.topology = &topology;
   request.devices = !options.devices.empty() ? options.devices : default_devices;
   RETURN_IF_ERROR(CheckDevices(options, request));
+  request.load_buffers = BuffersFor(*model.checkpoint);
+  request.threads = options.threads;
   request.smaller_models = [&] { return SmallerModels(*model.checkpoint, model.spec); };
   const absl::StatusOr<GpuCatalogue> catalogue = GpuCatalogue::ReadDefault();
   if (catalogue.ok()) request.catalogue = &*catalogue;
@@ -218,10 +246,16 @@ absl::Status CheckFits(const Plan& plan) {
     if (plan.ranks[rank].short_bytes() > plan.ranks[worst].short_bytes()) worst = rank;
   }
   const RankPlan& rank = plan.ranks[worst];
-  std::string message = absl::StrCat(plan.model_name, " does not fit: rank ", worst, " needs ",
-                                     FormatBytes(rank.total_bytes()), " on ", rank.device,
-                                     ", which has ", FormatBytes(rank.available_bytes),
-                                     " for it (short by ", FormatBytes(rank.short_bytes()), ")");
+  if (rank.short_bytes() <= 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(plan.model_name, " does not fit: ", plan.host_shortage));
+  }
+  std::string message = absl::StrCat(
+      plan.model_name, " does not fit: rank ", worst, " needs ", FormatBytes(rank.most_bytes()),
+      " on ", rank.device,
+      rank.most_bytes() > rank.total_bytes() ? " while it loads (fewer --threads take less)" : "",
+      ", which has ", FormatBytes(rank.available_bytes), " for it (short by ",
+      FormatBytes(rank.short_bytes()), ")");
   if (!plan.remedies.empty()) absl::StrAppend(&message, "; try ", plan.remedies[0]);
   return absl::ResourceExhaustedError(message);
 }

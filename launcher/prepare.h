@@ -8,6 +8,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/model_spec.h"
 #include "launcher/model_options.h"
+#include "partition/memory_model.h"
 #include "partition/plan.h"
 #include "topology/topology.h"
 
@@ -23,6 +24,9 @@ struct PreparedModel {
 
 // This machine, or the file that --topology names.
 absl::StatusOr<Topology> TopologyFor(const ModelOptions& options);
+
+// What --reserve, --utilization and --limit say.
+absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options);
 
 // Opens the model and makes its plan, or reads it from --plan (then options that choose a plan are
 // InvalidArgument). `default_devices` stands for --devices if not given. A plan that does not fit

@@ -1,7 +1,5 @@
 #include "launcher/progress.h"
 
-#include <cstdio>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
@@ -36,12 +34,11 @@ void ProgressBar::UpdateWith(int64_t done, int64_t total, const std::string& not
   const std::string line =
       absl::StrFormat("\r%s [%s%s] %3.0f %%  %s\033[K", what_, std::string(filled, '#'),
                       std::string(kWidth - filled, '.'), 100 * fraction, note);
-  std::fwrite(line.data(), 1, line.size(), stderr);
-  std::fflush(stderr);
+  WriteLogText(line);
 }
 
 void ProgressBar::Finish() {
-  if (drawn_) std::fputs("\r\033[K", stderr);
+  if (drawn_) WriteLogText("\r\033[K");
   drawn_ = false;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "comm/communicator_checks.h"
@@ -39,6 +40,17 @@ std::vector<std::string> DefaultDevices(int ranks, bool quiet) {
   return std::vector<std::string>(ranks, "cpu");
 }
 
+// What the user should know before it runs.
+void TellOfPlan(const ModelOptions& options, const PreparedModel& model) {
+  if (!model.note.empty()) WriteLog(model.note);
+  const double speed = model.plan.decode.expected;
+  if (!model.plan.fits() || !(speed < options.min_speed)) return;
+  WriteLog(absl::StrFormat(
+      "the plan expects %.1f tokens/s, less than --min_speed=%g: `tprun plan` with these options "
+      "tells what would help",
+      speed, options.min_speed));
+}
+
 absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
                                              const RanksCommand& command, int started_ranks) {
   absl::StatusOr<PreparedModel> model = absl::InternalError("not prepared");
@@ -49,12 +61,13 @@ absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
     const bool named = !options.devices.empty() || !options.plan.empty();
     model = PrepareModel(
         options, named ? std::vector<std::string>() : DefaultDevices(started_ranks, command.quiet));
-    if (model.ok() && !model->note.empty() && !command.quiet) WriteLog(model->note);
+    if (model.ok() && !command.quiet) TellOfPlan(options, *model);
   }
   if (!model.ok()) return model;
   RETURN_IF_ERROR(CheckRunnable(model->spec));
   RETURN_IF_ERROR(CheckGeneratesText(model->spec));
-  RETURN_IF_ERROR(CheckRunnable(model->plan.options));
+  RETURN_IF_ERROR(Annotate(CheckRunnable(model->plan.options),
+                           options.plan.empty() ? "--kv_type" : options.plan));
   RETURN_IF_ERROR(CheckFits(model->plan));
   if (command.check) RETURN_IF_ERROR(command.check(*model));
   return model;
@@ -77,7 +90,7 @@ int ConcludeRank(Communicator& world, const absl::Status& status, bool agreed) {
     return exit_code;
   }
   const bool first = SetRankExitCode(exit_code);
-  if (status.ok()) return exit_code;
+  if (status.ok() || absl::IsCancelled(status)) return exit_code;  // the others end as well
   if (agreed) {
     if (world.rank() == 0) ReportStatus(status);
     return exit_code;

@@ -2,6 +2,7 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,7 @@
 #include "launcher/chat.h"
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
+#include "launcher/interrupts.h"
 #include "launcher/model_options.h"
 #include "launcher/ranks.h"
 #include "launcher/record_residual.h"
@@ -79,7 +81,8 @@ ChatOptions ChatOf(const RunOptions& options) {
 
 absl::Status CheckRun(const RunOptions& options, const PreparedModel& model) {
   RETURN_IF_ERROR(CheckOneSequence(model.plan));
-  RETURN_IF_ERROR(ValidateSampler(options.sampler));
+  const absl::Status sampler = ValidateSampler(options.sampler);
+  if (!sampler.ok()) return absl::Status(sampler.code(), absl::StrCat("--", sampler.message()));
   if (model.checkpoint->kind() == CheckpointKind::kConfigOnly) {
     return absl::InvalidArgumentError(
         absl::StrCat(model.checkpoint->path(),
@@ -98,6 +101,10 @@ std::string RunJson(const GenerateResult& result, const EncodedPrompt& prompt,
                      {"decode_seconds", result.decode_seconds},
                      {"decode_steps", result.decode_steps}};
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string Count(int64_t count, absl::string_view what) {
+  return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
 }
 
 std::string Rate(int64_t count, double seconds) {
@@ -139,6 +146,39 @@ class TextStream {
   absl::Status status_;
 };
 
+// A handful of tokens says little of speed.
+MeasuredSpeeds SpeedsOf(const GenerateResult& result) {
+  constexpr int64_t kEnough = 16;
+  MeasuredSpeeds speeds;
+  if (result.decode_steps >= kEnough && result.decode_seconds > 0) {
+    speeds.decode = static_cast<double>(result.decode_steps) / result.decode_seconds;
+  }
+  if (!result.stopped && result.prompt_tokens >= 4 * kEnough && result.prefill_seconds > 0) {
+    speeds.prefill = static_cast<double>(result.prompt_tokens) / result.prefill_seconds;
+  }
+  return speeds;
+}
+
+std::string Summary(const RunOptions& options, const RankSession& session,
+                    const GenerateResult& result, bool interrupted) {
+  std::string text = absl::StrCat("loaded in ", FormatDuration(session.load_seconds()), "; prompt ",
+                                  Count(result.prompt_tokens, "token"));
+  if (!result.stopped) {
+    absl::StrAppend(&text, ", ", Rate(result.prompt_tokens, result.prefill_seconds));
+  }
+  absl::StrAppend(&text, "; generated ", Count(result.ids.size(), "token"));
+  const double decode = SpeedsOf(result).decode;
+  if (result.decode_steps > 0) {
+    absl::StrAppend(&text, ", ", Rate(result.decode_steps, result.decode_seconds));
+  }
+  if (decode > 0 && decode < options.model.min_speed) {
+    absl::StrAppend(&text, ", less than --min_speed=", options.model.min_speed);
+  }
+  return absl::StrCat(text, interrupted    ? " (interrupted)"
+                            : result.ended ? ""
+                                           : " (stopped at the limit)");
+}
+
 absl::Status RunModel(const RunOptions& options, RankSession& session) {
   const bool first = session.first_rank();
   if (!options.quiet) RETURN_IF_ERROR(ReportMemory(session));
@@ -155,32 +195,23 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
     generate.end_ids.assign(ends.begin(), ends.end());
   }
   std::unique_ptr<TextStream> stream;
-  if (first) stream = std::make_unique<TextStream>(options, prompt);
+  std::optional<CommandInterrupts> interrupts;
+  if (first) {
+    stream = std::make_unique<TextStream>(options, prompt);
+    interrupts.emplace();
+    generate.stop = [&] { return interrupts->Came(); };
+  }
   ASSIGN_OR_RETURN(const GenerateResult result,
                    Generate(session.engine(), session.world(), prompt.ids, generate,
-                            [&](int32_t id) { return stream->Push(id); }));
-  // A handful of tokens says little of speed.
-  constexpr int64_t kEnough = 16;
-  MeasuredSpeeds speeds;
-  if (result.decode_steps >= kEnough && result.decode_seconds > 0) {
-    speeds.decode = static_cast<double>(result.decode_steps) / result.decode_seconds;
-  }
-  if (result.prompt_tokens >= 4 * kEnough && result.prefill_seconds > 0) {
-    speeds.prefill = static_cast<double>(result.prompt_tokens) / result.prefill_seconds;
-  }
-  RETURN_IF_ERROR(RecordResidual(session, "run", speeds));
+                            [&](int32_t id) { return stream->Push(id) && !interrupts->Came(); }));
+  RETURN_IF_ERROR(RecordResidual(session, "run", SpeedsOf(result)));
   if (!first) return absl::OkStatus();
   const std::string text = stream->Finish();
   RETURN_IF_ERROR(stream->status());
   if (options.format == "json") RETURN_IF_ERROR(WriteResult(RunJson(result, prompt, text)));
-  if (!options.quiet) {
-    WriteLog(absl::StrCat(
-        "loaded in ", FormatDuration(session.load_seconds()), "; prompt ", result.prompt_tokens,
-        " tokens, ", Rate(result.prompt_tokens, result.prefill_seconds), "; generated ",
-        result.ids.size(), " tokens, ", Rate(result.decode_steps, result.decode_seconds),
-        result.ended ? "" : " (stopped at the limit)"));
-  }
-  return absl::OkStatus();
+  const bool interrupted = interrupts->Came();
+  if (!options.quiet) WriteLog(Summary(options, session, result, interrupted));
+  return interrupted ? absl::CancelledError("") : absl::OkStatus();
 }
 
 // CLI11 itself takes -1 for the largest number.

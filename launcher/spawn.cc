@@ -10,7 +10,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -109,22 +108,19 @@ std::vector<std::string> MpirunArguments(const std::string& mpirun, int ranks) {
   return arguments;
 }
 
-// A pipe for each stream; -1: none.
+// A pipe for each stream.
 struct JobPipes {
   int input[2] = {-1, -1};
   int output[2] = {-1, -1};
 
-  bool Make(bool with_input) {
-    return pipe2(output, O_CLOEXEC) == 0 && (!with_input || pipe2(input, O_CLOEXEC) == 0);
-  }
+  bool Make() { return pipe2(output, O_CLOEXEC) == 0 && pipe2(input, O_CLOEXEC) == 0; }
 };
 
 [[noreturn]] void ExecJob(const std::vector<std::string>& arguments, const JobPipes& pipes) {
   setpgid(0, 0);
   dup2(pipes.output[1], STDOUT_FILENO);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
-  const int input = pipes.input[0] >= 0 ? pipes.input[0] : open("/dev/null", O_RDONLY);
-  if (input >= 0) dup2(input, STDIN_FILENO);
+  dup2(pipes.input[0], STDIN_FILENO);
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
@@ -133,15 +129,17 @@ struct JobPipes {
   _exit(kExitFailed);
 }
 
-// Waits for the job and passes on its output. Gives it two seconds to end once it has to: after an
-// interruption, or when nobody reads its output any more.
-int WaitForJob(pid_t job, OutputRelay& output) {
+// Waits for the job and passes on its output, and Ctrl-C by `input` once the job takes it. Gives it
+// two seconds to end once it has to: after an interruption, or when nobody reads its output any
+// more.
+int WaitForJob(pid_t job, OutputRelay& output, InputRelay& input) {
   int status = 0;
   absl::Time kill_at = absl::InfiniteFuture();
   while (true) {
     const pid_t ended = waitpid(job, &status, WNOHANG);
     if (ended == job || (ended < 0 && errno != EINTR)) break;
     output.Pass(output.open() ? 100 : 10);
+    job_input = output.takes_interrupts() ? &input : nullptr;
     const bool has_to_end = interrupted_by != 0 || output.stopped();
     if (has_to_end && kill_at == absl::InfiniteFuture()) {
       kill_at = absl::Now() + absl::Seconds(2);
@@ -149,6 +147,7 @@ int WaitForJob(pid_t job, OutputRelay& output) {
     }
     if (absl::Now() > kill_at) kill(-job, SIGKILL);
   }
+  job_input = nullptr;
   while (output.Pass(0)) {
   }
   return status;
@@ -208,20 +207,18 @@ absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& argume
   command.push_back(std::filesystem::read_symlink("/proc/self/exe", error).string());
   const SignalForwarding forwarding;
   JobPipes pipes;
-  const pid_t job = pipes.Make(takes_input) ? fork() : -1;
+  const pid_t job = pipes.Make() ? fork() : -1;
   if (job < 0) {
     return absl::InternalError(absl::StrCat("cannot start a process: ", std::strerror(errno)));
   }
   if (job == 0) ExecJob(command, pipes);
   close(pipes.output[1]);
-  if (takes_input) close(pipes.input[0]);
+  close(pipes.input[0]);
   setpgid(job, job);
   job_group = job;
   OutputRelay output(pipes.output[0]);
-  std::optional<InputRelay> input;
-  if (takes_input) job_input = &input.emplace(pipes.input[1]);
-  const int status = WaitForJob(job, output);
-  job_input = nullptr;
+  InputRelay input(pipes.input[1], takes_input);
+  const int status = WaitForJob(job, output, input);
   if (interrupted_by != 0) {
     WriteLog("\ntprun: interrupted; all ranks have been ended");
     return 128 + interrupted_by;

@@ -13,11 +13,12 @@ std::string FindMpirun();
 
 // Runs `mpirun -n ranks PROGRAM` with what a user should not have to know: works as root, in
 // containers, with more ranks than cores. PROGRAM is this one. Ctrl-C and termination go
-// on to mpirun, which ends the ranks. Returns the job's exit code, that of the first rank to fail.
+// on to mpirun, which ends the ranks, but for Ctrl-C while the first rank takes it as an event (see
+// Interrupts). Returns the job's exit code, that of the first rank to fail.
 // `arguments` and `plan_json` reach the ranks as files (see below): a command line has no room for
 // a long prompt, and mpirun would take some for its own.
-// `takes_input`: the first rank reads this process's standard input (see InputRelay); else the
-// ranks have none.
+// `takes_input`: the first rank reads this process's standard input (see InputRelay); else it gets
+// nothing there.
 absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& arguments,
                                const std::string& plan_json, bool takes_input);
 

@@ -39,9 +39,9 @@ int ExitCodeFrom(int status) {
   if (WIFEXITED(status)) return WEXITSTATUS(status);
   const int signal = WTERMSIG(status);
   if (signal == SIGINT || signal == SIGTERM) return 128 + signal;
-  WriteLog(absl::StrCat("tprun: ", RankFromEnvironment(), " was lost: killed by signal ", signal,
-                        " (", strsignal(signal), ")",
-                        signal == SIGKILL ? "; was the machine out of memory?" : ""));
+  WriteError(absl::StrCat("tprun: ", RankFromEnvironment(), " was lost: killed by signal ", signal,
+                          " (", strsignal(signal), ")",
+                          signal == SIGKILL ? "; was the machine out of memory?" : ""));
   return kExitRankLost;
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "launcher/job_stream.h"
 
 namespace tprun {
 namespace {
@@ -18,6 +19,11 @@ bool IsTerminal(int fd, const char* variable) {
   const char* told = std::getenv(variable);
   if (told != nullptr) return absl::string_view(told) == "1";
   return isatty(fd) != 0;
+}
+
+bool Write(absl::string_view text, std::FILE* stream) {
+  return std::fwrite(text.data(), 1, text.size(), stream) == text.size() &&
+         std::fflush(stream) == 0;
 }
 
 }  // namespace
@@ -37,8 +43,15 @@ int StdoutColumns() {
 }
 
 bool WriteStdout(absl::string_view text) {
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
-         std::fflush(stdout) == 0;
+  return WritesJobStream() ? Write(StreamText(text), stdout) : Write(text, stdout);
+}
+
+void WriteLogText(absl::string_view text) {
+  WritesJobStream() ? Write(StreamLog(text), stdout) : Write(text, stderr);
+}
+
+void TellTakesInterrupts(bool takes) {
+  if (WritesJobStream()) Write(StreamTakesInterrupts(takes), stdout);
 }
 
 absl::Status StdoutFailure() {
@@ -51,9 +64,8 @@ absl::Status WriteResult(absl::string_view text) {
   return WriteStdout(text) ? absl::OkStatus() : StdoutFailure();
 }
 
-void WriteLog(absl::string_view line) {
-  const std::string text = absl::StrCat(line, "\n");
-  std::fwrite(text.data(), 1, text.size(), stderr);
-}
+void WriteLog(absl::string_view line) { WriteLogText(absl::StrCat(line, "\n")); }
+
+void WriteError(absl::string_view line) { Write(absl::StrCat(line, "\n"), stderr); }
 
 }  // namespace tprun

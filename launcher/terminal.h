@@ -20,13 +20,22 @@ int StdoutColumns();
 // Writes all of it to standard output and flushes; false when nobody reads it any more.
 bool WriteStdout(absl::string_view text);
 
+// For the user's standard error, in its place among what goes to standard output.
+void WriteLogText(absl::string_view text);
+
+// To the process that started the ranks, if there is one: this rank's input takes Ctrl-C or not.
+void TellTakesInterrupts(bool takes);
+
 // After WriteStdout has failed: why. OK when the reader has left (`| head`): it has what it wanted.
 absl::Status StdoutFailure();
 
 // A command's whole result on standard output.
 absl::Status WriteResult(absl::string_view text);
 
-// One line of progress on standard error.
+// One line of progress, as WriteLogText.
 void WriteLog(absl::string_view line);
+
+// One line straight to standard error, whatever becomes of standard output: why the program ends.
+void WriteError(absl::string_view line);
 
 }  // namespace tprun

@@ -17,21 +17,6 @@
 namespace tprun {
 namespace {
 
-constexpr char kFooter[] =
-    "\nExamples:\n"
-    "  tprun topo                                  this machine\n"
-    "  tprun topo --measure --output=box.yaml      capture it, with measured figures; elsewhere:\n"
-    "  tprun plan MODEL --topology=box.yaml        plans as on the box\n"
-    "  nvidia-smi topo -m | tprun topo --from=-    what a dump tells\n"
-    "  tprun topo --from=matrix.txt --from=query.csv --format=svg --output=box.svg\n"
-    "\n"
-    "--from takes cluster files (clusters/README.md), captures, outputs of nvidia-smi (topo -m, "
-    "-q,\n"
-    "--query-gpu as CSV, -L, nvlink -s, topo -p2p, the plain table), NCCL's and hwloc's XML; "
-    "which\n"
-    "it is, is told by the content. Or a line: --from=\"2x[4xrtx3090 nvlink-pairs] ib:100\"\n"
-    "(docs/topology.md).";
-
 struct TopoOptions {
   std::string format;  // "": by the name of the output
   std::vector<std::string> from;
@@ -82,7 +67,6 @@ absl::Status RunTopo(const TopoOptions& options) {
 
 Command MakeTopoCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("topo", "Show the machine: CPUs, memory, GPUs, links");
-  command->footer(kFooter);
   auto options = std::make_shared<TopoOptions>();
   command
       ->add_option("--format", options->format,

@@ -1,6 +1,12 @@
 #include "launcher/user_state.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -12,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/file.h"
+#include "base/file_error.h"
 #include "base/json.h"
 #include "base/status_macros.h"
 
@@ -20,7 +27,7 @@ namespace {
 
 constexpr char kResiduals[] = "residuals.jsonl";
 constexpr char kCalibration[] = "calibration.json";
-constexpr size_t kMostResidualBytes = 1 << 20;
+constexpr int64_t kMostResidualBytes = 1 << 20;
 
 std::string Variable(const char* name) {
   const char* value = std::getenv(name);
@@ -98,7 +105,39 @@ std::string DefaultCalibrationFile() {
   return FileExists(path) ? path : "";
 }
 
-absl::StatusOr<std::string> WriteStateFile(const std::string& name, const std::string& text) {
+namespace {
+
+// A file opened to append to; others that open it so wait, but no longer than a second: one that
+// has stopped is not worth more.
+class LockedFile {
+ public:
+  explicit LockedFile(const std::string& path)
+      : fd_(open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
+    for (int i = 0; i < 100 && fd_ >= 0 && flock(fd_, LOCK_EX | LOCK_NB) != 0; ++i) {
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+  }
+  ~LockedFile() {
+    if (fd_ >= 0) close(fd_);  // and unlocks
+  }
+  LockedFile(const LockedFile&) = delete;
+  LockedFile& operator=(const LockedFile&) = delete;
+
+  int fd() const { return fd_; }  // -1: it cannot be opened
+
+ private:
+  int fd_;
+};
+
+// In one call, so that what others append is not mixed in.
+absl::Status Append(const std::string& path, int fd, absl::string_view text) {
+  const ssize_t written = write(fd, text.data(), text.size());
+  if (written == static_cast<ssize_t>(text.size())) return absl::OkStatus();
+  return FileError("write", path, written < 0 ? errno : ENOSPC);
+}
+
+// The path of a file of the state directory, which is made if need be.
+absl::StatusOr<std::string> StateFile(const std::string& name) {
   const std::string directory = StateDirectory();
   if (directory.empty()) {
     return absl::FailedPreconditionError(
@@ -107,23 +146,36 @@ absl::StatusOr<std::string> WriteStateFile(const std::string& name, const std::s
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) return absl::FailedPreconditionError(absl::StrCat(directory, ": ", error.message()));
-  const std::string path = JoinPath(directory, name);
+  return JoinPath(directory, name);
+}
+
+// The oldest half of a file that has grown large goes. It stays the same file, which others may
+// have opened to append to it.
+absl::Status Shorten(const std::string& path, int fd) {
+  struct stat info;
+  if (fstat(fd, &info) != 0 || info.st_size <= kMostResidualBytes) return absl::OkStatus();
+  ASSIGN_OR_RETURN(std::string text, ReadFile(path));
+  text.erase(0, text.find('\n', text.size() / 2) + 1);
+  if (ftruncate(fd, 0) != 0) return FileError("shorten", path, errno);
+  return Append(path, fd, text);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> WriteStateFile(const std::string& name, const std::string& text) {
+  ASSIGN_OR_RETURN(const std::string path, StateFile(name));
   RETURN_IF_ERROR(WriteFile(path, text));
   return path;
 }
 
 absl::Status AppendResidual(const Residual& residual) {
-  const std::string directory = StateDirectory();
-  std::string text;
-  if (!directory.empty()) {
-    text = ReadFile(JoinPath(directory, kResiduals), 2 * kMostResidualBytes).value_or("");
-  }
-  if (text.size() > kMostResidualBytes) {
-    text.erase(0, text.find('\n', text.size() / 2) + 1);
-  }
-  absl::StrAppend(&text, ToJson(residual).dump(-1, ' ', false, Json::error_handler_t::replace),
-                  "\n");
-  return WriteStateFile(kResiduals, text).status();
+  ASSIGN_OR_RETURN(const std::string path, StateFile(kResiduals));
+  const std::string line =
+      absl::StrCat(ToJson(residual).dump(-1, ' ', false, Json::error_handler_t::replace), "\n");
+  const LockedFile file(path);
+  if (file.fd() < 0) return FileError("write", path, errno);
+  RETURN_IF_ERROR(Shorten(path, file.fd()));
+  return Append(path, file.fd(), line);
 }
 
 std::vector<Residual> ReadResiduals() {

@@ -84,6 +84,7 @@ class Comparison {
       for (int i = 0; i < static_cast<int>(candidates_.devices.size()); ++i) all.push_back(i);
     }
     if (all.size() < 2 || all.size() > kMostCompared) return absl::OkStatus();
+    if (!request_.devices.empty()) RETURN_IF_ERROR(AddSome(all));
     RETURN_IF_ERROR(Add(all, SplitMode::kTensor, ""));
     RETURN_IF_ERROR(Add(all, SplitMode::kLayer, ""));
     RETURN_IF_ERROR(AddGiven(all, false));
@@ -110,6 +111,17 @@ class Comparison {
     plan.notes.clear();
     RETURN_IF_ERROR(FindPlan(request, Subset(request, candidates_, members), plan));
     Record(plan, name.empty() ? LayoutName(plan) : name);
+    return absl::OkStatus();
+  }
+
+  // The best layout on as many of these devices as are of use.
+  absl::Status AddSome(const std::vector<int>& members) {
+    PlanRequest request = RequestFor(members, SplitMode::kAuto);
+    request.devices.clear();
+    Plan plan = plan_;
+    plan.notes.clear();
+    RETURN_IF_ERROR(FindPlan(request, Subset(request, candidates_, members), plan));
+    Record(plan, LayoutName(plan));
     return absl::OkStatus();
   }
 
@@ -152,6 +164,7 @@ class Comparison {
 std::string Why(const PlanRequest& request, const Plan& plan) {
   if (!plan.fits()) {
     const RankPlan& rank = plan.ranks[WorstRank(plan)];
+    if (rank.short_bytes() <= 0) return plan.host_shortage;
     return absl::StrCat("nothing fits; this comes closest: ", rank.device, " is short by ",
                         FormatBytes(rank.short_bytes()), ", most of it ", LargestPart(rank));
   }
@@ -163,8 +176,8 @@ std::string Why(const PlanRequest& request, const Plan& plan) {
   const bool asked = !request.devices.empty() || !request.shares.empty();
   if (next == nullptr) return asked ? "as asked for" : "the only kind of layout that fits";
   if (ComparedWith(plan.decode.expected, next->tokens_per_s) == "faster") {
-    return absl::StrFormat("as asked for; %s would be faster (%.1f tokens/s)", next->layout,
-                           next->tokens_per_s);
+    return absl::StrFormat("as asked for; %s would be faster (%.1f tokens/s instead of %.1f)",
+                           next->layout, next->tokens_per_s, plan.decode.expected);
   }
   const double gain = 100 * (plan.decode.expected / next->tokens_per_s - 1);
   if (ComparedWith(plan.decode.expected, next->tokens_per_s) == "as fast") {

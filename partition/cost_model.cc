@@ -7,6 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "base/dtype.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/status_macros.h"
+#include "partition/calibration.h"
+#include "topology/gpu_catalogue.h"
 
 namespace tprun {
 namespace {
@@ -127,33 +132,25 @@ void AddAttention(const ModelSpec& spec, int block, const Placement& placement, 
       2 * query_heads * per_head * pass.tokens * AttendedPositions(attention, depth, tokens);
 }
 
+// Without the file every efficiency is 1, and the source says why.
+Coefficients ReadDefaults() {
+  const auto read = []() -> absl::StatusOr<Coefficients> {
+    ASSIGN_OR_RETURN(const std::string folder, ClustersDirectory());
+    ASSIGN_OR_RETURN(const Json json, ReadJsonFile(JoinPath(folder, "efficiencies.json")));
+    return CoefficientsFromJson(json);
+  };
+  absl::StatusOr<Coefficients> coefficients = read();
+  if (coefficients.ok()) return *std::move(coefficients);
+  Coefficients none;
+  none.source = absl::StrCat("no defaults: ", absl::string_view(coefficients.status().message()));
+  return none;
+}
+
 }  // namespace
 
 Coefficients DefaultCoefficients() {
-  Coefficients result;
-  // CPU: `tprun bench`, TinyLlama-1.1B, 2 and 16 threads of a Xeon with AVX-512, 2026-11-20
-  // (docs/performance.md): 88 % of the measured bandwidth for bf16, 76 % q8_0, 55 % q4_0; prefill
-  // at 131 tokens/s is 0.29 TFLOP/s of the 0.32 that two such cores are taken for.
-  const std::string cpu = "tprun bench on 2 cores, 2026-11-20";
-  // GPU: public llama.cpp rows of Llama-3-8B on RTX 3090 and 4090 (dgpu-benchmarks in
-  // shared measurements): F16 75 to 81 % of nominal bandwidth, Q4_K_M 55 to 58 %, prefill of 512 at
-  // 0.8 to 0.9 of the peak. Ours are estimates until a GPU is calibrated.
-  const std::string gpu = "estimate after llama.cpp on RTX 3090 and 4090";
-  result.rules = {
-      {"cpu", "matmul", "", {0.70, 0.70}, cpu},     {"cpu", "matmul", "f32", {0.88, 0.90}, cpu},
-      {"cpu", "matmul", "f16", {0.88, 0.90}, cpu},  {"cpu", "matmul", "bf16", {0.88, 0.90}, cpu},
-      {"cpu", "matmul", "q8_0", {0.76, 0.85}, cpu}, {"cpu", "matmul", "q4_0", {0.55, 0.88}, cpu},
-      {"cpu", "attention", "", {0.50, 0.40}, cpu},  {"gpu", "matmul", "", {0.62, 0.50}, gpu},
-      {"gpu", "matmul", "f32", {0.78, 0.30}, gpu},  {"gpu", "matmul", "f16", {0.78, 0.60}, gpu},
-      {"gpu", "matmul", "bf16", {0.78, 0.60}, gpu}, {"gpu", "attention", "", {0.60, 0.35}, gpu}};
-  result.gpu_block_seconds = 8e-6;   // about six kernels and the gaps between them, estimate
-  result.cpu_block_seconds = 15e-6;  // five parallel steps of about 3 us, estimate
-  result.step_seconds = 50e-6;       // estimate
-  // Residuals of the rows that the figures above come from.
-  result.low = 0.75;
-  result.high = 1.2;
-  result.source = "defaults: CPU measured on one machine, GPU estimated";
-  return result;
+  static const Coefficients* const defaults = new Coefficients(ReadDefaults());
+  return *defaults;
 }
 
 void UseBandwidths(const Coefficients& coefficients, Topology& topology) {

@@ -57,7 +57,7 @@ struct Coefficients {
 // Devices whose bandwidth was not measured get that of the coefficients.
 void UseBandwidths(const Coefficients& coefficients, Topology& topology);
 
-// For our own engine; every figure's source stands in cost_model.cc.
+// For our own engine: clusters/efficiencies.json, which has the source of every figure.
 Coefficients DefaultCoefficients();
 
 absl::string_view KernelFamilyName(KernelFamily family);

@@ -5,14 +5,10 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "partition/device_mask.h"
 
 namespace tprun {
 namespace {
-
-using Mask = uint64_t;
-
-constexpr Mask Bit(int device) { return Mask{1} << device; }
-int Count(Mask mask) { return __builtin_popcountll(mask); }
 
 // Bounds are sums in another order than what they bound.
 constexpr double kRounding = 1 - 1e-12;
@@ -42,11 +38,6 @@ std::string HostSignature(const std::vector<SearchDevice>& devices, int host) {
   std::string text;
   for (const std::string& part : parts) absl::StrAppend(&text, part, ";");
   return text;
-}
-
-// layers * bytes, kMostBytes at most.
-int64_t Times(int layers, int64_t bytes) {
-  return layers > 0 && bytes > kMostBytes / layers ? kMostBytes : layers * bytes;
 }
 
 }  // namespace
@@ -83,8 +74,8 @@ LayoutSearch::LayoutSearch(const LayerTables& tables, const std::vector<SearchDe
       layers_(tables.num_layers()) {
   std::map<std::string, int> signatures;
   for (int i = 0; i < static_cast<int>(devices.size()); ++i) {
-    all_ |= Bit(i);
-    if (!IsCpu(i)) gpus_ |= Bit(i);
+    all_ |= DeviceBit(i);
+    if (!IsCpu(i)) gpus_ |= DeviceBit(i);
     const int host = devices[i].host;
     if (host >= static_cast<int>(host_classes_.size())) host_classes_.resize(host + 1, -1);
     host_classes_[host] =
@@ -124,9 +115,11 @@ void LayoutSearch::RunStages(Chains chains) {
   next_.clear();
   groups_.clear();
   hops_.clear();
+  rest_.clear();
+  SumBytes();
   required_ = all_;
   for (int i = 0; servers_ && i < static_cast<int>(devices_.size()); ++i) {
-    if (IsCpu(i)) required_ &= ~Bit(i);
+    if (IsCpu(i)) required_ &= ~DeviceBit(i);
   }
   const StateKey start = {0, 0, 0};
   states_[start] = std::vector<Step>(layers_ + 1);
@@ -141,47 +134,16 @@ void LayoutSearch::RunStages(Chains chains) {
   MakeBounds();
   // States are only ever added behind the one that is looked at: they have more devices.
   for (auto state = states_.begin(); state != states_.end(); ++state) {
-    const int64_t room = RoomBeside(std::get<1>(state->first));
+    const Mask used = std::get<1>(state->first);
+    const int64_t room = RoomBeside(used);
     for (int layer = 0; layer < layers_; ++layer) {
       const double seconds = state->second[layer].seconds;
       if (!((seconds + RestSeconds(room, layer)) * kRounding < limit_)) continue;
+      if (used != 0 && !((seconds + Rest(used)[layer]) * kRounding < limit_)) continue;
       Extend(state->first, layer, seconds);
       if (Done()) return;
     }
   }
-}
-
-// Bytes that devices not in `used` have for layers, at most; where layers may lie on CPUs, those of
-// GPUs.
-int64_t LayoutSearch::RoomBeside(Mask used) const {
-  int64_t room = 0;
-  for (int i = 0; i < static_cast<int>(devices_.size()); ++i) {
-    if ((used & Bit(i)) != 0 || (IsCpu(i) && mixed_)) continue;
-    const int64_t bytes = devices_[i].usable_bytes - solver_.FixedBytes(i, 1, false);
-    room = std::min(kMostBytes, room + std::max<int64_t>(0, bytes));
-  }
-  return room;
-}
-
-// What layers [layer, end) and the head take at least where GPUs have `room` for them: as many
-// layers as there is room for are fast, those first that gain most by it (a part of a layer too).
-double LayoutSearch::RestSeconds(int64_t room, int layer) const {
-  double seconds = head_least_;
-  for (size_t c = 0; c < bounds_.size(); ++c) {
-    const int layers = layers_left_[layer][c];
-    seconds += layers * bounds_[c].slow;
-    room -= Times(layers, bounds_[c].fixed_bytes);
-  }
-  if (room < 0) return std::numeric_limits<double>::infinity();
-  for (int c : by_gain_) {
-    const LayerBounds& bounds = bounds_[c];
-    const int layers = layers_left_[layer][c];
-    const int64_t bytes = Times(layers, bounds.movable_bytes);
-    const double part = bytes <= room ? 1 : static_cast<double>(room) / static_cast<double>(bytes);
-    seconds -= part * layers * (bounds.slow - bounds.fast);
-    room -= std::min(room, bytes);
-  }
-  return seconds;
 }
 
 // As few layers first on a CPU as let the others fit on one of the fastest groups of GPUs: seldom
@@ -229,7 +191,7 @@ void LayoutSearch::Extend(const StateKey& key, int layer, double seconds) {
 void LayoutSearch::Finish(const StateKey& key, int layer, double before, Group& group) {
   const Mask used = std::get<1>(key) | group.mask;
   if (space_.use_all && (used & required_) != required_) return;
-  const double floor = group.floors[layers_] - group.floors[layer] + group.head_floor;
+  const double floor = StageFloor(group, layer, layers_) + group.head_floor;
   if (!((before + floor) * kRounding < limit_)) return;
   const absl::optional<StagePlan>& plan = Solved(group, layer, layers_, limit_ - before);
   if (!plan || !(before + plan->seconds < limit_)) return;
@@ -244,15 +206,17 @@ void LayoutSearch::Finish(const StateKey& key, int layer, double before, Group& 
 void LayoutSearch::ExtendTo(const StateKey& key, int layer, double seconds, Group& group) {
   const Mask used = std::get<1>(key) | group.mask;
   if (used == all_) return;
-  const StateKey next = {Count(used), used, group.mask};
+  const StateKey next = {CountDevices(used), used, group.mask};
   const int64_t room = RoomBeside(used);
   std::vector<Step>* steps = nullptr;
   for (int end = layer + 1; end < layers_; ++end) {
-    const double floor = seconds + group.floors[end] - group.floors[layer];
+    const double floor = seconds + StageFloor(group, layer, end);
     if (Done()) return;
     // About what a bound and a look into the table cost in steps of the share solver.
     solver_.AddWork(8 * (1 + static_cast<int64_t>(bounds_.size())));
-    const double rest = RestSeconds(room, end);
+    double rest = RestSeconds(room, end);
+    if (!((floor + rest) * kRounding < limit_)) continue;
+    rest = std::max(rest, Rest(used)[end]);
     if (!((floor + rest) * kRounding < limit_)) continue;
     if (steps == nullptr) {
       auto [entry, added] = states_.try_emplace(next);
@@ -262,7 +226,8 @@ void LayoutSearch::ExtendTo(const StateKey& key, int layer, double seconds, Grou
     Step& step = (*steps)[end];
     if (!(floor * kRounding < step.seconds)) continue;
     const absl::optional<StagePlan>& plan = Solved(group, layer, end, limit_ - seconds - rest);
-    if (!plan) return;  // more layers fit even less
+    if (!plan && !Fits(group, layer, end)) return;  // more layers fit even less
+    if (!plan) continue;
     if (seconds + plan->seconds < step.seconds) {
       step = {seconds + plan->seconds, std::get<2>(key), layer};
     }
@@ -288,7 +253,7 @@ absl::optional<Layout> LayoutSearch::Trace(StateKey key, int layer, Group& last)
     end = layer;
     layer = step.first_layer;
     const Mask used = std::get<1>(key) & ~group->mask;
-    key = {Count(used), used, step.group_before};
+    key = {CountDevices(used), used, step.group_before};
   }
   for (int i = 0; i < layers_; ++i) layout.layer_classes.push_back(tables_.ClassOf(i));
   for (const auto& [server, bytes] : server_bytes) {
@@ -360,14 +325,14 @@ void LayoutSearch::AddGroups(const std::vector<int>& devices, Mask used,
                              std::vector<Mask>& groups) const {
   std::map<int, std::vector<int>> free;
   for (int device : devices) {
-    if ((used & Bit(device)) == 0) free[classes_[device]].push_back(device);
+    if ((used & DeviceBit(device)) == 0) free[classes_[device]].push_back(device);
   }
   std::vector<Mask> made = {0};
   for (const auto& [device_class, members] : free) {
     const size_t before = made.size();
     Mask taken = 0;
     for (int member : members) {
-      taken |= Bit(member);
+      taken |= DeviceBit(member);
       for (size_t i = 0; i < before; ++i) made.push_back(made[i] | taken);
     }
   }
@@ -377,14 +342,14 @@ void LayoutSearch::AddGroups(const std::vector<int>& devices, Mask used,
 }
 
 bool LayoutSearch::MayGroup(Mask group, Mask used) const {
-  if (space_.single_devices && Count(group) > 1) return false;
+  if (space_.single_devices && CountDevices(group) > 1) return false;
   if (space_.use_all && space_.one_stage && ((used | group) & required_) != required_) return false;
   int kind = -1;
   std::set<int> hosts;
   std::set<int> touched;  // before
   for (int i = 0; i < static_cast<int>(devices_.size()); ++i) {
-    if ((used & Bit(i)) != 0) touched.insert(devices_[i].host);
-    if ((group & Bit(i)) == 0) continue;
+    if ((used & DeviceBit(i)) != 0) touched.insert(devices_[i].host);
+    if ((group & DeviceBit(i)) == 0) continue;
     const int this_kind = static_cast<int>(devices_[i].info->kind);
     // CPUs and GPUs do not share a group, unless all devices have to.
     if (kind >= 0 && kind != this_kind && !(space_.use_all && space_.one_stage)) return false;
@@ -442,7 +407,7 @@ int LayoutSearch::ServerOf(Mask group) const {
   const int host = devices_[__builtin_ctzll(group)].host;
   int server = -1;
   for (int i = 0; i < static_cast<int>(devices_.size()); ++i) {
-    const bool member = (group & Bit(i)) != 0;
+    const bool member = (group & DeviceBit(i)) != 0;
     if (member && (IsCpu(i) || devices_[i].host != host)) return -1;
     if (IsCpu(i) && devices_[i].host == host) server = i;
   }
@@ -457,63 +422,12 @@ LayoutSearch::Group& LayoutSearch::GroupOf(Mask mask) {
   group.number = static_cast<int>(groups_.size()) - 1;
   group.server = servers_ ? ServerOf(mask) : -1;
   for (int i = 0; i < static_cast<int>(devices_.size()); ++i) {
-    if ((mask & Bit(i)) != 0) group.members.push_back(i);
+    if ((mask & DeviceBit(i)) != 0) group.members.push_back(i);
   }
   group.members = exchanges_.RingOrder(group.members);
-  std::vector<double> by_class;
-  for (int c = 0; c < tables_.num_classes(); ++c) {
-    by_class.push_back(solver_.LayerFloor(group.members, c, group.server));
-  }
-  group.floors = {0};
-  for (int layer = 0; layer < layers_; ++layer) {
-    group.floors.push_back(group.floors.back() + by_class[tables_.ClassOf(layer)]);
-  }
+  MakeFloors(group);
   group.head_floor = solver_.HeadFloor(group.members, space_.first_rank);
   return group;
-}
-
-void LayoutSearch::MakeBounds() {
-  constexpr double kNever = std::numeric_limits<double>::infinity();
-  const int classes = tables_.num_classes();
-  std::vector<double> on_gpus(classes, kNever);
-  std::vector<double> on_cpus(classes, kNever);  // the MLP alone where CPUs serve
-  head_least_ = kNever;
-  for (const Group* group : NextGroups(0)) {
-    head_least_ = std::min(head_least_, group->head_floor);
-    const bool cpu = IsCpu(group->members[0]);
-    for (int c = 0; c < classes; ++c) {
-      double& least = cpu ? on_cpus[c] : on_gpus[c];
-      least = std::min(least, solver_.LayerFloor(group->members, c, -1));
-      if (!servers_) continue;
-      on_cpus[c] = std::min(on_cpus[c], solver_.ServedLayerFloor(group->members, c, group->server));
-    }
-  }
-  const bool gpus = on_gpus[0] < kNever;
-  mixed_ = gpus && on_cpus[0] < kNever;
-  bounds_.clear();
-  by_gain_.clear();
-  for (int c = 0; c < classes; ++c) {
-    const int64_t bytes = solver_.LayerBytes(c);
-    const double least = gpus ? on_gpus[c] : on_cpus[c];
-    LayerBounds bounds = {least, least, bytes, 0};
-    if (mixed_) {
-      const int64_t attention = servers_ ? solver_.AttentionBytes(c) : 0;
-      bounds = {std::min(on_gpus[c], on_cpus[c]), on_cpus[c], attention, bytes - attention};
-    }
-    bounds_.push_back(bounds);
-    by_gain_.push_back(c);
-  }
-  const auto gain = [&](int c) {
-    return (bounds_[c].slow - bounds_[c].fast) /
-           static_cast<double>(std::max<int64_t>(1, bounds_[c].movable_bytes));
-  };
-  std::stable_sort(by_gain_.begin(), by_gain_.end(),
-                   [&](int a, int b) { return gain(a) > gain(b); });
-  layers_left_.assign(layers_ + 1, std::vector<int>(classes, 0));
-  for (int layer = layers_ - 1; layer >= 0; --layer) {
-    layers_left_[layer] = layers_left_[layer + 1];
-    ++layers_left_[layer][tables_.ClassOf(layer)];
-  }
 }
 
 StageRequest LayoutSearch::RequestFor(const Group& group, int first, int end) const {
@@ -529,13 +443,27 @@ StageRequest LayoutSearch::RequestFor(const Group& group, int first, int end) co
   return request;
 }
 
-const absl::optional<StagePlan>& LayoutSearch::Solved(Group& group, int first, int end,
-                                                      double limit) {
-  // Where all layers are of one class only their number counts.
+// Where all layers are of one class only their number counts.
+int64_t LayoutSearch::SolutionKey(int first, int end) const {
   const int64_t from = tables_.num_classes() == 1 ? 0 : first;
   const int64_t ends = 2 * (first == 0) + (end == layers_);
-  const int64_t key = ((from * (layers_ + 1)) + end - first) * 4 + ends;
-  const auto [entry, added] = group.solutions.try_emplace(key);
+  return ((from * (layers_ + 1)) + end - first) * 4 + ends;
+}
+
+// There is a plan, however slow.
+bool LayoutSearch::Fits(Group& group, int first, int end) {
+  Solution& solution = group.solutions[SolutionKey(first, end)];
+  if (solution.plan) return true;
+  if (!solution.fits) {
+    const StageRequest request = RequestFor(group, first, end);
+    solution.fits = solver_.Solve(request, kUnlimited, /*any=*/true).has_value();
+  }
+  return *solution.fits;
+}
+
+const absl::optional<StagePlan>& LayoutSearch::Solved(Group& group, int first, int end,
+                                                      double limit) {
+  const auto [entry, added] = group.solutions.try_emplace(SolutionKey(first, end));
   Solution& solution = entry->second;
   if (solution.plan || (!added && limit <= solution.tried_limit)) return solution.plan;
   solution.plan = solver_.Solve(RequestFor(group, first, end), limit, any_);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/types/optional.h"
+#include "partition/device_mask.h"
 #include "partition/stage.h"
 
 namespace tprun {
@@ -63,7 +64,7 @@ class LayoutSearch {
   bool Any(double limit = std::numeric_limits<double>::infinity());
 
  private:
-  using Mask = uint64_t;
+  using Mask = DeviceMask;
   // The fastest way to have placed so many layers, and how it came about.
   struct Step {
     double seconds = std::numeric_limits<double>::infinity();
@@ -74,7 +75,18 @@ class LayoutSearch {
   struct Solution {
     absl::optional<StagePlan> plan;
     double tried_limit = 0;  // without a plan: none is faster than this
+    absl::optional<bool> fits;
   };
+
+  // Least seconds of bytes of layers spread over a group's members by their speeds and, from where
+  // one is full, over the others: `intercept + slope * bytes` from so many bytes on.
+  struct FillPiece {
+    int64_t from = 0;
+    double intercept = 0;
+    double slope = 0;
+  };
+
+  class EndWindow;
 
   // What is known of a group, worked out once.
   struct Group {
@@ -83,6 +95,11 @@ class LayoutSearch {
     int server = -1;  // the CPU that may take its MLPs, -1: none
     std::vector<int> members;
     std::vector<double> floors;  // sums over the layers before
+    // Sums of what is in them beside what `fill` tells, of the bytes of layers in `bytes`.
+    std::vector<double> others;
+    std::vector<FillPiece> fill;  // from 0 bytes
+    const std::vector<int64_t>* bytes = nullptr;
+    int64_t room = 0;  // for them, at most
     double head_floor = 0;
     std::map<int64_t, Solution> solutions;  // by what of the model the stage has
   };
@@ -108,10 +125,22 @@ class LayoutSearch {
   bool IsCpu(int device) const;
   Group& GroupOf(Mask mask);
   int ServerOf(Mask group) const;
+  void SumBytes();
   void MakeBounds();
+  // Least seconds of the hop into the next stage, layers [layer, end) and the head on devices not
+  // in `used`, by layer; infinite where they do not fit there. Times are those of LayerFloor.
+  const std::vector<double>& Rest(Mask used);
+  void Extended(Mask used, const Group& group, std::vector<double>& rest);
+  double LeastHop(Mask from, const Group& to) const;
+  void MakeFloors(Group& group) const;
+  void MakeServedFloors(Group& group) const;
+  void MakeFill(Group& group) const;
+  double StageFloor(const Group& group, int first, int end) const;
   int64_t RoomBeside(Mask used) const;
   double RestSeconds(int64_t room, int layer) const;
   StageRequest RequestFor(const Group& group, int first, int end) const;
+  int64_t SolutionKey(int first, int end) const;
+  bool Fits(Group& group, int first, int end);
   const absl::optional<StagePlan>& Solved(Group& group, int first, int end, double limit);
   double Hop(const Group& from, const Group& to);
 
@@ -142,6 +171,9 @@ class LayoutSearch {
   std::vector<int> by_gain_;  // classes, those first that gain most by a byte on GPUs
   bool mixed_ = false;        // layers may lie on GPUs and on CPUs
   double head_least_ = 0;
+  std::vector<int64_t> layer_bytes_;      // of the layers before
+  std::vector<int64_t> attention_bytes_;  // of their attention alone
+  std::map<Mask, std::vector<double>> rest_;
   bool any_ = false;  // the first layout is enough
   Chains chains_ = Chains::kAny;
   bool servers_ = false;  // kServed: CPUs take MLPs instead of being stages

@@ -8,30 +8,43 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "comm/ipc_protocol.h"
+#include "comm/peer_options.h"
 #include "engine/kernels/cuda_kernels.h"
+#include "topology/gpu_overheads.h"
 
 namespace tprun {
 namespace {
 
-// Driver context and module of a bare C++ process with lazily loaded kernels. Measured by others
-// with one tiny tensor of PyTorch: 481 MiB on an H100 (github.com/stas00/ml-engineering, commit
-// 744d01e), about 300 MiB where the card is not named (pytorch issue 107667); 551 MB as
-// NVIDIA's aiconfigurator had it with cuBLAS. Contexts grow with the number of SMs.
-constexpr int64_t kDataCenterContext = 400 * kMiB;
-constexpr int64_t kDesktopContext = 250 * kMiB;
+// What an IpcCommunicator of so many ranks allocates on each device; see comm/peer_memory.cc.
+int64_t IpcBytes(int ranks) {
+  if (ranks < 2 || ranks > kMostIpcRanks) return 0;
+  constexpr int64_t kPage = 2 * kMiB;
+  const IpcOptions options;
+  const int64_t bytes =
+      LayOutIpc(ranks, options.channels, options.chunk_bytes, options.ring_bytes).total;
+  return (bytes + kPage - 1) / kPage * kPage;
+}
 
-// NCCL per channel and peer: 4 MiB for the simple protocol, 512 KiB LL, 4.69 MiB LL128 (nccl
-// src/init.cc and src/include/device.h, commit 5067397c); two channels are what messages of one
-// token need. Observed with all channels: 342 to 392 MiB (aiconfigurator), 544 MiB for two and 688
-// MiB for three or four A100 (nccl issue 964). A communicator itself takes some 100 MiB.
-constexpr int64_t kNcclChannelPeer = 9'640'000;
-constexpr int kNcclChannels = 2;
-constexpr int64_t kNcclBase = 100 * kMiB;
+// A group's communicator, and the one of all ranks: of how many they are the search does not know.
+int64_t IpcBytes(const RankRole& role) {
+  const int group = role.group_peers + 1;
+  return IpcBytes(group) + IpcBytes(role.hop_peers > 0 ? kMostIpcRanks : group);
+}
 
-// Program, MPI and thread stacks, resident, Debian 12 with Open MPI 4.1 (2026-11), and a tokenizer.
-constexpr int64_t kCpuProcess = 24 * kMiB;
+// NCCL has a ring and, for more than two ranks, a tree over a group; see clusters/overheads.yaml.
+int64_t NcclBytes(const GpuOverheads& overheads, const RankRole& role) {
+  const int64_t neighbours = std::min(role.group_peers, 2) + role.hop_peers;
+  return overheads.nccl_base_bytes +
+         NcclOptions().channels * neighbours * overheads.nccl_channel_bytes;
+}
 
-bool IsDataCenter(const DeviceInfo& device) { return device.memory_bytes >= 39 * kGiB; }
+std::string SourceOf(const GpuOverheads& overheads) {
+  std::string text =
+      absl::StrCat(overheads.date, overheads.date.empty() ? "" : ", ", overheads.source);
+  if (!overheads.doubt.empty()) absl::StrAppend(&text, "; doubtful: ", overheads.doubt);
+  return text;
+}
 
 }  // namespace
 
@@ -69,16 +82,16 @@ int64_t UsableBytes(const DeviceInfo& device, absl::string_view id, const Memory
 
 std::vector<Overhead> OverheadsOf(const DeviceInfo& device, const RankRole& role) {
   if (device.kind == DeviceKind::kCpu) {
-    return {{"process", kCpuProcess, "resident size with Open MPI 4.1, measured 2026-11"}};
+    return {{"process", kProcessBytes, "resident size with Open MPI 4.1, measured 2026-11"}};
   }
+  const GpuOverheads known = OverheadsOfGpu(device);
   std::vector<Overhead> overheads = {
-      {"CUDA context", IsDataCenter(device) ? kDataCenterContext : kDesktopContext,
-       "estimate between published measurements of 250 and 481 MiB"},
+      {"CUDA context", known.context_bytes, SourceOf(known)},
       {"CUDA kernels", kCudaKernelsWorkspaceBytes, "what they allocate: cuBLASLt's workspace too"}};
-  const int peers = role.group_peers + role.hop_peers;
-  if (peers > 0) {
-    overheads.push_back({"NCCL buffers", kNcclBase + kNcclChannels * kNcclChannelPeer * peers,
-                         "nccl sources: two channels to each peer; the base is an estimate"});
+  if (role.group_peers + role.hop_peers > 0) {
+    overheads.push_back({"NCCL buffers", NcclBytes(known, role), SourceOf(known)});
+    overheads.push_back(
+        {"peer memory", IpcBytes(role), "what the ipc exchange allocates, at most"});
   }
   return overheads;
 }

@@ -19,6 +19,9 @@ inline constexpr int64_t kReserveByUse = -1;
 // need then must not be ours. (llama.cpp leaves 1 GiB on every card, vLLM 8 % of it.)
 inline constexpr int64_t kSharedGpuReserve = int64_t{256} << 20;
 
+// Program, MPI and thread stacks, resident, Debian 12 with Open MPI 4.1 (2026-11), and a tokenizer.
+inline constexpr int64_t kProcessBytes = int64_t{24} << 20;
+
 // How much of the free memory of devices may be used.
 struct MemoryLimits {
   double utilization = 1;  // of a device's total memory, ours and others' use together

@@ -25,8 +25,9 @@ class Fingerprint {
 }  // namespace
 
 bool Plan::fits() const {
-  return std::all_of(ranks.begin(), ranks.end(),
-                     [](const RankPlan& rank) { return rank.short_bytes() <= 0; });
+  return host_shortage.empty() && std::all_of(ranks.begin(), ranks.end(), [](const RankPlan& rank) {
+           return rank.short_bytes() <= 0;
+         });
 }
 
 std::string ModelFingerprint(const ModelSpec& spec) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -23,12 +24,20 @@ struct RankPlan {
   int64_t sidecar_bytes = 0;    // codecs and the like that run on the same device
   int64_t available_bytes = 0;  // what the rank may use of its device when the plan was made
   double bandwidth_bytes_per_s = 0;
+  int64_t load_bytes = 0;  // of its host's memory, for a moment, while weights are read
+  bool on_host = false;    // the device's memory is the host's
 
   int64_t total_bytes() const {
     return weight_bytes + kv_bytes + workspace_bytes + overhead_bytes + sidecar_bytes;
   }
+  // Of its device at any time. A GPU gives all of it before weights are read; of a host memory is
+  // taken when it is first written, which KV cache and workspaces are only after loading.
+  int64_t most_bytes() const {
+    const int64_t loading = weight_bytes + overhead_bytes + sidecar_bytes + load_bytes;
+    return on_host ? std::max(total_bytes(), loading) : total_bytes();
+  }
   int64_t short_bytes() const {  // positive: it does not fit
-    return total_bytes() - available_bytes;
+    return most_bytes() - available_bytes;
   }
 };
 
@@ -65,6 +74,7 @@ struct Plan {
   std::vector<Alternative> rejected;
   std::vector<std::string> notes;     // what a reader should know: repeated KV heads, estimates
   std::vector<std::string> remedies;  // when it does not fit: what would help, cheapest first
+  std::string host_shortage;          // of memory of a GPU rank's host; "": none
   std::vector<std::string> basis;     // what the figures rest on; not in plan.json
 
   bool fits() const;

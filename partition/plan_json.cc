@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
@@ -26,6 +27,7 @@ Json RankToJson(const RankPlan& rank) {
           {"workspace_bytes", rank.workspace_bytes},
           {"overhead_bytes", rank.overhead_bytes},
           {"sidecar_bytes", rank.sidecar_bytes},
+          {"load_bytes", rank.load_bytes},
           {"available_bytes", rank.available_bytes},
           {"bandwidth_bytes_per_s", rank.bandwidth_bytes_per_s}};
 }
@@ -110,18 +112,22 @@ absl::StatusOr<int64_t> GetBounded(const Json& json, absl::string_view key, int6
 }
 
 absl::StatusOr<RankPlan> RankFromJson(const Json& json) {
-  RETURN_IF_ERROR(
-      CheckMembers(json,
-                   {"device", "name", "weight_bytes", "kv_bytes", "workspace_bytes",
-                    "overhead_bytes", "sidecar_bytes", "available_bytes", "bandwidth_bytes_per_s"},
-                   "ranks"));
+  RETURN_IF_ERROR(CheckMembers(
+      json,
+      {"device", "name", "weight_bytes", "kv_bytes", "workspace_bytes", "overhead_bytes",
+       "sidecar_bytes", "load_bytes", "available_bytes", "bandwidth_bytes_per_s"},
+      "ranks"));
   RankPlan rank;
   ASSIGN_OR_RETURN(rank.device, GetString(json, "device"));
+  rank.on_host = rank.device == "cpu" || absl::EndsWith(rank.device, "/cpu");
   ASSIGN_OR_RETURN(rank.device_name, GetStringOr(json, "name", ""));
   // The bytes of our own follow from the placements; see PredictPlan.
   ASSIGN_OR_RETURN(rank.overhead_bytes, GetBounded(json, "overhead_bytes", 0, kMaxBytes));
   if (FindMember(json, "sidecar_bytes") != nullptr) {
     ASSIGN_OR_RETURN(rank.sidecar_bytes, GetBounded(json, "sidecar_bytes", 0, kMaxBytes));
+  }
+  if (FindMember(json, "load_bytes") != nullptr) {
+    ASSIGN_OR_RETURN(rank.load_bytes, GetBounded(json, "load_bytes", 0, kMaxBytes));
   }
   ASSIGN_OR_RETURN(rank.available_bytes, GetBounded(json, "available_bytes", 0, kMaxBytes));
   ASSIGN_OR_RETURN(rank.bandwidth_bytes_per_s, GetDoubleOr(json, "bandwidth_bytes_per_s", 0));

@@ -147,12 +147,13 @@ absl::optional<Layout> BestForThroughput(const PlanRequest& request, const Candi
   for (int batch = 1; batch <= kMostSequences; batch *= 2) {
     EngineOptions options = request.options;
     options.batch = batch;
-    absl::optional<Layout> layout =
-        LayoutFinder(request, candidates, options).Best(0, StepLimit(request));
+    // What is slower is not worth it.
+    const double step_seconds = request.coefficients.step_seconds;
+    double limit = StepLimit(request);
+    if (best) limit = std::min(limit, batch / (best_rate * kWorthIt) - step_seconds);
+    absl::optional<Layout> layout = LayoutFinder(request, candidates, options).Best(0, limit);
     if (!layout) break;
-    const double rate = batch / (layout->seconds + request.coefficients.step_seconds);
-    if (rate < best_rate * kWorthIt) break;
-    best_rate = rate;
+    best_rate = batch / (layout->seconds + step_seconds);
     best = std::move(layout);
     plan.options.batch = batch;
   }

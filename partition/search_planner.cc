@@ -144,6 +144,8 @@ class SearchPlanner : public Planner {
     } else {
       RETURN_IF_ERROR(PlaceAsGiven(request, candidates, plan));
     }
+    RETURN_IF_ERROR(DescribeLoading(*request.topology, *request.spec, request.load_buffers,
+                                    request.threads, request.limits, plan));
     AddNotes(request, plan);
     if (request.advise) RETURN_IF_ERROR(Advise(*this, request, candidates, plan));
     return plan;

@@ -29,11 +29,19 @@ int64_t Times(int64_t count, int64_t bytes) {
 
 StageSolver::StageSolver(const LayerTables& tables, const std::vector<SearchDevice>& devices,
                          const Exchanges& exchanges)
-    : tables_(tables), devices_(devices), exchanges_(exchanges) {}
+    : tables_(tables),
+      devices_(devices),
+      exchanges_(exchanges),
+      fixed_(devices.size(), std::vector<int64_t>(2 * devices.size(), -1)),
+      seconds_per_byte_(devices.size(), -1) {}
 
 int64_t StageSolver::FixedBytes(int device, int group_size, bool has_others) const {
-  const RankRole role = {group_size - 1, has_others ? kNeighbours : 0};
-  return OverheadBytes(*devices_[device].info, role) + tables_.base_workspace();
+  int64_t& bytes = fixed_[device][2 * (group_size - 1) + (has_others ? 1 : 0)];
+  if (bytes < 0) {
+    const RankRole role = {group_size - 1, has_others ? kNeighbours : 0};
+    bytes = OverheadBytes(*devices_[device].info, role) + tables_.base_workspace();
+  }
+  return bytes;
 }
 
 std::vector<int64_t> StageSolver::FastestOf(const ShareTable& table,
@@ -70,7 +78,18 @@ double StageSolver::AttentionFloor(const std::vector<int>& group, int layer_clas
 double StageSolver::ServedLayerFloor(const std::vector<int>& group, int layer_class,
                                      int server) const {
   return AttentionFloor(group, layer_class) +
-         FastestSeconds(BlockKind::kMlp, {server}, layer_class, 1);
+         FastestSeconds(BlockKind::kMlp, {server}, layer_class, 1) +
+         HopSeconds(exchanges_, group, {server}, tables_.exchange_bytes());
+}
+
+// No layer of the stage gets faster by having its MLP on the server.
+bool StageSolver::ServerIsSlower(const StageRequest& request, const Counts& counts) const {
+  for (int c = 0; c < tables_.num_classes(); ++c) {
+    if (counts.all[c] == 0) continue;
+    const double served = ServedLayerFloor(request.group, c, request.server);
+    if (served < LayerFloor(request.group, c, -1)) return false;
+  }
+  return true;
 }
 
 double StageSolver::LayerFloor(const std::vector<int>& group, int layer_class, int server) const {
@@ -195,6 +214,27 @@ const std::vector<StageSolver::Ends>& StageSolver::EndOptions(const StageRequest
   std::stable_sort(all.begin(), all.end(),
                    [](const Ends& a, const Ends& b) { return a.seconds < b.seconds; });
   return all;
+}
+
+double StageSolver::LeastSecondsPerByte(int device) const {
+  double& least = seconds_per_byte_[device];
+  if (least >= 0) return least;
+  // Shares cost at least their part of this.
+  const auto whole = [&](BlockKind kind, int layer_class) {
+    const ShareTable& table = tables_.Table(kind, layer_class);
+    double seconds = std::numeric_limits<double>::infinity();
+    for (int64_t share = 1; share <= table.units; ++share) {
+      const double part = static_cast<double>(share) / static_cast<double>(table.units);
+      seconds = std::min(seconds, table.seconds[device][table.Cell(0, share)] / part);
+    }
+    return seconds;
+  };
+  least = std::numeric_limits<double>::infinity();
+  for (int c = 0; c < tables_.num_classes(); ++c) {
+    const double seconds = whole(BlockKind::kAttention, c) + whole(BlockKind::kMlp, c);
+    least = std::min(least, seconds / static_cast<double>(std::max<int64_t>(1, LayerBytes(c))));
+  }
+  return least;
 }
 
 double StageSolver::HeadFloor(const std::vector<int>& group, int first_rank) const {
@@ -390,6 +430,7 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
              ? HopSeconds(exchanges_, {request.server}, request.group, tables_.exchange_bytes())
              : 0);
     if (!MayFit(request, counts)) continue;
+    bool tried = false;
     for (int replication : tables_.replications()) {
       if (replication > 1 && request.group.size() == 1) break;
       double floor = exchange;
@@ -406,6 +447,7 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
       for (const Ends& ends : options) {
         if (!(floor * (1 - kRounding) + ends.seconds < limit)) break;
         if (tired()) return best;
+        tried = true;
         if (!prepared) prepared = Prepare(request, counts, replication);
         // What is better by rounding alone is not better.
         absl::optional<StagePlan> plan =
@@ -418,6 +460,8 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
         if (any) return best;
       }
     }
+    // With more MLPs on the server it only gets slower.
+    if (!tried && request.server >= 0 && ServerIsSlower(request, counts)) break;
   }
   return best;
 }

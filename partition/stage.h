@@ -71,6 +71,9 @@ class StageSolver {
   // What no plan of a layer of this class on the group can undercut, memory left aside.
   double LayerFloor(const std::vector<int>& group, int layer_class, int server) const;
 
+  // Of any part of a layer on the device, at least; nothing but memory and arithmetic.
+  double LeastSecondsPerByte(int device) const;
+
   // What no plan's head on the group can undercut.
   double HeadFloor(const std::vector<int>& group, int first_rank) const;
 
@@ -131,6 +134,7 @@ class StageSolver {
   Prepared Prepare(const StageRequest& request, const Counts& counts, int replication) const;
   absl::optional<StagePlan> SolveOne(const StageRequest& request, const Counts& counts,
                                      const Ends& ends, Prepared& prepared, double limit) const;
+  bool ServerIsSlower(const StageRequest& request, const Counts& counts) const;
   // False when even all members' memory together would be too little.
   bool MayFit(const StageRequest& request, const Counts& counts) const;
   std::vector<int64_t> FastestOf(const ShareTable& table, const std::vector<int>& group) const;
@@ -141,6 +145,9 @@ class StageSolver {
   const LayerTables& tables_;
   const std::vector<SearchDevice>& devices_;
   const Exchanges& exchanges_;
+  // [device][2 * (group size - 1) + has others], -1: not worked out.
+  mutable std::vector<std::vector<int64_t>> fixed_;
+  mutable std::vector<double> seconds_per_byte_;  // by device, negative: not worked out
   mutable int64_t work_ = 0;
   int64_t most_work_ = std::numeric_limits<int64_t>::max();
   mutable std::map<std::tuple<BlockKind, std::vector<int>, int, int>, double> fastest_;

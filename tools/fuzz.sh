@@ -40,6 +40,7 @@ seeds() {
     model_tokenizer_json_*) cut_seeds "$1" tokenizer.json 48000 && return ;;
     model_sentencepiece_*) cut_seeds "$1" tokenizer.model 24000 && return ;;
     model_tiktoken_*) cut_seeds "$1" tokenizer.model 12000 && return ;;
+    model_jinja_*) cut_seeds "$1" '*.jinja' 24000 && return ;;
     model_tokenizer_config_*) cut_seeds "$1" tokenizer_config.json 100000 && return ;;
     nvidia_smi_*) subfolder=nvidia-smi ;;
     nccl_*) subfolder=nccl-xml ;;

@@ -91,47 +91,15 @@ absl::StatusOr<GpuFacts> ReadFacts(const std::string& path, const YAML::Node& no
   return facts;
 }
 
-absl::StatusOr<GpuOverheads> ReadOverheads(const std::string& path, const YAML::Node& node) {
-  ASSIGN_OR_RETURN(const YamlMap map, YamlMap::Open(path, node, "overheads",
-                                                    {"compute_capability", "context", "cublas",
-                                                     "nccl", "doubt", "source"}));
-  GpuOverheads overheads;
-  ASSIGN_OR_RETURN(overheads.compute_capability, map.StringOr("compute_capability", ""));
-  ASSIGN_OR_RETURN(overheads.context_bytes, map.Bytes("context"));
-  ASSIGN_OR_RETURN(overheads.cublas_bytes, map.Bytes("cublas"));
-  for (const auto& ranks : map.Get("nccl")) {
-    int count = 0;
-    const std::string bytes = ranks.second.IsScalar() ? ranks.second.Scalar() : "";
-    const absl::StatusOr<int64_t> parsed = ParseBytes(bytes);
-    if (!absl::SimpleAtoi(ranks.first.IsScalar() ? ranks.first.Scalar() : "", &count) ||
-        !parsed.ok()) {
-      return map.Error("nccl", "wanted sizes by number of ranks, such as {2: 342MiB}");
-    }
-    overheads.nccl_bytes[count] = *parsed;
-  }
-  ASSIGN_OR_RETURN(overheads.doubt, map.StringOr("doubt", ""));
-  ASSIGN_OR_RETURN(overheads.source, map.StringOr("source", ""));
-  return overheads;
-}
-
 absl::StatusOr<GpuCatalogue> ReadCatalogue(const std::string& path, const YAML::Node& root) {
-  ASSIGN_OR_RETURN(const YamlMap map,
-                   YamlMap::Open(path, root, "GPU catalogue", {"gpus", "overheads"}));
+  ASSIGN_OR_RETURN(const YamlMap map, YamlMap::Open(path, root, "GPU catalogue", {"gpus"}));
   ASSIGN_OR_RETURN(const auto nodes, YamlList(path, map.Get("gpus"), "gpus", 1000));
   std::vector<GpuFacts> gpus;
   for (const YAML::Node& node : nodes) {
     ASSIGN_OR_RETURN(GpuFacts facts, ReadFacts(path, node));
     gpus.push_back(std::move(facts));
   }
-  std::vector<GpuOverheads> overheads;
-  if (map.Has("overheads")) {
-    ASSIGN_OR_RETURN(const auto list, YamlList(path, map.Get("overheads"), "overheads", 100));
-    for (const YAML::Node& node : list) {
-      ASSIGN_OR_RETURN(GpuOverheads entry, ReadOverheads(path, node));
-      overheads.push_back(std::move(entry));
-    }
-  }
-  return GpuCatalogue(std::move(gpus), std::move(overheads));
+  return GpuCatalogue(std::move(gpus));
 }
 
 // Letters to insert, delete, replace or swap with a neighbour to make `b` of `a` (optimal string
@@ -178,14 +146,7 @@ absl::StatusOr<std::string> ClustersDirectory() {
                    "; set TPRUN_CLUSTERS to the folder \"clusters\""));
 }
 
-int64_t GpuOverheads::NcclBytes(int ranks) const {
-  if (ranks < 2 || nccl_bytes.empty()) return 0;
-  const auto above = nccl_bytes.upper_bound(ranks);
-  return above == nccl_bytes.begin() ? above->second : std::prev(above)->second;
-}
-
-GpuCatalogue::GpuCatalogue(std::vector<GpuFacts> gpus, std::vector<GpuOverheads> overheads)
-    : gpus_(std::move(gpus)), overheads_(std::move(overheads)) {
+GpuCatalogue::GpuCatalogue(std::vector<GpuFacts> gpus) : gpus_(std::move(gpus)) {
   for (size_t i = 0; i < gpus_.size(); ++i) {
     const int place = static_cast<int>(i);
     std::set<std::string> names = {Normalise(gpus_[i].name)};
@@ -262,15 +223,6 @@ const GpuFacts* GpuCatalogue::Nearest(absl::string_view compute_capability,
     if (gpus_[i].compute_capability == compute_capability) alike.push_back(all.back());
   }
   return Closest(alike.empty() ? all : alike, memory_bytes);
-}
-
-GpuOverheads GpuCatalogue::Overheads(absl::string_view compute_capability) const {
-  for (const GpuOverheads& entry : overheads_) {
-    if (entry.compute_capability.empty() || entry.compute_capability == compute_capability) {
-      return entry;
-    }
-  }
-  return GpuOverheads();
 }
 
 }  // namespace tprun

@@ -36,25 +36,11 @@ struct GpuFacts {
   std::string source;
 };
 
-// Device memory that the CUDA libraries take for themselves, where nobody measured it on this
-// machine.
-struct GpuOverheads {
-  std::string compute_capability;     // "": any
-  int64_t context_bytes = 0;          // CUDA context and kernels
-  int64_t cublas_bytes = 0;           // workspace
-  std::map<int, int64_t> nccl_bytes;  // one communicator, by number of ranks
-  std::string doubt;
-  std::string source;
-
-  // Of one communicator of `ranks`: the entry at or below; 0 for a single rank.
-  int64_t NcclBytes(int ranks) const;
-};
-
 // The GPUs we know by name or PCI id.
 class GpuCatalogue {
  public:
   GpuCatalogue() = default;  // knows none
-  explicit GpuCatalogue(std::vector<GpuFacts> gpus, std::vector<GpuOverheads> overheads = {});
+  explicit GpuCatalogue(std::vector<GpuFacts> gpus);
 
   static absl::StatusOr<GpuCatalogue> Read(const std::string& path);
   // gpus.yaml of ClustersDirectory().
@@ -76,16 +62,12 @@ class GpuCatalogue {
   // any) whose memory is closest. nullptr for an empty catalogue.
   const GpuFacts* Nearest(absl::string_view compute_capability, int64_t memory_bytes) const;
 
-  // Of cards of this compute capability; all zero for an empty catalogue.
-  GpuOverheads Overheads(absl::string_view compute_capability) const;
-
   const std::vector<GpuFacts>& gpus() const { return gpus_; }
 
  private:
   const GpuFacts* Closest(const std::vector<int>& places, int64_t memory_bytes) const;
 
   std::vector<GpuFacts> gpus_;
-  std::vector<GpuOverheads> overheads_;
   std::map<std::string, std::vector<int>> by_name_;  // normalised names and aliases
   std::map<std::string, std::vector<int>> by_pci_id_;
 };

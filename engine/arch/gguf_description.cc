@@ -1,32 +1,18 @@
 #include "engine/arch/gguf_description.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/arch/architecture.h"
+#include "engine/arch/gguf_metadata.h"
+#include "engine/checkpoint/checkpoint_builder.h"
+#include "engine/checkpoint/gguf.h"
 
 namespace tprun {
 namespace {
-
-// Ours and general.architecture (llama.cpp: gguf-py/gguf/constants.py).
-constexpr std::pair<absl::string_view, absl::string_view> kNames[] = {
-    {"llama", "llama"},   {"mistral", "llama"},     {"mixtral", "llama"},     {"qwen2", "qwen2"},
-    {"qwen3", "qwen3"},   {"qwen2moe", "qwen2moe"}, {"qwen3moe", "qwen3moe"}, {"gemma", "gemma"},
-    {"gemma2", "gemma2"}, {"gemma3", "gemma3"},     {"phi3", "phi3"},
-};
-
-absl::StatusOr<std::string> GgufName(const ModelSpec& spec) {
-  std::string known;
-  for (const auto& [ours, gguf] : kNames) {
-    if (spec.architecture == ours) return std::string(gguf);
-    absl::StrAppend(&known, known.empty() ? "" : ", ", ours);
-  }
-  return absl::InvalidArgumentError(absl::StrCat("models of architecture ", spec.architecture,
-                                                 " cannot be written as GGUF yet; those of ", known,
-                                                 " can"));
-}
 
 // meta-llama/llama-models, models/llama3/model.py; llama.cpp keeps the divisors as a tensor.
 std::vector<float> Llama3Factors(const RopeSpec& rope) {
@@ -48,94 +34,38 @@ std::vector<float> Llama3Factors(const RopeSpec& rope) {
   return factors;
 }
 
-class Writer {
- public:
-  Writer(const ModelSpec& spec, std::string name) : spec_(spec), name_(std::move(name)) {}
-
-  Json Write() {
-    metadata_["general.architecture"] = name_;
-    metadata_["general.name"] = spec_.name;
-    const LayerSpec& layer = spec_.layers[0];
-    Put("vocab_size", spec_.vocab);
-    Put("context_length", spec_.context_length);
-    Put("embedding_length", spec_.dim);
-    Put("block_count", spec_.num_layers());
-    WriteAttention(layer.attention);
-    Put("attention.layer_norm_rms_epsilon", static_cast<double>(layer.norm.eps));
-    WriteMlp(layer.mlp);
-    if (spec_.final_logit_softcap > 0) {
-      Put("final_logit_softcapping", static_cast<double>(spec_.final_logit_softcap));
-    }
-    return std::move(metadata_);
-  }
-
- private:
-  void Put(absl::string_view key, Json value) {
-    // As a float is what GGUF's readers expect of every fraction.
-    if (value.is_number_float()) value = static_cast<float>(value.get<double>());
-    metadata_[absl::StrCat(name_, ".", key)] = std::move(value);
-  }
-
-  void WriteAttention(const AttentionSpec& attention) {
-    Put("attention.head_count", attention.heads);
-    Put("attention.head_count_kv", attention.kv_heads);
-    Put("attention.key_length", attention.head_dim);
-    Put("attention.value_length", attention.values());
-    if (attention.logit_softcap > 0) {
-      Put("attn_logit_softcapping", static_cast<double>(attention.logit_softcap));
-    }
-    int64_t window = 0;
-    for (const LayerSpec& layer : spec_.layers) window = std::max(window, layer.attention.window);
-    if (window > 0 && name_ != "llama") Put("attention.sliding_window", window);
-    // The rotation of layers without a window, where layers differ.
-    const RopeSpec* rope = &attention.rope;
-    for (const LayerSpec& layer : spec_.layers) {
-      if (layer.attention.window == 0) rope = &layer.attention.rope;
-    }
-    Put("rope.dimension_count", rope->dims);
-    Put("rope.freq_base", rope->theta);
-    if (rope->scaling == RopeScaling::kLinear) {
-      Put("rope.scaling.type", "linear");
-      Put("rope.scaling.factor", rope->factor);
-    }
-  }
-
-  void WriteMlp(const MlpSpec& mlp) {
-    Put("feed_forward_length", mlp.ffn_dim);
-    const ExpertsSpec& experts = mlp.experts;
-    if (experts.count == 0) return;
-    Put("expert_count", experts.count);
-    Put("expert_used_count", experts.per_token);
-    if (name_ != "llama") Put("expert_feed_forward_length", mlp.ffn_dim);
-    if (experts.shared_ffn_dim > 0) {
-      Put("expert_shared_feed_forward_length", experts.shared_ffn_dim);
-    }
-  }
-
-  const ModelSpec& spec_;
-  const std::string name_;
-  Json metadata_ = Json::object();
-};
-
 std::string RopeDifference(const RopeSpec& a, const RopeSpec& b) {
   if (a.layout == RopeLayout::kNone || b.layout == RopeLayout::kNone) {
     return a.layout == b.layout ? "" : "rotary embedding";
   }
   if (a.dims != b.dims) return "rotated dimensions";
   if (std::fabs(a.theta - b.theta) > 1e-6 * a.theta) return "rope_theta";
-  if (a.scaling != b.scaling || a.factor != b.factor) return "rope scaling";
-  if (a.factors != b.factors) return "rope factors";
+  if (a.scaling != b.scaling) return "rope scaling";
+  if (a.scaling != RopeScaling::kLongRope && a.factor != b.factor) return "rope scaling";
+  if (a.factors != b.factors || a.long_factors != b.long_factors) return "rope factors";
+  if (std::fabs(a.magnitude - b.magnitude) > 1e-5f * a.magnitude) return "rope magnitude";
+  const bool original = a.scaling == RopeScaling::kYarn || a.scaling == RopeScaling::kLongRope;
+  if (original && a.original_context_length != b.original_context_length) {
+    return "original context of the rope scaling";
+  }
+  if (a.scaling == RopeScaling::kYarn &&
+      (a.beta_fast != b.beta_fast || a.beta_slow != b.beta_slow || a.truncate != b.truncate)) {
+    return "borders of the rope scaling";
+  }
   return "";
 }
 
 std::string AttentionDifference(const AttentionSpec& a, const AttentionSpec& b) {
   if (a.heads != b.heads || a.kv_heads != b.kv_heads) return "attention heads";
   if (a.head_dim != b.head_dim || a.values() != b.values()) return "head dimension";
-  if (a.is_latent() != b.is_latent()) return "latent attention";
+  if (a.latent.query_rank != b.latent.query_rank || a.latent.kv_rank != b.latent.kv_rank ||
+      a.latent.rope_dim != b.latent.rope_dim) {
+    return "latent attention";
+  }
   if (a.qkv_bias != b.qkv_bias || a.out_bias != b.out_bias) return "attention biases";
   if (a.qk_norm != b.qk_norm) return "norms of q and k";
   if (a.window != b.window) return "sliding window";
-  if (std::fabs(a.scale - b.scale) > 1e-6f * a.scale) return "attention scale";
+  if (std::fabs(a.scale - b.scale) > 3e-6f * a.scale) return "attention scale";
   if (a.logit_softcap != b.logit_softcap) return "attention soft cap";
   if (a.sinks != b.sinks) return "attention sinks";
   return RopeDifference(a.rope, b.rope);
@@ -151,10 +81,18 @@ std::string MlpDifference(const MlpSpec& a, const MlpSpec& b) {
     return "shared experts";
   }
   if (x.score != y.score || x.normalize != y.normalize || x.scale != y.scale ||
-      x.groups != y.groups || x.choice_bias != y.choice_bias || x.router_bias != y.router_bias) {
+      x.groups != y.groups || x.groups_per_token != y.groups_per_token ||
+      x.expert_biases != y.expert_biases || x.choice_bias != y.choice_bias ||
+      x.router_bias != y.router_bias) {
     return "the experts' router";
   }
   return "";
+}
+
+// A head's projection of keys is turned round in GGUF.
+bool IsTurned(const TensorSpec& x, const TensorSpec& y) {
+  return x.role == TensorRole::kKeyUp && y.role == TensorRole::kKeyUpTransposed &&
+         x.shape[0] / x.experts == y.shape[1] && x.shape[1] == y.shape[0] / y.experts;
 }
 
 std::string TensorDifference(const ModelSpec& a, const ModelSpec& b) {
@@ -162,30 +100,61 @@ std::string TensorDifference(const ModelSpec& a, const ModelSpec& b) {
   for (size_t i = 0; i < a.tensors.size(); ++i) {
     const TensorSpec& x = a.tensors[i];
     const TensorSpec& y = b.tensors[i];
-    if (x.role != y.role || x.block != y.block || x.shape != y.shape || x.experts != y.experts) {
+    const bool same = x.role == y.role && x.shape == y.shape;
+    if (!(same || IsTurned(x, y)) || x.block != y.block || x.experts != y.experts) {
       return absl::StrCat("tensor ", x.name);
     }
   }
   return "";
 }
 
-// What the GGUF form of the model is told apart from it: divisors of frequencies for their formula,
-// and no window where llama.cpp's `llama` knows none.
-void AsGgufHasIt(const std::string& name, GgufDescription& description) {
-  int64_t window = 0;
-  for (LayerSpec& layer : description.spec.layers) {
+// As its GGUF form tells of the model: divisors of frequencies for their formula, and no window
+// where llama.cpp's `llama` knows none.
+ModelSpec AsGgufTells(const ModelSpec& original, const std::string& name) {
+  ModelSpec spec = original;
+  for (LayerSpec& layer : spec.layers) {
     RopeSpec& rope = layer.attention.rope;
     if (rope.scaling == RopeScaling::kLlama3) {
       std::vector<float> factors = Llama3Factors(rope);
       rope = {.layout = rope.layout, .dims = rope.dims, .theta = rope.theta};
       rope.factors = std::move(factors);
     }
-    if (name == "llama") window = std::max(window, std::exchange(layer.attention.window, 0));
+    if (name == "llama") layer.attention.window = 0;
   }
-  if (window > 0 && window < description.spec.context_length) {
-    description.note = absl::StrCat("GGUF's llama has no sliding window: beyond position ", window,
-                                    " tokens will see more than in the original");
+  return spec;
+}
+
+std::string WindowNote(const ModelSpec& original, const std::string& name) {
+  int64_t window = 0;
+  for (const LayerSpec& layer : original.layers) {
+    window = std::max(window, layer.attention.window);
   }
+  if (name != "llama" || window == 0 || window >= original.context_length) return "";
+  return absl::StrCat("GGUF's llama has no sliding window: beyond position ", window,
+                      " tokens will see more than in the original");
+}
+
+// The spec of a file with this metadata and the tensors whose presence tells something.
+absl::StatusOr<ModelSpec> SpecOfMetadata(const Json& metadata, const ModelSpec& told) {
+  CheckpointBuilder builder(CheckpointKind::kGguf, "its GGUF form");
+  builder.SetMetadata(metadata);
+  const auto put = [&](const char* name, bool is_there) {
+    if (is_there) builder.AddPacked({.name = name});
+  };
+  const AttentionSpec& attention = told.layers[0].attention;
+  put("token_embd.weight", true);
+  put("output.weight", !told.tied_head);
+  put("blk.0.attn_q.bias", attention.qkv_bias);
+  put("rope_factors_long.weight", attention.rope.scaling == RopeScaling::kLongRope);
+  ASSIGN_OR_RETURN(const Json config, GgufConfig(*std::move(builder).Build()));
+  ASSIGN_OR_RETURN(const Architecture* architecture, FindArchitecture(config));
+  ASSIGN_OR_RETURN(ModelSpec spec, architecture->build(config, Naming::kGguf));
+  spec.name = told.name;
+  for (int i = 0; i < std::min(spec.num_layers(), told.num_layers()); ++i) {
+    spec.layers[i].attention.rope.factors = told.layers[i].attention.rope.factors;
+    spec.layers[i].attention.rope.long_factors = told.layers[i].attention.rope.long_factors;
+  }
+  return spec;
 }
 
 }  // namespace
@@ -212,20 +181,18 @@ std::string DifferenceOf(const ModelSpec& a, const ModelSpec& b) {
   return TensorDifference(a, b);
 }
 
-absl::StatusOr<GgufDescription> DescribeAsGguf(const Json& config, const ModelSpec& original) {
-  ASSIGN_OR_RETURN(const std::string name, GgufName(original));
-  ASSIGN_OR_RETURN(const Architecture* architecture, FindArchitecture(config));
+absl::StatusOr<GgufDescription> DescribeAsGguf(const ModelSpec& original) {
+  ASSIGN_OR_RETURN(const std::string name, GgufArchitecture(original));
+  const ModelSpec told = AsGgufTells(original, name);
   GgufDescription description;
-  ASSIGN_OR_RETURN(description.spec, architecture->build(config, Naming::kGguf));
-  description.spec.name = original.name;
-  // What the original's tensors told.
-  if (const std::string difference = DifferenceOf(original, description.spec);
-      !difference.empty()) {
+  description.metadata = GgufMetadata(told, name);
+  ASSIGN_OR_RETURN(description.spec, SpecOfMetadata(description.metadata, told));
+  const std::string difference = DifferenceOf(told, description.spec);
+  if (!difference.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("this model's GGUF form would differ in: ", difference));
   }
-  AsGgufHasIt(name, description);
-  description.metadata = Writer(description.spec, name).Write();
+  description.note = WindowNote(original, name);
   return description;
 }
 

@@ -25,18 +25,19 @@ ModelSpec GlmSpec(absl::string_view architecture, const ModelConfig& numbers, bo
 }
 
 absl::StatusOr<ModelSpec> BuildGlm(const Json& config, Naming naming) {
-  if (naming == Naming::kGguf) {
-    return absl::InvalidArgumentError("GGUF files of glm4 are not supported; chatglm ones are");
-  }
+  const bool gguf = naming == Naming::kGguf;  // of glm4 alone: glm is a chatglm there
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(config));
   RETURN_IF_ERROR(CheckActivation(config, {"silu", "swish"}));
   ASSIGN_OR_RETURN(const std::string type, GetString(config, "model_type"));
   ASSIGN_OR_RETURN(const bool bias, GetBoolOr(config, "attention_bias", false));
   ModelSpec spec = GlmSpec(type, numbers, bias, /*post_norms=*/type == "glm4");
   DecoderNames names = StandardNames(naming);
-  names.gate = names.up = "model.layers.{i}.mlp.gate_up_proj.weight";
-  names.attention_post_norm = "model.layers.{i}.post_self_attn_layernorm.weight";
-  names.mlp_post_norm = "model.layers.{i}.post_mlp_layernorm.weight";
+  names.gate = names.up =
+      gguf ? "blk.{i}.ffn_up.weight" : "model.layers.{i}.mlp.gate_up_proj.weight";
+  if (!gguf) {
+    names.attention_post_norm = "model.layers.{i}.post_self_attn_layernorm.weight";
+    names.mlp_post_norm = "model.layers.{i}.post_mlp_layernorm.weight";
+  }
   AddDecoderTensors(names, spec);
   return spec;
 }
@@ -70,7 +71,9 @@ absl::StatusOr<ModelSpec> BuildChatGlm(const Json& config, Naming naming) {
     ASSIGN_OR_RETURN(translated, TranslateChatGlm(config));
   }
   ASSIGN_OR_RETURN(const ModelConfig numbers, ReadModelConfig(translated));
-  ASSIGN_OR_RETURN(const bool bias, GetBoolOr(config, "add_qkv_bias", true));
+  // A GGUF tells by its tensors.
+  const char* const bias_key = gguf ? "attention_bias" : "add_qkv_bias";
+  ASSIGN_OR_RETURN(const bool bias, GetBoolOr(config, bias_key, true));
   ModelSpec spec = GlmSpec("chatglm", numbers, bias, /*post_norms=*/false);
   DecoderNames names = StandardNames(naming);
   if (gguf) {

@@ -18,6 +18,15 @@ constexpr int64_t kBounceBytes = 4 * kMiB;
 // A read of fewer bytes costs about as much as one of this many, gap included.
 constexpr int64_t kSmallRow = 64 * kKiB;
 
+// Packed tensors are made so many elements (or a row) at a time, which takes no more than so many
+// bytes for each: words, integers, scales and zero points, values.
+constexpr int64_t kPackedElements = int64_t{1} << 18;
+constexpr int64_t kPackedBytesPerElement = 16;
+
+int64_t PackedRowsAtOnce(int64_t columns) {
+  return std::max<int64_t>(1, kPackedElements / std::max<int64_t>(1, columns));
+}
+
 // A slice in bytes: `rows` pieces of `width` bytes, `stride` apart, from byte `offset` of the file.
 struct ByteSlice {
   int64_t offset = 0;
@@ -57,14 +66,27 @@ absl::Status CheckReadable(const Checkpoint& checkpoint, const CheckpointTensor&
   return absl::OkStatus();
 }
 
-// Bytes that lie close together are read in one piece and picked out of it.
+// Whether rows lie so close together that they are read in one piece and picked out of it.
+bool InRuns(const ByteSlice& slice) {
+  if (slice.rows == 0 || slice.width == 0 || slice.width == slice.stride) return false;
+  const bool worth_a_run = slice.stride <= kSmallRow || slice.width > slice.stride / 2;
+  return worth_a_run && slice.stride <= kBounceBytes;
+}
+
+// Bytes of such a piece.
+int64_t RunBytes(const ByteSlice& slice) {
+  const int64_t rows = std::min(slice.rows, std::max<int64_t>(1, kBounceBytes / slice.stride));
+  return (rows - 1) * slice.stride + slice.width;
+}
+
 absl::Status ReadRuns(const RandomAccessFile& file, const ByteSlice& slice, char* out) {
   const int64_t rows_at_once = std::max<int64_t>(1, kBounceBytes / slice.stride);
-  std::vector<char> bounce;
+  std::vector<char> bounce(RunBytes(slice));
   for (int64_t row = 0; row < slice.rows; row += rows_at_once) {
     const int64_t rows = std::min(rows_at_once, slice.rows - row);
-    bounce.resize((rows - 1) * slice.stride + slice.width);
-    RETURN_IF_ERROR(file.Read(slice.offset + row * slice.stride, absl::MakeSpan(bounce)));
+    const int64_t bytes = (rows - 1) * slice.stride + slice.width;
+    RETURN_IF_ERROR(file.Read(slice.offset + row * slice.stride,
+                              absl::MakeSpan(bounce).first(static_cast<size_t>(bytes))));
     for (int64_t i = 0; i < rows; ++i, out += slice.width) {
       std::memcpy(out, bounce.data() + i * slice.stride, slice.width);
     }
@@ -77,15 +99,40 @@ absl::Status ReadBytes(const RandomAccessFile& file, const ByteSlice& slice, cha
   if (slice.width == slice.stride) {
     return file.Read(slice.offset, absl::MakeSpan(out, slice.rows * slice.width));
   }
-  const bool worth_a_run = slice.stride <= kSmallRow || slice.width > slice.stride / 2;
-  if (worth_a_run && slice.stride <= kBounceBytes) return ReadRuns(file, slice, out);
+  if (InRuns(slice)) return ReadRuns(file, slice, out);
   for (int64_t row = 0; row < slice.rows; ++row, out += slice.width) {
     RETURN_IF_ERROR(file.Read(slice.offset + row * slice.stride, absl::MakeSpan(out, slice.width)));
   }
   return absl::OkStatus();
 }
 
+absl::Status ReadPacked(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                        int64_t row_begin, int64_t row_end, int64_t column_begin,
+                        int64_t column_end, char* out) {
+  const int64_t row_bytes = tensor.format->Bytes(column_end - column_begin);
+  const int64_t at_once = PackedRowsAtOnce(column_end - column_begin);
+  for (int64_t row = row_begin; row < row_end; row += at_once) {
+    RETURN_IF_ERROR(tensor.packed->Read(checkpoint, row, std::min(row_end, row + at_once),
+                                        column_begin, column_end,
+                                        out + (row - row_begin) * row_bytes));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+int64_t SliceBufferBytes(const CheckpointTensor& tensor, int64_t rows, int64_t columns) {
+  if (tensor.packed != nullptr) {
+    // Scales and zero points are read of whole rows.
+    const int64_t wide = tensor.shape.size() > 1 ? tensor.shape[1] : columns;
+    return kPackedBytesPerElement * wide * std::min(rows, PackedRowsAtOnce(columns));
+  }
+  if (tensor.shape.size() < 2) return 0;
+  int64_t whole = 1;
+  for (size_t i = 1; i < tensor.shape.size(); ++i) whole *= tensor.shape[i];
+  const ByteSlice slice = {0, rows, tensor.format->Bytes(columns), tensor.format->Bytes(whole)};
+  return InRuns(slice) ? RunBytes(slice) : 0;
+}
 
 absl::Status ReadTensorSlice(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
                              int64_t row_begin, int64_t row_end, int64_t column_begin,
@@ -103,7 +150,8 @@ absl::Status ReadTensorSlice(const Checkpoint& checkpoint, const CheckpointTenso
   RETURN_IF_ERROR(CheckRange(checkpoint, tensor, "columns", column_begin, column_end, columns,
                              column_multiple));
   if (tensor.packed != nullptr) {
-    return tensor.packed->Read(checkpoint, row_begin, row_end, column_begin, column_end, out);
+    return ReadPacked(checkpoint, tensor, row_begin, row_end, column_begin, column_end,
+                      static_cast<char*>(out));
   }
   ByteSlice slice;
   if (is_vector) {
@@ -139,7 +187,8 @@ absl::Status ReadElements(const Checkpoint& checkpoint, const CheckpointTensor& 
 absl::Status ReadTensor(const Checkpoint& checkpoint, const CheckpointTensor& tensor, void* out) {
   RETURN_IF_ERROR(CheckReadable(checkpoint, tensor));
   if (tensor.packed != nullptr) {
-    return tensor.packed->Read(checkpoint, 0, tensor.shape[0], 0, tensor.shape[1], out);
+    return ReadPacked(checkpoint, tensor, 0, tensor.shape[0], 0, tensor.shape[1],
+                      static_cast<char*>(out));
   }
   const ByteSlice slice = {tensor.offset, 1, tensor.bytes, tensor.bytes};
   return ReadBytes(*checkpoint.files()[tensor.file], slice, static_cast<char*>(out));

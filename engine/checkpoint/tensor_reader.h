@@ -26,6 +26,10 @@ absl::Status ReadElements(const Checkpoint& checkpoint, const CheckpointTensor& 
                           int64_t element_bytes, int64_t columns, int64_t row_begin,
                           int64_t row_end, int64_t column_begin, int64_t column_end, void* out);
 
+// Host memory beside `out` that ReadTensorSlice takes for a moment, at most, for so many rows and
+// columns.
+int64_t SliceBufferBytes(const CheckpointTensor& tensor, int64_t rows, int64_t columns);
+
 // The whole tensor: `out` gets tensor.bytes bytes.
 absl::Status ReadTensor(const Checkpoint& checkpoint, const CheckpointTensor& tensor, void* out);
 

@@ -1,6 +1,7 @@
 #include "engine/format/fit_scale.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace tprun {
@@ -8,8 +9,20 @@ namespace {
 
 constexpr int kSteps =
     20;  // candidates on either side of the plain choice, a tenth of a level each
+constexpr int kCandidates = kSteps + 1;
+constexpr int kLanes = 24;  // candidates, and some more so that whole vectors go over them
+
+// One number of each candidate: the loops over them become vector instructions, and each sum is
+// formed in the order of the values, whatever their width.
+using Lanes = std::array<float, kLanes>;
 
 float Finite(float x) { return std::isfinite(x) ? x : 0; }
+
+// Half to even, of |x| < 2^22: the sum has no bits left for a fraction.
+float Rounded(float x) {
+  constexpr float kShift = 12582912;  // 1.5 * 2^23
+  return (x + kShift) - kShift;
+}
 
 float SignedMax(const float* x, int count) {
   float max = 0;
@@ -19,16 +32,42 @@ float SignedMax(const float* x, int count) {
   return max;
 }
 
-// The sums of a straight-line fit of x over q.
+// Candidates for the levels that the largest value gets.
+Lanes LevelsAround(float plain) {
+  Lanes levels;
+  for (int s = 0; s < kLanes; ++s) levels[s] = plain + 0.1f * static_cast<float>(s - kSteps / 2);
+  return levels;
+}
+
+// For each candidate the sums of q, q^2 and x q, where q is x times its factor, rounded in
+// [low, high]. |x| <= 1, all finite.
+struct CandidateSums {
+  Lanes q = {}, qq = {}, xq = {};
+};
+
+CandidateSums SumUp(const float* x, int count, const Lanes& factor, float low, float high) {
+  CandidateSums sums;
+  for (int i = 0; i < count; ++i) {
+    for (int s = 0; s < kLanes; ++s) {
+      const float level = Rounded(x[i] * factor[s]);
+      const float q = level < low ? low : level > high ? high : level;
+      sums.q[s] += q;
+      sums.qq[s] += q * q;
+      sums.xq[s] += x[i] * q;
+    }
+  }
+  return sums;
+}
+
+// The sums of a straight-line fit of x over q, of count w.
 struct Sums {
   double w = 0, q = 0, qq = 0, x = 0, xq = 0;
 };
 
-// The line with the least squared error, its offset at most 0; `error` leaves out sum(x^2).
+// The line with the least squared error, its offset at most 0.
 struct Line {
   double scale = 0;
   double offset = 0;
-  double error = 0;
 };
 
 Line SolveLine(const Sums& s) {
@@ -42,9 +81,30 @@ Line SolveLine(const Sums& s) {
     line.offset = 0;
     line.scale = s.qq > 0 ? s.xq / s.qq : 0;
   }
-  line.error = line.scale * line.scale * s.qq + line.offset * line.offset * s.w +
-               2 * line.scale * line.offset * s.q - 2 * line.scale * s.xq - 2 * line.offset * s.x;
   return line;
+}
+
+// The candidate whose line through (q, x), with an offset of at most `most_offset`, has the least
+// squared error. kLanes: none has a rising one.
+int BestLine(const CandidateSums& sums, float count, float total, float most_offset) {
+  Lanes slope, error;
+  for (int s = 0; s < kLanes; ++s) {
+    const float q = sums.q[s], qq = sums.qq[s], xq = sums.xq[s];
+    const float determinant = count * qq - q * q;
+    const float inverse = 1 / (determinant > 0 ? determinant : 1);
+    const float free_offset = (qq * total - q * xq) * inverse;
+    const bool is_free = (determinant > 0) & (free_offset <= most_offset);
+    const float bound_slope = (xq - most_offset * q) / (qq > 0 ? qq : 1);
+    const float a = is_free ? (count * xq - total * q) * inverse : bound_slope;
+    const float b = is_free ? free_offset : most_offset;
+    slope[s] = a;
+    error[s] = a * a * qq + b * b * count + 2 * a * b * q - 2 * a * xq - 2 * b * total;
+  }
+  int best = kLanes;
+  for (int s = 0; s < kCandidates; ++s) {
+    if (slope[s] > 0 && (best == kLanes || error[s] < error[best])) best = s;
+  }
+  return best;
 }
 
 }  // namespace
@@ -55,29 +115,22 @@ int RoundTo(float value, int low, int high) {
       std::lrint(std::clamp(value, static_cast<float>(low), static_cast<float>(high))));
 }
 
-SymmetricFit FitScale(const float* x, int count, int levels) {
-  SymmetricFit best;
+float FitScale(const float* x, int count, int levels) {
   const float max = SignedMax(x, count);
-  if (max == 0) return best;
-  double best_gain = 0;
-  for (int step = -kSteps / 2; step <= kSteps / 2; ++step) {
-    // The value of largest magnitude gets the level -levels, of which there is one more.
-    const float inverse = -(static_cast<float>(levels) + 0.1f * static_cast<float>(step)) / max;
-    SymmetricFit fit;
-    double xq = 0;
-    double qq = 0;
-    for (int i = 0; i < count; ++i) {
-      const int q = RoundTo(Finite(x[i]) * inverse, -levels, levels - 1);
-      fit.q[i] = static_cast<int8_t>(q);
-      xq += Finite(x[i]) * q;
-      qq += q * q;
-    }
-    if (qq <= 0 || xq * xq <= best_gain * qq) continue;
-    best_gain = xq * xq / qq;
-    fit.scale = static_cast<float>(xq / qq);
-    best = fit;
+  if (max == 0) return 0;
+  float relative[kMostFitted];
+  for (int i = 0; i < count; ++i) relative[i] = -Finite(x[i]) / max;
+  // The value of largest magnitude gets the level -levels, of which there is one more.
+  const auto most = static_cast<float>(levels);
+  const CandidateSums sums = SumUp(relative, count, LevelsAround(most), -most, most - 1);
+  float best_gain = 0;
+  float best = 0;
+  for (int s = 0; s < kCandidates; ++s) {
+    if (sums.xq[s] * sums.xq[s] <= best_gain * sums.qq[s]) continue;
+    best_gain = sums.xq[s] * sums.xq[s] / sums.qq[s];
+    best = sums.xq[s] / sums.qq[s];
   }
-  return best;
+  return -max * best;
 }
 
 OffsetFit FitScaleAndMin(const float* x, int count, int most) {
@@ -89,24 +142,26 @@ OffsetFit FitScaleAndMin(const float* x, int count, int most) {
   }
   OffsetFit best = {.scale = 0, .min = -low};
   if (high <= low) return best;
-  double least = 0;
-  bool first = true;
-  for (int step = -kSteps / 2; step <= kSteps / 2; ++step) {
-    const float inverse =
-        (static_cast<float>(most) + 0.1f * static_cast<float>(step)) / (high - low);
-    Sums sums;
-    for (int i = 0; i < count; ++i) {
-      const double q = RoundTo((Finite(x[i]) - low) * inverse, 0, most);
-      sums.w += 1;
-      sums.q += q;
-      sums.qq += q * q;
-      sums.x += Finite(x[i]);
-      sums.xq += Finite(x[i]) * q;
-    }
-    const Line line = SolveLine(sums);
-    if (line.scale <= 0 || (!first && line.error >= least)) continue;
-    first = false;
-    least = line.error;
+  const float range = high - low;
+  if (!std::isfinite(range)) return best;
+  float relative[kMostFitted];
+  float total = 0;
+  for (int i = 0; i < count; ++i) {
+    relative[i] = (Finite(x[i]) - low) / range;
+    total += relative[i];
+  }
+  const auto levels = static_cast<float>(most);
+  const CandidateSums sums = SumUp(relative, count, LevelsAround(levels), 0, levels);
+  const int s = BestLine(sums, static_cast<float>(count), total, -low / range);
+  if (s == kLanes) return best;
+  // Of x = range * relative + low.
+  const Line line = SolveLine(
+      {.w = static_cast<double>(count),
+       .q = sums.q[s],
+       .qq = sums.qq[s],
+       .x = static_cast<double>(range) * total + static_cast<double>(low) * count,
+       .xq = static_cast<double>(range) * sums.xq[s] + static_cast<double>(low) * sums.q[s]});
+  if (line.scale > 0) {
     best = {.scale = static_cast<float>(line.scale), .min = static_cast<float>(-line.offset)};
   }
   return best;

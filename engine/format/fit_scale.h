@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 namespace tprun {
@@ -10,12 +9,8 @@ namespace tprun {
 
 inline constexpr int kMostFitted = 32;  // values that share a scale
 
-// x[i] ~ scale * q[i], q in [-levels, levels - 1]. The returned scale is 0 when all values are.
-struct SymmetricFit {
-  float scale = 0;
-  std::array<int8_t, kMostFitted> q = {};
-};
-SymmetricFit FitScale(const float* x, int count, int levels);
+// The scale of x[i] ~ scale * q[i], q in [-levels, levels - 1]; 0 when all values are.
+float FitScale(const float* x, int count, int levels);
 
 // x[i] ~ scale * q[i] - min, q in [0, most], min >= 0.
 struct OffsetFit {

@@ -35,7 +35,7 @@ void Encode(const float* in, uint8_t* block) {
   std::array<float, kGroups> scales;
   float most = 0;
   for (int g = 0; g < kGroups; ++g) {
-    scales[g] = FitScale(in + g * kGroup, kGroup, 32).scale;
+    scales[g] = FitScale(in + g * kGroup, kGroup, 32);
     if (std::fabs(scales[g]) > std::fabs(most)) most = scales[g];
   }
   PutHalf(most / -128, block + 208);

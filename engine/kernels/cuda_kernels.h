@@ -36,7 +36,8 @@ inline const char* MissingOnCuda(const LayerSpec& layer, BlockKind kind) {
 
 // Whether they can keep a KV cache of this format.
 inline bool HasCudaCacheOf(const WeightFormat& format) {
-  return format.name == "f32" || format.name == "f16" || format.name == "bf16";
+  return format.name == "f32" || format.name == "f16" || format.name == "bf16" ||
+         format.name == "fp8_e4m3" || format.name == "q8_0";
 }
 
 }  // namespace tprun

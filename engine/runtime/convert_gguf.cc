@@ -36,10 +36,27 @@ Extent ExtentOf(const TensorSpec& tensor) {
   return {tensor.shape[0], tensor.shape[1]};
 }
 
+// As it is written.
+Extent ExtentOf(const GgufPiece& piece) {
+  const TensorSpec& source = piece.source;
+  if (!piece.turned) return ExtentOf(source);
+  return {source.experts * source.shape[1], source.shape[0] / source.experts};
+}
+
+// Rows of this many elements may be too short for the blocks that the others fit.
+const WeightFormat* FormatFor(int64_t columns, const WeightFormat* format) {
+  if (columns % format->block_elements == 0) return format;
+  return columns % kQ8_0Format.block_elements == 0 ? &kQ8_0Format : &kF16Format;
+}
+
 GgufPiece PieceOf(const ModelSpec& original, const ModelSpec& gguf, size_t index) {
   GgufPiece piece;
   piece.source = original.tensors[index];
   piece.first_row = gguf.tensors[index].first_row;
+  if (piece.source.role != gguf.tensors[index].role) {
+    piece.turned = true;
+    piece.source.format = FormatFor(gguf.tensors[index].shape[1], piece.source.format);
+  }
   const Block& block = original.blocks[piece.source.block];
   const bool in_layer = block.kind == BlockKind::kAttention || block.kind == BlockKind::kMlp;
   if (block.kind == BlockKind::kAttention && IsRotated(piece.source.role)) {
@@ -69,17 +86,24 @@ std::vector<int64_t> GgufShape(const TensorSpec& tensor) {
   return shape;
 }
 
-// llama.cpp reads Llama 3's divisors of the frequencies from a tensor.
-void AddRopeFactors(const ModelSpec& gguf, std::vector<GgufTensor>& tensors,
-                    std::vector<GgufPiece>& pieces) {
-  const std::vector<float>& factors = gguf.layers[0].attention.rope.factors;
+void AddValues(const std::string& name, const std::vector<float>& factors,
+               std::vector<GgufTensor>& tensors, std::vector<GgufPiece>& pieces) {
   if (factors.empty()) return;
   GgufPiece piece;
   piece.tensor = static_cast<int>(tensors.size());
   piece.values = factors;
   pieces.push_back(std::move(piece));
-  tensors.push_back(
-      {"rope_freqs.weight", {static_cast<int64_t>(factors.size())}, &kF32Format, 0, 0});
+  tensors.push_back({name, {static_cast<int64_t>(factors.size())}, &kF32Format, 0, 0});
+}
+
+// llama.cpp reads divisors of the frequencies from tensors: Llama 3's, and long rope's two lists.
+void AddRopeFactors(const ModelSpec& gguf, std::vector<GgufTensor>& tensors,
+                    std::vector<GgufPiece>& pieces) {
+  const RopeSpec& rope = gguf.layers[0].attention.rope;
+  const bool is_long = rope.scaling == RopeScaling::kLongRope;
+  AddValues(is_long ? "rope_factors_short.weight" : "rope_freqs.weight", rope.factors, tensors,
+            pieces);
+  AddValues("rope_factors_long.weight", rope.long_factors, tensors, pieces);
 }
 
 // Parts of one tensor have one format: the widest that one of them asks for.
@@ -109,6 +133,25 @@ int64_t SourceRow(const GgufPiece& piece, int64_t row) {
   return head * piece.head_dim + i % 2 * (piece.rope_dims / 2) + i / 2;
 }
 
+// Rows of whole matrices, each transposed on the way.
+absl::Status FillTurned(const Checkpoint& checkpoint, const Part& part, char* out) {
+  TensorSpec source = part.piece->source;
+  const WeightFormat& format = *std::exchange(source.format, &kF32Format);
+  const int64_t rows = source.shape[0] / source.experts, columns = source.shape[1];
+  std::vector<float> matrix(rows * columns), turned(rows * columns);
+  for (int64_t row = part.rows.begin; row < part.rows.end; row += columns) {
+    const int64_t first = row / columns * rows;
+    const Shard shard = {{first, first + rows}, {0, columns}};
+    RETURN_IF_ERROR(ReadShard(checkpoint, source, shard, matrix.data()));
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < columns; ++c) turned[c * rows + r] = matrix[r * columns + c];
+    }
+    format.quantize(turned.data(), out, rows * columns);
+    out += format.Bytes(rows * columns);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Fill(const Checkpoint& checkpoint, const Part& part, char* out) {
   const GgufPiece& piece = *part.piece;
   if (!piece.values.empty()) {
@@ -116,6 +159,7 @@ absl::Status Fill(const Checkpoint& checkpoint, const Part& part, char* out) {
                 piece.values.size() * sizeof(float), out);
     return absl::OkStatus();
   }
+  if (piece.turned) return FillTurned(checkpoint, part, out);
   const Extent extent = ExtentOf(piece.source);
   const int64_t row_bytes = StoredFormat(piece.source).Bytes(extent.columns);
   if (piece.head_dim > 0) {
@@ -140,11 +184,12 @@ std::vector<Part> CutIntoParts(const GgufConversion& conversion) {
       parts.push_back({&piece, {0, static_cast<int64_t>(piece.values.size())}});
       continue;
     }
-    const Extent extent = ExtentOf(piece.source);
+    const Extent extent = ExtentOf(piece);
     const int64_t row_bytes = StoredFormat(piece.source).Bytes(extent.columns);
     // Vectors whole: their rows are elements.
-    const int64_t rows_at_once =
-        piece.source.shape.size() == 1 ? extent.rows : std::max<int64_t>(1, kPartBytes / row_bytes);
+    const int64_t rows_at_once = piece.source.shape.size() == 1 ? extent.rows
+                                 : piece.turned                 ? piece.source.shape[1]
+                                                : std::max<int64_t>(1, kPartBytes / row_bytes);
     for (int64_t row = 0; row < extent.rows; row += rows_at_once) {
       parts.push_back({&piece, {row, std::min(extent.rows, row + rows_at_once)}});
     }
@@ -158,7 +203,7 @@ absl::StatusOr<int64_t> WritePart(const Checkpoint& checkpoint, const GgufConver
   const GgufTensor& tensor = conversion.layout.tensors[piece.tensor];
   const int64_t row_bytes = !piece.values.empty()
                                 ? static_cast<int64_t>(sizeof(float))
-                                : StoredFormat(piece.source).Bytes(ExtentOf(piece.source).columns);
+                                : StoredFormat(piece.source).Bytes(ExtentOf(piece).columns);
   std::string bytes(part.rows.size() * row_bytes, '\0');
   RETURN_IF_ERROR(Fill(checkpoint, part, bytes.data()));
   const int64_t offset = tensor.offset + (piece.first_row + part.rows.begin) * row_bytes;

@@ -23,6 +23,7 @@ struct GgufPiece {
   int64_t head_dim = 0;
   int64_t rope_dims = 0;
   bool add_one = false;       // norms that multiply by 1 + w
+  bool turned = false;        // each of source.experts matrices is written transposed
   std::vector<float> values;  // instead of a source: what is written as it is
 };
 

@@ -38,6 +38,9 @@ struct EngineParts {
 // costs less.
 enum class ForwardOutput { kLogits, kGreedy };
 
+// Whether to give a Forward up; the same answer on every rank.
+using StopCheck = std::function<absl::StatusOr<bool>()>;
+
 // Takes logits [tokens, vocab] of a run's tokens from `first` on.
 using LogitsSink = std::function<absl::Status(int64_t first, absl::Span<const float> logits)>;
 
@@ -71,10 +74,13 @@ class Engine {
 
   // Puts the tokens of some sequences, each at most once, through the model together, in chunks of
   // at most options.prefill_chunk tokens, and leaves on rank 0 what is asked for. A step of one
-  // token each is a decode step. InvalidArgument when tokens do not fit the context, an id is
+  // token each is a decode step. `stop`, if given, is asked between the blocks of longer steps, on
+  // every rank; Cancelled once it says so: the cache then holds what came before the runs, of which
+  // Reusable tells what is left. InvalidArgument when tokens do not fit the context, an id is
   // outside the vocabulary, or a run builds on more than Reusable says.
   absl::Status Forward(absl::Span<const SequenceRun> runs,
-                       ForwardOutput output = ForwardOutput::kLogits);
+                       ForwardOutput output = ForwardOutput::kLogits,
+                       const StopCheck& stop = nullptr);
   absl::Status Forward(absl::Span<const int32_t> tokens, int64_t first_position, int sequence) {
     return Forward({{sequence, first_position, tokens}});
   }
@@ -142,10 +148,11 @@ class Engine {
   void NoteReached(absl::Span<const SequenceRun> runs);
   absl::Status CheckRuns(absl::Span<const SequenceRun> runs) const;
   absl::Status CheckRun(const SequenceRun& run) const;
-  absl::Status RunStep(const Step& step, ForwardOutput output);
+  absl::Status RunStep(const Step& step, ForwardOutput output, const StopCheck& stop);
   absl::StatusOr<StepTokens> UploadInputs(const Step& step);
   // Gives the device a step's work, up to what rank 0 then fetches.
-  absl::Status Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output);
+  absl::Status Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output,
+                       const StopCheck& stop = nullptr);
   // The same by launching a recording of it, once there is one.
   absl::Status EnqueueRecorded(const Step& step, StepTokens tokens, ForwardOutput output);
   // The part of it that follows the blocks.
@@ -153,7 +160,8 @@ class Engine {
   // The logits of `part` of a step whose blocks are done.
   absl::Status GiveLogits(Step& step, const TokenRange& part, int64_t first_of_step,
                           const LogitsSink& sink);
-  absl::Status RunBlocks(const Step& step, const StepTokens& tokens);
+  absl::Status RunBlocks(const Step& step, const StepTokens& tokens,
+                         const StopCheck& stop = nullptr);
   Communicator& exchange() const {
     return parts_.exchange != nullptr ? *parts_.exchange : *parts_.world;
   }

@@ -75,7 +75,8 @@ absl::Status Engine::CheckRuns(absl::Span<const SequenceRun> runs) const {
   return absl::OkStatus();
 }
 
-absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput output) {
+absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput output,
+                             const StopCheck& stop) {
   RETURN_IF_ERROR(CheckRuns(runs));
   NoteReached(runs);
   logits_.clear();
@@ -89,7 +90,7 @@ absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput o
   for (const SequenceRun& run : runs) ended_sequences_.push_back(run.sequence);
   depth_steps_done_ = 0;
   for (const Step& step : CutIntoSteps(runs, chunk, spec_.streams)) {
-    RETURN_IF_ERROR(RunStep(step, output));
+    RETURN_IF_ERROR(RunStep(step, output, stop));
   }
   return absl::OkStatus();
 }
@@ -141,12 +142,12 @@ absl::StatusOr<StepTokens> Engine::UploadInputs(const Step& step) {
   return result;
 }
 
-absl::Status Engine::RunStep(const Step& step, ForwardOutput output) {
+absl::Status Engine::RunStep(const Step& step, ForwardOutput output, const StopCheck& stop) {
   ASSIGN_OR_RETURN(const StepTokens tokens, UploadInputs(step));
   if (record_decode_ && step.all_end) {
     RETURN_IF_ERROR(EnqueueRecorded(step, tokens, output));
   } else {
-    RETURN_IF_ERROR(Enqueue(step, tokens, output));
+    RETURN_IF_ERROR(Enqueue(step, tokens, output, stop));
   }
   if (rank_ != 0 || step.ended == 0) return absl::OkStatus();
   return output == ForwardOutput::kLogits ? FetchLogits(step.first_ended, step.ended, LogitRows())
@@ -169,8 +170,9 @@ absl::Status Engine::EnqueueRecorded(const Step& step, StepTokens tokens, Forwar
   return recording.graph->Launch();
 }
 
-absl::Status Engine::Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output) {
-  RETURN_IF_ERROR(RunBlocks(step, tokens));
+absl::Status Engine::Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output,
+                             const StopCheck& stop) {
+  RETURN_IF_ERROR(RunBlocks(step, tokens, stop));
   if (step.ended == 0) return absl::OkStatus();
   RETURN_IF_ERROR(EnqueueHead(step, output));
   return spec_.depth.steps > 0 ? KeepHidden(step) : absl::OkStatus();
@@ -187,8 +189,13 @@ absl::Status Engine::EnqueueHead(const Step& step, ForwardOutput output) {
   return Hop(head.ranks, {0}, workspace_.best, step.ended * ranks * kFloats);
 }
 
-absl::Status Engine::RunBlocks(const Step& step, const StepTokens& tokens) {
+absl::Status Engine::RunBlocks(const Step& step, const StepTokens& tokens, const StopCheck& stop) {
+  constexpr int64_t kLong = 16;  // tokens; fewer are soon done
   for (int block = 0; block <= last_main_block(); ++block) {
+    if (stop != nullptr && step.tokens() >= kLong) {
+      ASSIGN_OR_RETURN(const bool stopped, stop());
+      if (stopped) return absl::CancelledError("stopped");
+    }
     if (block > 0) {
       RETURN_IF_ERROR(Hop(placements_[block - 1].ranks, placements_[block].ranks,
                           workspace_.residual, step.tokens() * spec_.dim));

@@ -16,21 +16,33 @@ struct Request {
   std::vector<int32_t> prompt;
   ForwardOutput output = ForwardOutput::kLogits;
   int64_t reuse = 0;
+  bool may_stop = false;
 };
 
 absl::StatusOr<Request> ShareRequest(Communicator& world, absl::Span<const int32_t> prompt,
                                      const GenerateOptions& options) {
   int64_t header[] = {static_cast<int64_t>(prompt.size()), options.sampler.greedy() ? 1 : 0,
-                      options.reuse};
+                      options.reuse, options.stop != nullptr ? 1 : 0};
   RETURN_IF_ERROR(world.Broadcast(header, sizeof(header), 0));
   Request request;
   request.prompt.assign(prompt.begin(), prompt.end());
   request.prompt.resize(header[0]);
   if (header[1] != 0) request.output = ForwardOutput::kGreedy;
   request.reuse = header[2];
+  request.may_stop = header[3] != 0;
   const int64_t bytes = header[0] * static_cast<int64_t>(sizeof(int32_t));
   RETURN_IF_ERROR(world.Broadcast(request.prompt.data(), bytes, 0));
   return request;
+}
+
+// Rank 0's answer for all ranks.
+StopCheck SharedStop(Communicator& world, const Request& request, const GenerateOptions& options) {
+  if (!request.may_stop) return nullptr;
+  return [&world, &options]() -> absl::StatusOr<bool> {
+    int32_t stop = world.rank() == 0 && options.stop() ? 1 : 0;
+    RETURN_IF_ERROR(world.Broadcast(&stop, sizeof(stop), 0));
+    return stop != 0;
+  };
 }
 
 absl::Status CheckReuse(int64_t reuse, int64_t prompt) {
@@ -100,7 +112,14 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
   Chooser chooser(options, on_token, result);
   absl::Time start = absl::Now();
   const auto fresh = absl::MakeConstSpan(history).subspan(request.reuse);
-  RETURN_IF_ERROR(engine.Forward({{0, request.reuse, fresh}}, request.output));
+  const StopCheck stop = SharedStop(world, request, options);
+  const absl::Status prefill = engine.Forward({{0, request.reuse, fresh}}, request.output, stop);
+  if (stop != nullptr && absl::IsCancelled(prefill)) {
+    result.stopped = true;
+    result.prefill_seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    return result;
+  }
+  RETURN_IF_ERROR(prefill);
   while (true) {
     int32_t next = kStop;
     if (first_rank) {

@@ -20,6 +20,8 @@ struct GenerateOptions {
   // before: less than all of them. They go through the model again where sliding windows have
   // passed them.
   int64_t reuse = 0;
+  // Rank 0: asked between the blocks of the prompt; true gives it up.
+  std::function<bool()> stop = nullptr;
 };
 
 struct GenerateResult {
@@ -30,6 +32,9 @@ struct GenerateResult {
   // So many of `ids` went through the model, and are in the cache after the prompt.
   int64_t decode_steps = 0;
   bool ended = false;  // by an end token; else by max_tokens, the context or the caller
+  // GenerateOptions::stop said so, on every rank: no token was made, and no more of the prompt
+  // is in the cache than `reuse` said.
+  bool stopped = false;
 };
 
 // Takes each new token as it is made, on rank 0; false ends the text.

@@ -25,7 +25,9 @@ struct Part {
   int64_t bytes;
 };
 
-std::vector<Part> CutIntoParts(const ModelSpec& spec, const MemoryLayout& layout) {
+// The parts of all regions, or with `only_first` one of each, its largest.
+std::vector<Part> CutIntoParts(const ModelSpec& spec, const MemoryLayout& layout,
+                               bool only_first = false) {
   std::vector<Part> parts;
   int64_t end_of_last = 0;
   for (const Region& region : layout.regions) {
@@ -43,9 +45,16 @@ std::vector<Part> CutIntoParts(const ModelSpec& spec, const MemoryLayout& layout
                        {{begin, begin + rows}, region.shard.columns},
                        region.offset + row * row_bytes,
                        rows * row_bytes});
+      if (only_first) break;
     }
   }
   return parts;
+}
+
+int64_t LargestPart(const std::vector<Part>& parts) {
+  int64_t largest = 0;
+  for (const Part& part : parts) largest = std::max(largest, part.bytes);
+  return largest;
 }
 
 class Filler {
@@ -53,6 +62,8 @@ class Filler {
   virtual ~Filler() = default;
   // Writes the part in its stored format to host memory `out`.
   virtual absl::Status Fill(const Part& part, void* out) const = 0;
+  // Host memory beside `out` that Fill takes for a moment, at most.
+  virtual int64_t BufferBytes(const Part& part) const = 0;
 };
 
 class CheckpointFiller : public Filler {
@@ -61,6 +72,10 @@ class CheckpointFiller : public Filler {
 
   absl::Status Fill(const Part& part, void* out) const override {
     return ReadShard(checkpoint_, *part.tensor, part.shard, out);
+  }
+
+  int64_t BufferBytes(const Part& part) const override {
+    return ShardBufferBytes(checkpoint_, *part.tensor, part.shard);
   }
 
  private:
@@ -83,7 +98,6 @@ class RandomFiller : public Filler {
                                                      " cannot be made: it has no encoder"));
     }
     const int64_t columns = tensor.shape[1];
-    constexpr int64_t kRows = 13;  // distinct ones
     std::vector<float> noise(kRows * columns);
     // Uniform with variance 1 / columns. The name's hash is the seed.
     std::minstd_rand random(static_cast<uint32_t>(std::hash<std::string>()(tensor.name)));
@@ -103,7 +117,15 @@ class RandomFiller : public Filler {
     return absl::OkStatus();
   }
 
+  int64_t BufferBytes(const Part& part) const override {
+    if (part.tensor->shape.size() == 1) return 0;
+    const int64_t columns = part.tensor->shape[1];
+    return kRows * (columns * int64_t{sizeof(float)} + part.tensor->format->Bytes(columns));
+  }
+
  private:
+  static constexpr int64_t kRows = 13;  // distinct ones
+
   static bool IsNorm(const TensorSpec& tensor) {
     return tensor.role == TensorRole::kNorm || tensor.role == TensorRole::kPostNorm ||
            tensor.role == TensorRole::kQueryNorm || tensor.role == TensorRole::kKeyNorm ||
@@ -117,9 +139,11 @@ class PartWriter {
  public:
   PartWriter(const Filler& filler, const std::vector<Part>& parts, char* base, Device& device,
              int workers)
-      : filler_(filler), base_(base), device_(device), uploaders_(workers) {
-    for (const Part& part : parts) largest_ = std::max(largest_, part.bytes);
-  }
+      : filler_(filler),
+        base_(base),
+        device_(device),
+        largest_(LargestPart(parts)),
+        uploaders_(workers) {}
 
   absl::Status Write(const Part& part, int worker) {
     char* to = base_ + part.offset;
@@ -145,22 +169,32 @@ class PartWriter {
   const Filler& filler_;
   char* const base_;
   Device& device_;
-  int64_t largest_ = 0;
+  const int64_t largest_;
   std::vector<std::unique_ptr<Uploader>> uploaders_;  // of each worker
 };
 
+std::unique_ptr<Filler> MakeFiller(const Checkpoint& checkpoint) {
+  if (checkpoint.kind() == CheckpointKind::kConfigOnly) return std::make_unique<RandomFiller>();
+  return std::make_unique<CheckpointFiller>(checkpoint);
+}
+
 }  // namespace
+
+int64_t LoadBufferBytes(const Checkpoint& checkpoint, const ModelSpec& spec,
+                        const MemoryLayout& layout, int threads, bool staged) {
+  constexpr int64_t kStagings = 2;  // see Uploader
+  const std::vector<Part> parts = CutIntoParts(spec, layout, /*only_first=*/true);
+  const std::unique_ptr<Filler> filler = MakeFiller(checkpoint);
+  int64_t reading = 0;
+  for (const Part& part : parts) reading = std::max(reading, filler->BufferBytes(part));
+  return threads * (reading + (staged ? kStagings * LargestPart(parts) : 0));
+}
 
 absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
                         const MemoryLayout& layout, char* base, Device& device, ThreadPool& pool,
                         const LoadProgress& progress) {
   const std::vector<Part> parts = CutIntoParts(spec, layout);
-  std::unique_ptr<Filler> filler;
-  if (checkpoint.kind() == CheckpointKind::kConfigOnly) {
-    filler = std::make_unique<RandomFiller>();
-  } else {
-    filler = std::make_unique<CheckpointFiller>(checkpoint);
-  }
+  const std::unique_ptr<Filler> filler = MakeFiller(checkpoint);
   int64_t total = 0;
   for (const Part& part : parts) total += part.bytes;
   PartWriter writer(*filler, parts, base, device, pool.num_threads());

@@ -16,4 +16,11 @@ absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
                         const MemoryLayout& layout, char* base, Device& device, ThreadPool& pool,
                         const LoadProgress& progress);
 
+// Host memory that LoadShards takes for a moment with so many threads, and has given back when it
+// returns: what reading takes of each thread, and where the host does not reach the device's memory
+// (`staged`) the two pinned buffers of each that Device::MakeUploader gives. The page cache is the
+// system's to give back and not counted.
+int64_t LoadBufferBytes(const Checkpoint& checkpoint, const ModelSpec& spec,
+                        const MemoryLayout& layout, int threads, bool staged);
+
 }  // namespace tprun

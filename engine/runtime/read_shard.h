@@ -16,4 +16,8 @@ namespace tprun {
 absl::Status ReadShard(const Checkpoint& checkpoint, const TensorSpec& tensor, const Shard& shard,
                        void* out);
 
+// Host memory beside `out` that ReadShard takes for a moment, at most.
+int64_t ShardBufferBytes(const Checkpoint& checkpoint, const TensorSpec& tensor,
+                         const Shard& shard);
+
 }  // namespace tprun

@@ -59,6 +59,25 @@ class Reader {
     return absl::OkStatus();
   }
 
+  // What Read takes beside `out`: as ReadRows and those that it calls have it.
+  int64_t BufferBytes(const Shard& shard) const {
+    const int64_t columns = shard.columns.size();
+    const SourceRows rows = {0, tensor_.row_step, std::min(rows_, shard.rows.size())};
+    if (const CheckpointTensor* packed = FindBlocks(checkpoint_, tensor_)) {
+      const CheckpointTensor flat = Flat(*packed, columns_ / 2, &kBytes);
+      return rows.count * (columns / 2 + columns / 32) +
+             SliceBufferBytes(flat, rows.span(), columns / 2);
+    }
+    const CheckpointTensor* source = checkpoint_.Find(ExpertTensorName(tensor_, 0));
+    if (source == nullptr || source->format == nullptr) return 0;
+    if (tensor_.transposed) {
+      return columns * rows.span() * source->format->block_bytes +
+             SliceBufferBytes(Flat(*source, source_rows_, source->format), columns, rows.span());
+    }
+    const int64_t apart = rows.step == 1 ? 0 : rows.span() * source->format->Bytes(columns);
+    return apart + SliceBufferBytes(Flat(*source, columns_, source->format), rows.span(), columns);
+  }
+
  private:
   static absl::Status Missing(const std::string& name) {
     return absl::InvalidArgumentError(
@@ -164,6 +183,11 @@ const WeightFormat* SourceFormat(const Checkpoint& checkpoint, const TensorSpec&
   if (FindBlocks(checkpoint, tensor) != nullptr) return &kMxfp4Format;
   const CheckpointTensor* source = checkpoint.Find(ExpertTensorName(tensor, 0));
   return source == nullptr ? nullptr : source->format;
+}
+
+int64_t SourceBufferBytes(const Checkpoint& checkpoint, const TensorSpec& tensor,
+                          const Shard& shard) {
+  return Reader(checkpoint, tensor).BufferBytes(shard);
 }
 
 absl::Status ReadSourceRows(const Checkpoint& checkpoint, const TensorSpec& tensor,

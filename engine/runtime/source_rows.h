@@ -18,4 +18,9 @@ const WeightFormat* SourceFormat(const Checkpoint& checkpoint, const TensorSpec&
 absl::Status ReadSourceRows(const Checkpoint& checkpoint, const TensorSpec& tensor,
                             const Shard& shard, void* out);
 
+// Host memory beside `out` that ReadSourceRows takes for a moment, at most; 0 where the checkpoint
+// does not have the tensor.
+int64_t SourceBufferBytes(const Checkpoint& checkpoint, const TensorSpec& tensor,
+                          const Shard& shard);
+
 }  // namespace tprun

@@ -3,10 +3,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/status_macros.h"
@@ -15,12 +14,6 @@
 
 namespace tprun {
 namespace {
-
-std::string FamilyNames() {
-  std::vector<absl::string_view> names;
-  for (const ChatFamily& family : ChatFamilies()) names.push_back(family.name);
-  return absl::StrJoin(names, ", ");
-}
 
 absl::Status CheckRoles(absl::Span<const ChatMessage> messages) {
   const size_t first = !messages.empty() && messages[0].role == "system" ? 1 : 0;
@@ -68,11 +61,21 @@ std::string GgufTokenText(const Json& metadata, absl::string_view key) {
   return text.is_string() ? text.get<std::string>() : "";
 }
 
+// Templates may take bos_token and eos_token for granted.
+void PutToken(absl::string_view name, std::string text, ChatStyle& style) {
+  if (text.empty() && name != "bos_token" && name != "eos_token") return;
+  style.tokens.emplace_back(std::string(name), std::move(text));
+}
+
 absl::StatusOr<ChatStyle> GgufStyle(const Checkpoint& checkpoint) {
   ChatStyle style;
   ASSIGN_OR_RETURN(style.source, GetStringOr(checkpoint.metadata(), "tokenizer.chat_template", ""));
-  style.bos = GgufTokenText(checkpoint.metadata(), "bos");
-  style.eos = GgufTokenText(checkpoint.metadata(), "eos");
+  for (const auto& [name, key] : {std::pair("bos_token", "bos"),
+                                  {"eos_token", "eos"},
+                                  {"unk_token", "unknown"},
+                                  {"pad_token", "padding"}}) {
+    PutToken(name, GgufTokenText(checkpoint.metadata(), key), style);
+  }
   return style;
 }
 
@@ -95,25 +98,41 @@ absl::StatusOr<ChatStyle> FolderStyle(const Checkpoint& checkpoint) {
   if (style.source.empty()) {
     ASSIGN_OR_RETURN(style.source, TemplateFile(directory));
   }
-  style.bos = TokenText(side.tokenizer_config, "bos_token");
-  style.eos = TokenText(side.tokenizer_config, "eos_token");
+  for (const char* name : {"bos_token", "eos_token"}) {
+    PutToken(name, TokenText(side.tokenizer_config, name), style);
+  }
+  if (!side.tokenizer_config.is_object()) return style;
+  for (const auto& [name, value] : side.tokenizer_config.items()) {
+    if (!absl::EndsWith(name, "_token") || name == "bos_token" || name == "eos_token") continue;
+    PutToken(name, TokenText(side.tokenizer_config, name), style);
+  }
   return style;
 }
 
 }  // namespace
 
-absl::StatusOr<ChatTemplate> ChatTemplate::Recognise(ChatStyle style) {
-  for (const ChatFamily& family : ChatFamilies()) {
-    if (family.matches(style.source)) return ChatTemplate(std::move(style), &family);
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("this model's chat template is none that is known (", FamilyNames(),
-                   "): write the prompt as its card says and give it with --prompt"));
+absl::StatusOr<ChatTemplate> ChatTemplate::Parse(ChatStyle style) {
+  ASSIGN_OR_RETURN(JinjaTemplate jinja, JinjaTemplate::Parse(style.source));
+  return ChatTemplate(std::move(style), std::move(jinja));
 }
 
+// The variables are those that Hugging Face transformers gives a template.
 absl::StatusOr<std::string> ChatTemplate::Render(absl::Span<const ChatMessage> messages) const {
   RETURN_IF_ERROR(CheckRoles(messages));
-  return family_->render(style_, messages);
+  JinjaList list;
+  for (const ChatMessage& message : messages) {
+    JinjaDict entry;
+    entry.Put("role", message.role);
+    entry.Put("content", message.content);
+    list.emplace_back(std::move(entry));
+  }
+  JinjaDict variables;
+  for (const auto& [name, text] : style_.tokens) variables.Put(name, text);
+  variables.Put("messages", std::move(list));
+  variables.Put("add_generation_prompt", true);
+  variables.Put("tools", JinjaValue::None{});
+  variables.Put("documents", JinjaValue::None{});
+  return jinja_.Render(variables, style_.now);
 }
 
 absl::StatusOr<std::string> ChatTemplateSource(const Checkpoint& checkpoint) {
@@ -131,10 +150,10 @@ absl::StatusOr<ChatTemplate> LoadChatTemplate(const Checkpoint& checkpoint) {
                      ": no chat template: this may be a base model, made to go "
                      "on with a text rather than to converse"));
   }
-  style.date = absl::FormatTime("%d %b %Y", absl::Now(), absl::LocalTimeZone());
-  const absl::StatusOr<ChatTemplate> result = ChatTemplate::Recognise(std::move(style));
+  style.now = absl::Now();
+  absl::StatusOr<ChatTemplate> result = ChatTemplate::Parse(std::move(style));
   if (!result.ok()) return Annotate(result.status(), checkpoint.path());
-  return *result;
+  return result;
 }
 
 }  // namespace tprun

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/tokenizer/jinja.h"
 
 namespace tprun {
 
@@ -15,43 +17,30 @@ struct ChatMessage {
   std::string content;
 };
 
-// What a family of templates has to know.
+// What a model's template has to know.
 struct ChatStyle {
   std::string source;  // the checkpoint's Jinja template
-  std::string bos;     // text of the BOS and EOS tokens, "" where there is none
-  std::string eos;
-  std::string date;  // today as templates print it: "20 Nov 2026"
+  // Texts of special tokens by the names that templates have for them: "bos_token".
+  std::vector<std::pair<std::string, std::string>> tokens;
+  absl::Time now;
 };
 
-// One well-known way to write a conversation. A new one is an entry of ChatFamilies().
-struct ChatFamily {
-  absl::string_view name;  // "chatml"
-  bool (*matches)(absl::string_view source);
-  // The text up to where the assistant's answer begins. Messages alternate and end with a user's.
-  absl::StatusOr<std::string> (*render)(const ChatStyle& style,
-                                        absl::Span<const ChatMessage> messages);
-};
-absl::Span<const ChatFamily> ChatFamilies();
-
-// How a checkpoint wants a conversation to be written. Its Jinja template is not interpreted: it is
-// recognised as one of the well-known ones by the literals in it, and any other is refused.
+// How a checkpoint wants a conversation to be written: its Jinja template.
 class ChatTemplate {
  public:
-  // InvalidArgument lists the families when `style.source` is none of them.
-  static absl::StatusOr<ChatTemplate> Recognise(ChatStyle style);
-
-  absl::string_view family() const { return family_->name; }
+  // InvalidArgument tells line and column of what is wrong or not supported.
+  static absl::StatusOr<ChatTemplate> Parse(ChatStyle style);
 
   // The prompt, to be encoded with special tokens parsed and no BOS added. InvalidArgument when
-  // roles do not alternate, the last message is not a user's, or the family knows no system role.
+  // roles do not alternate, the last message is not a user's, or the template refuses them.
   absl::StatusOr<std::string> Render(absl::Span<const ChatMessage> messages) const;
 
  private:
-  ChatTemplate(ChatStyle style, const ChatFamily* family)
-      : style_(std::move(style)), family_(family) {}
+  ChatTemplate(ChatStyle style, JinjaTemplate jinja)
+      : style_(std::move(style)), jinja_(std::move(jinja)) {}
 
   ChatStyle style_;
-  const ChatFamily* family_;
+  JinjaTemplate jinja_;
 };
 
 // The template of a model: chat_template of a GGUF's metadata or of tokenizer_config.json, else

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <numeric>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -250,6 +251,29 @@ TEST(IpcProtocolTest, CutsCoverEveryByteOnce) {
   }
   EXPECT_EQ(CutForIpc(8192, 16, 16384).channels, 8) << "8 KiB go through 8 channels at once";
   EXPECT_EQ(CutForIpc(16384, 16, 16384).channels, 16);
+}
+
+// A sender that hears when it must that all has been taken always finds room.
+TEST(IpcProtocolTest, CountedPartsFindRoom) {
+  constexpr int64_t kRing = 4096;
+  IpcRingCount sender(kRing), receiver(kRing);
+  EXPECT_EQ(sender.most_part(), kRing / 2);
+  std::minstd_rand random(5);
+  int64_t in_ring = 0;
+  int heard = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const int64_t bytes = 1 + static_cast<int64_t>(random() % sender.most_part());
+    const bool full = sender.Add(bytes);
+    EXPECT_EQ(full, receiver.Add(bytes));
+    if (full) {
+      EXPECT_GT(in_ring + (bytes + 15) / 16 * 16, kRing) << "told without need";
+      in_ring = 0;
+      ++heard;
+    }
+    in_ring += (bytes + 15) / 16 * 16;
+    EXPECT_LE(in_ring, kRing);
+  }
+  EXPECT_GT(heard, 100);
 }
 
 }  // namespace

@@ -14,6 +14,9 @@ float At(Element element, const void* data, int64_t i) {
       return ToFloat(static_cast<const Float16*>(data)[i]);
     case Element::kBF16:
       return ToFloat(static_cast<const BFloat16*>(data)[i]);
+    case Element::kE4M3:
+    case Element::kQ8_0:
+      break;  // no matrix has these
   }
   return 0;
 }

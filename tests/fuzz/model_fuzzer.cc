@@ -110,6 +110,16 @@ void Use(absl::StatusOr<TokenizerParts> parts, const SideFiles& side) {
   Use(LoadTiktoken(text, SideFiles()), SideFiles());
 }
 
+[[maybe_unused]] void Feed_jinja(const std::string& text) {
+  const auto chat = ChatTemplate::Parse({.source = text, .tokens = {{"bos_token", "<s>"}}});
+  CheckReason(chat.status());
+  if (!chat.ok()) return;
+  CheckReason(chat->Render({{"system", "be brief"}, {"user", "hi"}}).status());
+  CheckReason(
+      chat->Render({{"user", "hi\n"}, {"assistant", "<think>hm</think>\nhello"}, {"user", "ü"}})
+          .status());
+}
+
 // A folder with a small tokenizer beside which each input is put as tokenizer_config.json.
 std::string ModelFolder() {
   const std::string folder =

@@ -1,4 +1,5 @@
 // Help, version and wrong arguments.
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/launcher/tprun_process.h"
@@ -46,12 +47,23 @@ TEST(CliArguments, WrongOnesEndWithOneLineAndExitCode2) {
       {{"run", model, "--devices=cpu,,cpu"}, "--devices: wanted names"},
       {{"plan", model, "--shares="}, "--shares: wanted a value"},
       {{"topo", "--from=", "--format=text"}, "--from: wanted a value"},
-      {{"run", model, "--temperature=-1"}, "temperature"},
-      {{"run", model, "--temperature=nan"}, "temperature"},
-      {{"run", model, "--top_p=2"}, "top_p"},
+      {{"run", model, "--temperature=-1"}, "--temperature: wanted 0 to 100"},
+      {{"run", model, "--temperature=nan"}, "--temperature: wanted 0 to 100"},
+      {{"run", model, "--top_p=2"}, "--top_p: wanted 0 to 1, found 2"},
+      {{"run", ""}, "MODEL: wanted a value"},
+      {{"run", model, "--prompt"}, "--prompt: wanted a value, found nothing"},
+      {{"run", model, "--devices=cuda:77"}, "--devices: no device \"cuda:77\""},
+      {{"run", model, "--topology=/nowhere"}, "--topology: cannot open /nowhere"},
+      {{"run", model, "--plan=/nowhere"}, "--plan: cannot open /nowhere"},
+      {{"run", model, "--calibration=/nowhere"}, "--calibration: cannot open /nowhere"},
+      {{"run", model, "--kv_type=q8_0"}, "--kv_type: a KV cache of type q8_0"},
+      {{"plan", model, "--utilization=0"}, "--utilization: wanted 0.01 to 1, found 0"},
+      {{"plan", model, "--min_speed=x"}, "--min_speed: wanted 1e-06 to 1e+09, found x"},
+      {{"help", "plam"}, "unknown command \"plam\"; did you mean plan?"},
+      {{"topo", "box.txt"}, "--from=FILE"},
       {{"run", model, "--context=0"}, "--context"},
       {{"run", model, "--context=513"}, "--context: wanted 1 to 512"},
-      {{"run", model, "--backend=tcp"}, "--backend"},
+      {{"run", model, "--backend=tcp"}, "--backend: wanted one of auto,mpi,local, found tcp"},
       {{"run", model, "--threads=-1"}, "--threads"},
       {{"run", model, "--format=xml"}, "--format"},
       {{"plan", model, "--batch=0"}, "--batch"},
@@ -76,6 +88,24 @@ TEST(CliArguments, WrongOnesEndWithOneLineAndExitCode2) {
     EXPECT_THAT(result.err, HasSubstr(expected));
     EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
   }
+}
+
+TEST(CliArguments, HelpHasExamplesAndFitsATerminal) {
+  for (const std::string command :
+       {"topo", "doctor", "plan", "run", "perplexity", "bench", "convert"}) {
+    const ProcessResult result = RunTprun({"help", command});
+    EXPECT_EQ(result.exit_code, 0) << command;
+    EXPECT_THAT(result.out, HasSubstr("Examples:\n  tprun " + command));
+    EXPECT_EQ(RunTprun({command, "--help"}).out, result.out);
+    for (absl::string_view line : absl::StrSplit(result.out, '\n')) {
+      EXPECT_LE(line.size(), 101) << line;
+    }
+  }
+  EXPECT_EQ(RunTprun({"help"}).out, RunTprun({"--help"}).out);
+  const std::string run = RunTprun({"help", "run"}).out;
+  EXPECT_THAT(run, HasSubstr("--quiet                     Nothing on standard error"));
+  EXPECT_THAT(run, HasSubstr("--seed N                    The same seed draws the same text [0]"));
+  EXPECT_THAT(run, HasSubstr("--backend {auto,mpi,local}"));
 }
 
 TEST(CliArguments, AreToldOnceByTheRanksOfMpirun) {

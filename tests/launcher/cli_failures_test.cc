@@ -48,6 +48,51 @@ bool WaitUntilRunning(const TprunProcess& job) {
   return false;
 }
 
+// Ctrl-C ends a text with what there is, told by the exit code.
+class CliInterrupt : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == "mpi") TPRUN_NEEDS_MPI();
+  }
+  // Plain loops are slow enough to be interrupted.
+  std::vector<std::string> Run(std::vector<std::string> more) const {
+    std::vector<std::string> arguments = {
+        "run",         SourcePath("models/stories"), "--devices=cpu,cpu", "--backend=" + GetParam(),
+        "--threads=1", "--kernels=reference",        "--ignore_eos"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+};
+
+TEST_P(CliInterrupt, EndsATextWithWhatThereIs) {
+  TprunProcess job(Run({"--max_tokens=500", "--prompt=Once upon a time"}));
+  ASSERT_TRUE(job.WaitForOutput(60)) << job.Err();
+  job.Signal(SIGINT);
+  const ProcessResult result = job.Wait();
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_EQ(result.out.rfind("Once upon a time", 0), 0);
+  EXPECT_EQ(result.out.back(), '\n');
+  EXPECT_THAT(result.err, ContainsRegex("generated [0-9]+ tokens, .*\\(interrupted\\)\n"));
+  EXPECT_THAT(TprunLines(result.err), IsEmpty());
+  EXPECT_THAT(job.ProcessesLeft(), IsEmpty());
+}
+
+// This machine takes seconds for it.
+TEST_P(CliInterrupt, EndsALongPromptBetweenItsBlocks) {
+  std::string prompt;
+  for (int i = 0; i < 44; ++i) prompt += "Once upon a time, there was a cat. ";
+  TprunProcess job(Run({"--max_tokens=20", "--prompt=" + prompt}));
+  ASSERT_TRUE(job.WaitForOutput(prompt.size())) << job.Err();
+  job.Signal(SIGINT);
+  const ProcessResult result = job.Wait();
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_EQ(result.out, prompt + "\n");
+  EXPECT_THAT(result.err, ContainsRegex("generated 0 tokens \\(interrupted\\)\n"));
+  EXPECT_THAT(job.ProcessesLeft(), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, CliInterrupt, ::testing::Values("local", "mpi"));
+
 class CliFailures : public ::testing::Test {
  protected:
   void SetUp() override { TPRUN_NEEDS_MPI(); }

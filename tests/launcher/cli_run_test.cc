@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "gmock/gmock.h"
@@ -14,6 +15,7 @@ namespace tprun {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
 
 std::string Tiny() { return TestDataDirectory() + "/models/tiny/stories260K"; }
 
@@ -243,6 +245,29 @@ TEST_F(CliRunText, ReportsGoToStandardErrorOnly) {
   EXPECT_THAT(loud.err, HasSubstr("rank 1 on cpu: predicted "));
   EXPECT_THAT(loud.err, HasSubstr("generated 24 tokens"));
   EXPECT_EQ(loud.err.find('\x1b'), std::string::npos) << "a progress bar without a terminal";
+}
+
+// Both on one pipe, as on a terminal.
+TEST_F(CliRunText, WhatRanksSayComesInOrder) {
+  TPRUN_NEEDS_MPI();
+  const std::string script = absl::StrCat("'", TprunPath(), "' run '", SourcePath("models/stories"),
+                                          "' --devices=cpu,cpu --backend=mpi --threads=1 ",
+                                          "--max_tokens=8 --prompt='Once upon' 2>&1");
+  for (int i = 0; i < 5; ++i) {
+    TprunProcess job({"-c", script}, {}, "sh");
+    EXPECT_THAT(job.Wait().out,
+                MatchesRegex("rank 0 on cpu: [^\n]*\nrank 1 on cpu: [^\n]*\nOnce upon[^:]*\n"
+                             "loaded in [^\n]*\n"));
+  }
+}
+
+TEST_F(CliRunText, TellsWhenItIsSlowerThanWanted) {
+  max_tokens_ = 40;
+  const ProcessResult slow = Run({"--min_speed=1e8", "--ignore_eos"});
+  EXPECT_THAT(slow.err, HasSubstr("less than --min_speed=1e+08: `tprun plan`"));
+  EXPECT_THAT(slow.err, HasSubstr("tokens/s, less than --min_speed=1e+08 (stopped"));
+  EXPECT_EQ(Run({"--min_speed=1e-3", "--ignore_eos"}).err.find("min_speed"), std::string::npos);
+  EXPECT_EQ(Run({"--min_speed=1e8", "--quiet"}).err, "");
 }
 
 TEST_F(CliRunText, MorePromptThanAChunkGivesTheSameText) {

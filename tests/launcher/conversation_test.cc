@@ -32,9 +32,9 @@ class ByteTokenizer : public Tokenizer {
 class ConversationTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto style = ChatTemplate::Recognise(
+    auto style = ChatTemplate::Parse(
         {.source = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + "
-                   "'<|im_end|>' + '\\n'}}{% endfor %}"});
+                   "'<|im_end|>' + '\\n'}}{% endfor %}{{'<|im_start|>assistant\\n'}}"});
     ASSERT_TRUE(style.ok()) << style.status();
     style_ = std::make_unique<ChatTemplate>(*std::move(style));
   }
@@ -115,6 +115,21 @@ TEST_F(ConversationTest, AMessageThatIsTooLongIsNotPartOfIt) {
   const auto turn = conversation.Ask("hi");
   ASSERT_TRUE(turn.ok()) << turn.status();
   EXPECT_EQ(TextOf(*turn), kFirst);
+}
+
+TEST_F(ConversationTest, AMessageThatIsWithdrawnIsNotPartOfIt) {
+  Conversation conversation = Make(1000);
+  const auto first = conversation.Ask("hi");
+  ASSERT_TRUE(first.ok());
+  conversation.Answer("hello", first->ids);
+  const auto second = conversation.Ask("a long one");
+  ASSERT_TRUE(second.ok());
+  conversation.Withdraw(*second);
+  const auto third = conversation.Ask("more");
+  ASSERT_TRUE(third.ok());
+  EXPECT_THAT(TextOf(*third), Not(HasSubstr("a long one")));
+  EXPECT_THAT(TextOf(*third), HasSubstr("hello"));
+  EXPECT_EQ(third->reuse, second->reuse) << "what the cache still holds";
 }
 
 }  // namespace

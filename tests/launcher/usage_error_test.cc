@@ -14,6 +14,10 @@ TEST(ClosestName, FindsTypos) {
   EXPECT_EQ(ClosestName("--max-tokens", names), "--max_tokens");
   EXPECT_EQ(ClosestName("--maxtokens", names), "--max_tokens");
   EXPECT_EQ(ClosestName("--top-p", names), "--top_p");
+  EXPECT_EQ(ClosestName("--pormpt", names), "--prompt") << "a swap is one slip";
+  EXPECT_EQ(ClosestName("--Prompt", names), "--prompt");
+  EXPECT_EQ(ClosestName("--prefill", names), "--prefill_chunk") << "the only one that begins so";
+  EXPECT_EQ(ClosestName("plna", {"plan", "run"}), "plan");
 }
 
 TEST(ClosestName, IsSilentAboutOtherWords) {
@@ -21,6 +25,13 @@ TEST(ClosestName, IsSilentAboutOtherWords) {
   EXPECT_EQ(ClosestName("x", {"run", "topo"}), "");
   EXPECT_EQ(ClosestName("", {"run"}), "");
   EXPECT_EQ(ClosestName("run", {}), "");
+  // As many letters are wrong as right.
+  EXPECT_EQ(ClosestName("foo", {"topo"}), "");
+  EXPECT_EQ(ClosestName("plot", {"plan"}), "");
+  EXPECT_EQ(ClosestName("--model", {"--limit", "--seed"}), "");
+  EXPECT_EQ(ClosestName("--speed", {"--seed"}), "--seed");
+  EXPECT_EQ(ClosestName("--ranks", {"--plan"}), "");
+  EXPECT_EQ(ClosestName("--top", {"--top_k", "--top_p"}), "") << "one of several";
 }
 
 class UsageErrorText : public ::testing::Test {
@@ -52,6 +63,11 @@ TEST_F(UsageErrorText, IsOneLineWithASuggestion) {
   EXPECT_EQ(Parse({"run", "m", "n"}),
             "unexpected argument \"n\"; a value with spaces needs quotes (`tprun run --help` tells "
             "more)");
+}
+
+TEST_F(UsageErrorText, AValueThatIsMissing) {
+  EXPECT_EQ(Parse({"run", "m", "--prompt"}),
+            "--prompt: wanted a value, found nothing (`tprun run --help` tells more)");
 }
 
 TEST_F(UsageErrorText, NamesTheTypoBeforeWhatIsMissingForIt) {

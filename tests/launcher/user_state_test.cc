@@ -1,5 +1,8 @@
 #include "launcher/user_state.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 
@@ -70,6 +73,30 @@ TEST_F(UserState, TheFileDoesNotGrowForEver) {
   for (int i = 0; i < 40; ++i) ASSERT_TRUE(AppendResidual(residual).ok());
   EXPECT_LT(std::filesystem::file_size(directory_ + "/tprun/residuals.jsonl"), 1'200'000);
   EXPECT_GT(ReadResiduals().size(), 5);
+}
+
+// Runs that end together, each a process of its own.
+TEST_F(UserState, NoLineIsLostWhenManyAreKeptAtOnce) {
+  constexpr int kProcesses = 8, kLines = 25;
+  std::vector<pid_t> children;
+  for (int i = 0; i < kProcesses; ++i) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      bool kept = true;
+      for (int j = 0; j < kLines; ++j) {
+        kept = AppendResidual({"run", std::string(5000, 'm'), {"d"}, 1, 1}).ok() && kept;
+      }
+      _exit(kept ? 0 : 1);
+    }
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  EXPECT_EQ(ReadResiduals().size(), kProcesses * kLines);
 }
 
 TEST_F(UserState, CalibrationIsFoundWhereItWasWritten) {

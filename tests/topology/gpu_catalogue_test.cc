@@ -54,19 +54,6 @@ TEST(GpuCatalogue, NearestIsOfTheSameCapability) {
   EXPECT_EQ(GpuCatalogue().Nearest("8.6", 0), nullptr);
 }
 
-TEST(GpuCatalogue, OverheadsAreOfTheCapabilityElseGeneral) {
-  const GpuCatalogue catalogue = Catalogue();
-  EXPECT_EQ(catalogue.Overheads("9.0").context_bytes, 481 * kMiB);
-  const GpuOverheads general = catalogue.Overheads("8.6");
-  EXPECT_EQ(general.context_bytes, 300 * kMiB);
-  EXPECT_EQ(general.NcclBytes(1), 0);
-  EXPECT_EQ(general.NcclBytes(2), 342 * kMiB);
-  EXPECT_EQ(general.NcclBytes(3), 342 * kMiB);
-  EXPECT_EQ(general.NcclBytes(64), 392 * kMiB);
-  EXPECT_FALSE(general.source.empty());
-  EXPECT_EQ(GpuCatalogue().Overheads("9.0").context_bytes, 0);
-}
-
 // The facts that the catalogue was made from.
 TEST(GpuCatalogue, HasTheGatheredFacts) {
   TPRUN_NEEDS_TEST_DATA();

@@ -55,6 +55,10 @@ cudaError_t SingleTokens(const Stream& stream, AttentionArguments a, int64_t fir
       return LaunchAttentionF16(stream, a, plan);
     case Element::kBF16:
       return LaunchAttentionBf16(stream, a, plan);
+    case Element::kE4M3:
+      return LaunchAttentionE4M3(stream, a, plan);
+    case Element::kQ8_0:
+      return LaunchAttentionQ8_0(stream, a, plan);
   }
   return cudaErrorInvalidValue;
 }

@@ -92,16 +92,8 @@ __device__ __forceinline__ void LoadLane(const typename E::Bits* row, int elemen
                                          int head_dim, bool aligned, float (&to)[kElements]) {
 #pragma unroll
   for (int o = 0; o < kElements / 8; ++o) {
-    const int at = element + o * step;
     float octet[8];
-    if (aligned && at < head_dim) {
-      LoadEight<E>(row + at, octet);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        octet[i] = !aligned && at + i < head_dim ? E::Load(row[at + i]) : 0.0f;
-      }
-    }
+    LoadOctet<E>(row, element + o * step, head_dim, aligned, octet);
 #pragma unroll
     for (int i = 0; i < 8; ++i) to[8 * o + i] = octet[i];
   }
@@ -168,9 +160,9 @@ struct AttentionBlock {
       for (int i = 0; i < kAtOnce; ++i) {
         const int64_t position = first + lane / lanes + i * kAttentionWarps * at_once;
         inside[i] = position < end;
-        const int64_t row = CacheRowOf(inside[i] ? position : begin, a.cache.capacity) * head_dim;
-        LoadLane<E>(keys + row, element, 8 * lanes, head_dim, aligned, k[i]);
-        LoadLane<E>(values + row, element, 8 * lanes, head_dim, aligned, v[i]);
+        const int64_t row = CacheRowOf(inside[i] ? position : begin, a.cache.capacity);
+        LoadLane<E>(E::RowAt(keys, row, head_dim), element, 8 * lanes, head_dim, aligned, k[i]);
+        LoadLane<E>(E::RowAt(values, row, head_dim), element, 8 * lanes, head_dim, aligned, v[i]);
       }
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) AddPosition(q, k[i], v[i], inside[i], softmax);
@@ -288,11 +280,11 @@ __global__ void __launch_bounds__(kAttentionWarps * 32, 1)
   const int64_t begin = first + blockIdx.z * each;
   const int64_t end = min(begin + each, position + 1);
 
-  const int64_t head_offset = group.kv_head * a.cache.capacity * a.cache.head_dim;
   const int64_t sequence = a.tokens.sequences[token] * a.cache.sequence_stride;
   const auto of_head = [&](void* data) {
     const char* base = static_cast<const char*>(data) + sequence;
-    return reinterpret_cast<const typename E::Bits*>(base) + head_offset;
+    return E::RowAt(reinterpret_cast<const typename E::Bits*>(base),
+                    group.kv_head * a.cache.capacity, a.cache.head_dim);
   };
   const AttentionBlock<E, kHeads, kOctets> block = {
       a, token, group, lanes, aligned, of_head(a.cache.keys), of_head(a.cache.values)};
@@ -344,6 +336,8 @@ cudaError_t LaunchAttentionOf(const Stream& stream, const AttentionArguments& a,
 cudaError_t LaunchAttentionF32(const Stream&, const AttentionArguments&, const AttentionPlan&);
 cudaError_t LaunchAttentionF16(const Stream&, const AttentionArguments&, const AttentionPlan&);
 cudaError_t LaunchAttentionBf16(const Stream&, const AttentionArguments&, const AttentionPlan&);
+cudaError_t LaunchAttentionE4M3(const Stream&, const AttentionArguments&, const AttentionPlan&);
+cudaError_t LaunchAttentionQ8_0(const Stream&, const AttentionArguments&, const AttentionPlan&);
 // Of heads of more than kNarrowHeadDim elements, of any type.
 cudaError_t LaunchAttentionWide(const Stream&, const AttentionArguments&, const AttentionPlan&);
 constexpr int kNarrowHeadDim = 256;

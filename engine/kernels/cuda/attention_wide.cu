@@ -12,6 +12,10 @@ cudaError_t LaunchAttentionWide(const Stream& stream, const AttentionArguments& 
       return LaunchAttention<F16Element, kWideHeads, kOctets>(stream, a, plan);
     case Element::kBF16:
       return LaunchAttention<Bf16Element, kWideHeads, kOctets>(stream, a, plan);
+    case Element::kE4M3:
+      return LaunchAttention<E4M3Element, kWideHeads, kOctets>(stream, a, plan);
+    case Element::kQ8_0:
+      return LaunchAttention<Q8_0Rows, kWideHeads, kOctets>(stream, a, plan);
   }
   return cudaErrorInvalidValue;
 }

@@ -81,9 +81,11 @@ absl::StatusOr<Matrix> MatrixOf(const WeightMatrix& w) {
 
 // Of a format that HasCudaCacheOf.
 Element ElementOf(const WeightFormat& format) {
-  return format.name == "f16"    ? Element::kF16
-         : format.name == "bf16" ? Element::kBF16
-                                 : Element::kF32;
+  return format.name == "f16"        ? Element::kF16
+         : format.name == "bf16"     ? Element::kBF16
+         : format.name == "fp8_e4m3" ? Element::kE4M3
+         : format.name == "q8_0"     ? Element::kQ8_0
+                                     : Element::kF32;
 }
 
 Gate GateOf(Activation activation) {
@@ -392,9 +394,9 @@ absl::Status CudaKernels::HeadMatMul(const HeadVectors& x, const WeightMatrix& w
 
 absl::Status CudaKernels::CheckHasCacheOf(const WeightFormat& format) const {
   if (HasCudaCacheOf(format)) return absl::OkStatus();
-  return absl::UnimplementedError(
-      absl::StrCat("there are no CUDA kernels for a KV cache of type ", format.name,
-                   " yet; choose --kv_type=f16, bf16 or f32, or CPU ranks (--devices=cpu)"));
+  return absl::UnimplementedError(absl::StrCat(
+      "there are no CUDA kernels for a KV cache of type ", format.name,
+      "; choose --kv_type=f32, f16, bf16, fp8_e4m3 or q8_0, or CPU ranks (--devices=cpu)"));
 }
 
 absl::Status CudaKernels::Attention(const float* q, int64_t q_stride, const TokenBatch& batch,

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 // Elements of the KV cache and of plain matrices.
 
@@ -15,14 +16,21 @@ __device__ __forceinline__ int64_t CacheRowOf(int64_t position, int64_t capacity
   return position < capacity ? position : position % capacity;
 }
 
-struct F32Element {
-  using Bits = float;
+// Rows of elements one after another.
+template <class T>
+struct DenseElements {
+  using Bits = T;
+  __device__ static __forceinline__ const T* RowAt(const T* first, int64_t row, int head_dim) {
+    return first + row * head_dim;
+  }
+};
+
+struct F32Element : DenseElements<float> {
   __device__ static __forceinline__ float Load(float bits) { return bits; }
   __device__ static __forceinline__ float Store(float value) { return value; }
 };
 
-struct F16Element {
-  using Bits = uint16_t;
+struct F16Element : DenseElements<uint16_t> {
   __device__ static __forceinline__ float Load(uint16_t bits) {
     return __half2float(__ushort_as_half(bits));
   }
@@ -31,8 +39,7 @@ struct F16Element {
   }
 };
 
-struct Bf16Element {
-  using Bits = uint16_t;
+struct Bf16Element : DenseElements<uint16_t> {
   __device__ static __forceinline__ float Load(uint16_t bits) {
     return __uint_as_float(uint32_t{bits} << 16);
   }
@@ -50,10 +57,48 @@ __device__ __forceinline__ float FromE4M3(uint32_t bits) {
   return (bits & 0x80) != 0 ? -value : value;
 }
 
-// Eight neighbouring elements at a multiple of 16 bytes.
+// Rounds to nearest even and saturates, as engine/format/fp8_bits.h.
+__device__ __forceinline__ uint32_t ToE4M3(float value) {
+  const uint32_t sign = __float_as_uint(value) >> 24 & 0x80;
+  if (value != value) return sign | 0x7f;
+  const float magnitude = fminf(fabsf(value), 448.0f);
+  // Steps of 2^-9 below 2^-6, of an eighth of the power of two above.
+  const int exponent =
+      magnitude < 0.015625f ? -6 : static_cast<int>(__float_as_uint(magnitude) >> 23) - 127;
+  const float inverse_step = __uint_as_float(static_cast<uint32_t>(127 + 3 - exponent) << 23);
+  const int steps = static_cast<int>(rintf(magnitude * inverse_step));
+  // A carry out of the mantissa goes into the exponent by itself.
+  return sign | static_cast<uint32_t>(((exponent + 6) << 3) + steps);
+}
+
+struct E4M3Element : DenseElements<uint8_t> {
+  __device__ static __forceinline__ float Load(uint8_t bits) { return FromE4M3(bits); }
+  __device__ static __forceinline__ uint8_t Store(float value) {
+    return static_cast<uint8_t>(ToE4M3(value));
+  }
+};
+
+// q8_0 as in engine/format/q8_0.cc: blocks of 32 elements, a scale in f16 and signed bytes, at
+// multiples of 2 bytes.
+struct Q8_0Rows {
+  using Bits = uint8_t;
+  static constexpr int kBlockBytes = 34;
+  __device__ static __forceinline__ const uint8_t* RowAt(const uint8_t* first, int64_t row,
+                                                         int head_dim) {
+    return first + row * (head_dim / 32 * kBlockBytes);
+  }
+};
+
+// Eight neighbouring elements, at a multiple of 16 bytes or, of single bytes, of 8.
 template <class E>
 __device__ __forceinline__ void LoadEight(const typename E::Bits* from, float (&to)[8]) {
-  if constexpr (sizeof(typename E::Bits) == 4) {
+  if constexpr (sizeof(typename E::Bits) == 1) {
+    const uint2 bits = *reinterpret_cast<const uint2*>(from);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      to[i] = E::Load(static_cast<uint8_t>((i < 4 ? bits.x : bits.y) >> (i % 4 * 8)));
+    }
+  } else if constexpr (sizeof(typename E::Bits) == 4) {
     const float4 low = *reinterpret_cast<const float4*>(from);
     const float4 high = *reinterpret_cast<const float4*>(from + 4);
     to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
@@ -64,6 +109,33 @@ __device__ __forceinline__ void LoadEight(const typename E::Bits* from, float (&
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       to[i] = E::Load(static_cast<uint16_t>(words[i / 2] >> (i % 2 * 16)));
+    }
+  }
+}
+
+// Elements first to first + 7 of a row of head_dim; aligned: at multiples of 8 elements, and the
+// row at a multiple of 16 bytes (of single bytes, 8). Zeros beyond the end.
+template <class E>
+__device__ __forceinline__ void LoadOctet(const typename E::Bits* row, int first, int head_dim,
+                                          bool aligned, float (&to)[8]) {
+  if constexpr (std::is_same_v<E, Q8_0Rows>) {  // heads are whole blocks
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[i] = 0;
+    if (first >= head_dim) return;
+    const auto* block = reinterpret_cast<const uint16_t*>(row + first / 32 * Q8_0Rows::kBlockBytes);
+    const float scale = __half2float(__ushort_as_half(block[0]));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t two = block[1 + first % 32 / 2 + i];
+      to[2 * i] = static_cast<float>(static_cast<int8_t>(two)) * scale;
+      to[2 * i + 1] = static_cast<float>(static_cast<int8_t>(two >> 8)) * scale;
+    }
+  } else if (aligned && first < head_dim) {
+    LoadEight<E>(row + first, to);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      to[i] = !aligned && first + i < head_dim ? E::Load(row[first + i]) : 0.0f;
     }
   }
 }

@@ -48,6 +48,9 @@ cudaDataType_t DataType(Element element) {
       return CUDA_R_16F;
     case Element::kBF16:
       return CUDA_R_16BF;
+    case Element::kE4M3:
+    case Element::kQ8_0:
+      break;  // no matrix has these
   }
   return CUDA_R_32F;
 }

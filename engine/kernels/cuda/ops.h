@@ -61,7 +61,7 @@ enum class Format {
 };
 inline bool IsPlain(Format format) { return format <= Format::kBF16; }
 inline bool IsArranged(Format format) { return format >= Format::kQ8_0 && format <= Format::kQ6_K; }
-enum class Element { kF32, kF16, kBF16 };
+enum class Element { kF32, kF16, kBF16, kE4M3, kQ8_0 };  // the last two of a KV cache only
 
 // A weight matrix [rows, columns].
 struct Matrix {

@@ -1,6 +1,7 @@
 #include "engine/kernels/cuda/elements.cuh"
 #include "engine/kernels/cuda/intrinsics.cuh"
 #include "engine/kernels/cuda/ops.h"
+#include "engine/kernels/cuda/reduce.cuh"
 
 namespace tprun::cuda {
 namespace {
@@ -73,10 +74,51 @@ struct StoreArguments {
 template <class E>
 __device__ __forceinline__ typename E::Bits* CacheRow(const StoreArguments& a, void* data,
                                                       int64_t token, int head) {
+  using Bits = typename E::Bits;
   char* sequence = static_cast<char*>(data) + a.tokens.sequences[token] * a.cache.sequence_stride;
   const int64_t row =
       head * a.cache.capacity + CacheRowOf(a.tokens.positions[token], a.cache.capacity);
-  return reinterpret_cast<typename E::Bits*>(sequence) + row * a.cache.head_dim;
+  return const_cast<Bits*>(E::RowAt(reinterpret_cast<Bits*>(sequence), row, a.cache.head_dim));
+}
+
+// A warp stores a head, of which `rope`, if any, turns the first elements on the way.
+template <class E>
+__device__ __forceinline__ void StoreHead(const float* from, const RopeArguments& rope, int half,
+                                          const float* cosines, int head_dim,
+                                          typename E::Bits* to) {
+  const int lane = threadIdx.x % 32;
+  for (int i = lane; i < half; i += 32) {
+    const Pair pair = Rotated(from, rope, cosines, i);
+    to[pair.a] = E::Store(pair.new_a);
+    to[pair.b] = E::Store(pair.new_b);
+  }
+  for (int i = 2 * half + lane; i < head_dim; i += 32) to[i] = E::Store(from[i]);
+}
+
+// Whole blocks: each lane has an element of every one.
+template <>
+__device__ __forceinline__ void StoreHead<Q8_0Rows>(const float* from, const RopeArguments& rope,
+                                                    int half, const float* cosines, int head_dim,
+                                                    uint8_t* to) {
+  const int lane = threadIdx.x % 32;
+  for (int block = 0; block < head_dim / 32; ++block, to += Q8_0Rows::kBlockBytes) {
+    const int i = block * 32 + lane;
+    float value = from[i];
+    if (i < 2 * half) {
+      const Pair pair = Rotated(from, rope, cosines, rope.interleaved ? i / 2 : i % half);
+      value = i == pair.a ? pair.new_a : pair.new_b;
+    }
+    float largest = fabsf(value);  // fmaxf leaves NaN out
+#pragma unroll
+    for (int bits = 16; bits > 0; bits /= 2) {
+      largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, bits));
+    }
+    const float scale = largest / 127.0f;
+    const float scaled = value * (scale != 0 ? 1.0f / scale : 0.0f);
+    const float quant = scaled != scaled ? 0.0f : roundf(fminf(fmaxf(scaled, -127.0f), 127.0f));
+    to[2 + lane] = static_cast<uint8_t>(static_cast<int8_t>(quant));
+    if (lane == 0) *reinterpret_cast<uint16_t*>(to) = F16Element::Store(scale);
+  }
 }
 
 // Block: some of a token's heads, those of q, then of k, then of v.
@@ -107,13 +149,7 @@ __global__ void __launch_bounds__(kThreads) RopeStoreKvKernel(StoreArguments a) 
     const float* from =
         (is_key ? a.k : a.v) + token * a.stride + static_cast<int64_t>(kv_head) * head_dim;
     auto* to = CacheRow<E>(a, is_key ? a.cache.keys : a.cache.values, token, kv_head);
-    const int half = is_key ? a.rope.half : 0;
-    for (int i = lane; i < half; i += 32) {
-      const Pair pair = Rotated(from, a.rope, cosines, i);
-      to[pair.a] = E::Store(pair.new_a);
-      to[pair.b] = E::Store(pair.new_b);
-    }
-    for (int i = 2 * half + lane; i < head_dim; i += 32) to[i] = E::Store(from[i]);
+    StoreHead<E>(from, a.rope, is_key ? a.rope.half : 0, cosines, head_dim, to);
   }
 }
 
@@ -145,6 +181,10 @@ cudaError_t RopeStoreKv(const Stream& stream, float* q, int query_heads, const f
       return Launch(stream, grid, &RopeStoreKvKernel<F16Element>, arguments);
     case Element::kBF16:
       return Launch(stream, grid, &RopeStoreKvKernel<Bf16Element>, arguments);
+    case Element::kE4M3:
+      return Launch(stream, grid, &RopeStoreKvKernel<E4M3Element>, arguments);
+    case Element::kQ8_0:
+      return Launch(stream, grid, &RopeStoreKvKernel<Q8_0Rows>, arguments);
   }
   return cudaErrorInvalidValue;
 }

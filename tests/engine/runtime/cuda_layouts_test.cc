@@ -95,6 +95,14 @@ std::vector<CudaCase> Cases() {
       cases.push_back({model, layout, kOneGpu});
     }
   }
+  // Mixtures of experts, latent attention, sinks.
+  for (const char* model : {"mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v2",
+                            "deepseek_v2_groups", "deepseek_v3", "gpt_oss", "gpt_oss_mxfp4"}) {
+    for (const TestLayout& layout : {TensorSplit({1}), TensorSplit({1, 1}), BlocksApart()}) {
+      cases.push_back({model, layout, kOneGpu});
+    }
+    cases.push_back({model, TensorSplit({1, 1}), kMixed});
+  }
   return cases;
 }
 

@@ -90,6 +90,54 @@ INSTANTIATE_TEST_SUITE_P(All, EmulatedCuda, testing::ValuesIn(Cases()), [](const
   return name;
 });
 
+MakeRankParts EmulatedParts(bool record) {
+  return FakeAccelerators(
+      {.record = record, .make_compute = Emulated(std::make_shared<std::mutex>())});
+}
+
+// Checkpoints of quantisers, against what their libraries make of them.
+TEST(EmulatedCudaQuantized, GivesTheLogitsOfTransformers) {
+  for (const char* kind :
+       {"fp8_tensor", "fp8_channel", "fp8_block", "gptq_g32", "gptq_g128_v2", "gptq_int8_row",
+        "awq_g64", "ct_int4_sym", "ct_int4_asym", "bnb_nf4", "bnb_fp4", "bnb_int8"}) {
+    const std::string folder = SourcePath("tests/golden/quantized/") + kind;
+    const auto model = OpenTestModel(folder);
+    ASSERT_TRUE(model.ok()) << model.status();
+    const auto expected = ReadJsonFile(folder + "/expected.json");
+    ASSERT_TRUE(expected.ok());
+    const auto tokens = (*expected)["input_ids"].get<std::vector<int32_t>>();
+    const auto golden = (*expected)["last_logits"].get<std::vector<float>>();
+    TestOptions options;
+    options.prefill_chunk = 8;
+    options.make_parts = EmulatedParts(false);
+    const auto logits =
+        LogitsAt(*model, LayerSplit(2), options, tokens, {static_cast<int64_t>(tokens.size()) - 1});
+    ASSERT_TRUE(logits.ok()) << kind << ": " << logits.status();
+    EXPECT_LT(LargestDifference(logits->back(), golden), kTolerance) << kind;
+  }
+}
+
+// A rounded KV cache: as far from the CPU's as rounding a last bit otherwise takes, which is far
+// less than rounding at all.
+TEST(EmulatedCudaKvTypes, GiveWhatTheCpuGives) {
+  const auto model = OpenTestModel(SourcePath("tests/golden/llama_gqa"));
+  ASSERT_TRUE(model.ok()) << model.status();
+  const std::vector<int32_t> tokens = {1, 5, 9, 2, 8, 3, 7, 4, 6, 11, 20, 13, 2, 9, 30, 12};
+  const auto run = [&](const WeightFormat& type, const MakeRankParts& parts) {
+    TestOptions options;
+    options.kv_type = &type;
+    options.prefill_chunk = 8;
+    options.make_parts = parts;
+    const auto logits = LogitsAt(*model, TensorSplit({2, 1}), options, tokens, {12, 15});
+    EXPECT_TRUE(logits.ok()) << type.name << ": " << logits.status();
+    return logits.ok() ? logits->back() : std::vector<float>();
+  };
+  const std::vector<float> rounded = run(kE4M3Format, nullptr);
+  const double rounding = LargestDifference(rounded, run(kF32Format, nullptr));
+  EXPECT_GT(rounding, 1e-5);
+  EXPECT_LT(LargestDifference(run(kE4M3Format, EmulatedParts(true)), rounded), rounding / 3);
+}
+
 // Greedy text from quantised weights, which the kernels arrange in their own order.
 TEST(EmulatedCudaStories, GreedyTextOfEachFormat) {
   TPRUN_NEEDS_TEST_DATA();

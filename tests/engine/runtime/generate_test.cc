@@ -56,6 +56,24 @@ TEST_P(GenerateTest, StopsAtMaxTokensEndTokenAndCaller) {
   EXPECT_TRUE(none->ids.empty());
 }
 
+TEST_P(GenerateTest, IsStoppedWithinAPrompt) {
+  const std::vector<int32_t> prompt(100, 5);
+  int asked = 0;
+  const auto stopped = Run(prompt, {.stop = [&] { return ++asked == 3; }}, nullptr);
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_TRUE(stopped->stopped);
+  EXPECT_TRUE(stopped->ids.empty());
+  EXPECT_EQ(asked, 3) << "no further block is run";
+
+  asked = 0;
+  const auto whole = Run(prompt, {.max_tokens = 3, .stop = [&] { return ++asked < 0; }}, nullptr);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_FALSE(whole->stopped);
+  EXPECT_EQ(whole->ids.size(), 3);
+  EXPECT_GT(asked, 3) << "every block, but not for single tokens";
+  EXPECT_LE(asked, model_.spec.head_block());
+}
+
 TEST_P(GenerateTest, StopsAtTheEndOfTheContext) {
   const int64_t context = std::min<int64_t>(model_.spec.context_length, 512);
   const auto result = Run(std::vector<int32_t>(context - 2, 5), {.max_tokens = 100}, nullptr);

@@ -29,15 +29,15 @@ std::vector<ChatMessage> MessagesOf(const Json& json) {
 
 ChatStyle StyleOf(const Json& golden, const std::string& source) {
   return {.source = source,
-          .bos = golden["bos"].get<std::string>(),
-          .eos = golden["eos"].get<std::string>(),
-          .date = golden["date"].get<std::string>()};
+          .tokens = {{"bos_token", golden["bos"].get<std::string>()},
+                     {"eos_token", golden["eos"].get<std::string>()}},
+          .now = absl::FromCivil(absl::CivilDay(2026, 11, 20), absl::LocalTimeZone())};
 }
 
 // Every conversation gives what Jinja gave, or an error where the template raises one.
 void ExpectPrompts(const Json& golden, const std::string& source) {
   SCOPED_TRACE(golden["name"].get<std::string>());
-  const auto chat = ChatTemplate::Recognise(StyleOf(golden, source));
+  const auto chat = ChatTemplate::Parse(StyleOf(golden, source));
   ASSERT_TRUE(chat.ok()) << chat.status();
   for (const Json& conversation : golden["conversations"]) {
     const auto prompt = chat->Render(MessagesOf(conversation["messages"]));
@@ -76,14 +76,8 @@ TEST(ChatTemplate, TemplatesOfRealModelsGiveWhatJinjaGives) {
   EXPECT_EQ(compared, 6);
 }
 
-TEST(ChatTemplate, RefusesWhatItDoesNotKnow) {
-  const auto chat = ChatTemplate::Recognise({.source = "{{ 'Human: ' + messages[0]['content'] }}"});
-  EXPECT_EQ(chat.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(chat.status().message()), HasSubstr("chatml"));
-}
-
 TEST(ChatTemplate, RefusesRolesOutOfOrder) {
-  const auto chat = ChatTemplate::Recognise({.source = "<|im_start|>"});
+  const auto chat = ChatTemplate::Parse({.source = "{{ messages[-1].content }}"});
   ASSERT_TRUE(chat.ok());
   const std::vector<std::vector<ChatMessage>> wrong = {
       {},
