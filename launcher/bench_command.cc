@@ -66,6 +66,8 @@ absl::Status TimeDecode(RankSession& session, const BenchSizes& sizes,
   std::vector<int32_t> next(tokens.size());
   for (int64_t i = 0; i < sizes.tokens * sizes.repeats; ++i) {
     const int64_t position = sizes.prompt_tokens + i % sizes.tokens;
+    // Going back is no matter here: times do not depend on what is in the cache.
+    for (size_t s = 0; s < tokens.size(); ++s) session.engine().Forget(static_cast<int>(s));
     std::vector<SequenceRun> runs;
     for (size_t s = 0; s < tokens.size(); ++s) {
       const int32_t* token = &tokens[s][i % tokens[s].size()];
@@ -94,10 +96,11 @@ void CountBytes(const RankSession& session, const BenchSizes& sizes, BenchResult
     for (int i = 0; i < static_cast<int>(placement.ranks.size()); ++i) {
       result.weight_bytes_per_step += BlockBytesPerToken(model.spec, block, placement, i);
       if (model.spec.blocks[block].kind != BlockKind::kAttention) continue;
-      const int64_t head_dim = model.spec.layers[model.spec.blocks[block].layer].attention.head_dim;
+      const AttentionSpec& attention = model.spec.layers[model.spec.blocks[block].layer].attention;
+      const int64_t read = attention.window > 0 ? std::min(attention.window, depth) : depth;
       const int64_t kv_heads = KvHeads(model.spec, block, placement, i).size();
-      const int64_t row_bytes = KvRowBytes(model.plan.options, head_dim);
-      result.kv_bytes_per_step += 2 * depth * kv_heads * row_bytes * sizes.batch;
+      const int64_t row_bytes = KvRowBytes(model.plan.options, attention.head_dim);
+      result.kv_bytes_per_step += 2 * read * kv_heads * row_bytes * sizes.batch;
     }
   }
 }

@@ -201,6 +201,26 @@ void AddValues(const Item& item, int64_t first, int64_t count, const Scratch& s)
   add(RowsAt(s.rows, s.head));
 }
 
+// e^x = 2^(x / ln 2) for x <= 0; 0 below 2^-126. 2^f for f in [-1/2, 1/2] is the polynomial of
+// degree 5 through its values at the Chebyshev nodes, 1e-7 off; the whole part goes into the
+// exponent.
+HWY_INLINE F32Vec ExpOfNegative(F32Vec x) {
+  const F32Tag d;
+  const I32Tag di;
+  x = hn::Mul(x, hn::Set(d, 1.44269504f));
+  const auto there = hn::Ge(x, hn::Set(d, -126.0f));
+  x = hn::Max(x, hn::Set(d, -126.0f));
+  const auto whole = hn::NearestInt(x);
+  const F32Vec f = hn::Sub(x, hn::ConvertTo(d, whole));
+  F32Vec y = hn::Set(d, 0.00133908634f);
+  for (float c : {0.00967603192f, 0.0555035711f, 0.240221075f, 0.693147188f, 1.00000008f}) {
+    y = hn::MulAdd(y, f, hn::Set(d, c));
+  }
+  const auto scaled = hn::Add(hn::BitCast(di, y), hn::ShiftLeft<23>(whole));
+  return hn::IfThenElseZero(there, hn::BitCast(d, scaled));
+}
+HWY_INLINE float ExpOfNegative(float x) { return hn::GetLane(ExpOfNegative(hn::Set(F32Tag(), x))); }
+
 HWY_INLINE void CapScores(float* scores, float cap) {
   const F32Tag d;
   for (int64_t i = 0; i < kChunk; i += kLanes) {
@@ -234,11 +254,11 @@ HWY_NOINLINE void WeighChunk(const Item& item, int64_t q, int64_t first, int64_t
   const float max = hn::GetLane(hn::MaxOfLanes(d, maxima));
   F32Vec total = hn::Zero(d);
   for (int64_t i = 0; i < kChunk; i += kLanes) {
-    const F32Vec weight = hn::Exp(d, hn::Sub(hn::LoadU(d, scores + i), hn::Set(d, max)));
+    const F32Vec weight = ExpOfNegative(hn::Sub(hn::LoadU(d, scores + i), hn::Set(d, max)));
     total = hn::Add(total, weight);
     hn::StoreU(weight, d, scores + i);
   }
-  const float keep = max == s.max[q] ? 1 : hn::GetLane(hn::Exp(d, hn::Set(d, s.max[q] - max)));
+  const float keep = max == s.max[q] ? 1 : ExpOfNegative(s.max[q] - max);
   s.total[q] = s.total[q] * keep + Sum(total);
   s.max[q] = max;
   if (keep == 1) return;
@@ -252,7 +272,7 @@ void StartItem(const Item& item, const float* q, int64_t q_stride, const Scratch
   const int64_t head_dim = item.cache.head_dim;
   const AttentionPart& part = item.part;
   // A sink is a position that has been weighed, in the first piece.
-  const float* sinks = part.partial_row < 0 || part.first_piece ? item.shape.sinks : nullptr;
+  const float* sinks = part.first_piece ? item.shape.sinks : nullptr;
   for (int64_t i = 0; i < part.queries(); ++i) {
     const int64_t head = part.head_begin + i % part.heads();
     const float* in = q + (part.token_begin + i / part.heads()) * q_stride + head * head_dim;
@@ -307,7 +327,6 @@ void AttendPart(const float* q, int64_t q_stride, const KvCacheView& cache,
 // Relative to the largest maximum of the pieces, of which the first may be all there is.
 void MergePieces(absl::Span<const AttentionPart> pieces, const KvCacheView& cache,
                  const AttentionShape& shape, const float* partial, float* out) {
-  const F32Tag d;
   const int64_t head_dim = cache.head_dim, floats = PartialFloats(head_dim);
   const AttentionPart& part = pieces[0];
   for (int64_t i = 0; i < part.queries(); ++i) {
@@ -323,7 +342,7 @@ void MergePieces(absl::Span<const AttentionPart> pieces, const KvCacheView& cach
     float total = 0;
     for (const AttentionPart& piece : pieces) {
       const float* from = row(piece);
-      const float weight = hn::GetLane(hn::Exp(d, hn::Set(d, from[head_dim] - max)));
+      const float weight = ExpOfNegative(from[head_dim] - max);
       total += weight * from[head_dim + 1];
       for (int64_t c = 0; c < head_dim; ++c) to[c] += weight * from[c];
     }

@@ -58,11 +58,16 @@ absl::Status CheckBatch(const TokenBatch& batch) {
 
 absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch) {
   if (absl::Status status = CheckBatch(batch); !status.ok()) return status;
+  const int64_t positions = cache.is_ring() ? cache.positions : cache.capacity;
   for (const TokenRun& run : batch.runs) {
-    if (run.first_position > cache.capacity - run.tokens) {
+    if (run.first_position > positions - run.tokens) {
       return absl::OutOfRangeError(
           absl::StrCat("positions ", run.first_position, " to ", run.first_position + run.tokens,
-                       " in a KV cache of ", cache.capacity, "; start with a longer context"));
+                       " in a KV cache of ", positions, "; start with a longer context"));
+    }
+    if (run.tokens > cache.capacity) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(run.tokens, " tokens at once in a KV cache that keeps ", cache.capacity));
     }
     if (run.sequence >= cache.sequences) {
       return absl::OutOfRangeError(absl::StrCat("sequence ", run.sequence, " in a KV cache of ",
@@ -94,6 +99,13 @@ absl::Status CheckAttention(const KvCacheView& cache, const AttentionShape& shap
                      shape.first_query_head, ", ", shape.queries_per_kv_head, " per KV head"));
   }
   if (shape.query_heads == 0) return absl::OkStatus();
+  for (const TokenRun& run : batch.runs) {
+    if (!cache.is_ring() || run.tokens == 0) continue;
+    if (shape.window > 0 && shape.window - 1 + run.tokens <= cache.capacity) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("attention of ", run.tokens, " tokens over windows of ", shape.window,
+                     " positions in a KV cache that keeps ", cache.capacity));
+  }
   const int first = KvHeadOf(shape, 0);
   const int last = KvHeadOf(shape, shape.query_heads - 1);
   if (shape.first_query_head / shape.queries_per_kv_head < shape.first_kv_head ||

@@ -26,7 +26,7 @@ inline uint8_t* OfSequence(const KvCacheView& cache, void* data, int sequence) {
 inline uint8_t* CacheRow(const KvCacheView& cache, void* data, int sequence, int64_t kv_head,
                          int64_t position) {
   return OfSequence(cache, data, sequence) +
-         (kv_head * cache.capacity + position) * cache.row_bytes();
+         (kv_head * cache.capacity + position % cache.capacity) * cache.row_bytes();
 }
 
 // The KV head, counted on this rank, that the rank's query head `head` reads.

@@ -47,12 +47,16 @@ struct KvCacheView {
   void* keys = nullptr;
   void* values = nullptr;
   const WeightFormat* format = &kF32Format;
-  int64_t capacity = 0;  // positions of a sequence
+  int64_t capacity = 0;  // rows of a head: positions of a sequence that are kept
   int kv_heads = 0;
   int head_dim = 0;
   int64_t sequence_stride = 0;  // bytes from the keys of one sequence to those of the next
   int sequences = 1;
+  // Positions that a sequence may have, where those are more than are kept: the cache is a ring, in
+  // which position p is written to row p % capacity. 0: capacity.
+  int64_t positions = 0;
   int64_t row_bytes() const { return format->Bytes(head_dim); }
+  bool is_ring() const { return positions > capacity; }
 };
 
 // What attention computes on one rank.
@@ -148,7 +152,8 @@ class Kernels {
                                const TokenBatch& batch, const KvCacheView& cache) = 0;
 
   // Causal attention of the batch's queries, each over its own sequence in the cache, which already
-  // holds their own keys and values. q [tokens, query_heads, head_dim] with q_stride floats from
+  // holds their own keys and values. InvalidArgument where a ring does not hold the windows of all
+  // of a run's tokens. q [tokens, query_heads, head_dim] with q_stride floats from
   // token to token, out [tokens, query_heads, head_dim] dense. No aliasing.
   virtual absl::Status Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                                  const KvCacheView& cache, const AttentionShape& shape,

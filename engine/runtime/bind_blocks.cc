@@ -142,15 +142,15 @@ void Engine::BindAttention(int layer) {
   if (from.is_latent()) return BindLatentAttention(layer);
   const Region& keys = *FindRegion(RegionUse::kKeys, layer);
   const Region& values = *FindRegion(RegionUse::kValues, layer);
-  to.cache = {
-      .keys = Address(keys),
-      .values = Address(values),
-      .format = options_.kv_type,
-      .capacity = spec_.layers[layer].stack.empty() ? options_.context : spec_.layers[layer].steps,
-      .kv_heads = to.kv_heads,
-      .head_dim = from.head_dim,
-      .sequence_stride = keys.bytes / options_.batch,
-      .sequences = options_.batch};
+  to.cache = {.keys = Address(keys),
+              .values = Address(values),
+              .format = options_.kv_type,
+              .capacity = KvPositions(spec_.layers[layer], options_),
+              .kv_heads = to.kv_heads,
+              .head_dim = from.head_dim,
+              .sequence_stride = keys.bytes / options_.batch,
+              .sequences = options_.batch,
+              .positions = spec_.layers[layer].stack.empty() ? options_.context : 0};
 }
 
 // One KV head, of which the keys are also the values.
@@ -177,11 +177,12 @@ void Engine::BindLatentAttention(int layer) {
   to.cache = {.keys = Address(rows),
               .values = Address(rows),
               .format = options_.kv_type,
-              .capacity = options_.context,
+              .capacity = KvPositions(spec_.layers[layer], options_),
               .kv_heads = to.shape.query_heads > 0 ? 1 : 0,
               .head_dim = static_cast<int>(from.latent_cache()),
               .sequence_stride = rows.bytes / options_.batch,
-              .sequences = options_.batch};
+              .sequences = options_.batch,
+              .positions = options_.context};
 }
 
 ExpertMatrices Engine::Experts(int block, TensorRole role, TensorRole bias_role) const {

@@ -1,5 +1,6 @@
 #include "engine/runtime/engine.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -13,7 +14,8 @@ Engine::Engine(ModelSpec spec, std::vector<Placement> placements, const EngineOp
       placements_(std::move(placements)),
       options_(options),
       parts_(parts),
-      rank_(parts.world->rank()) {
+      rank_(parts.world->rank()),
+      reached_(std::max(options.batch, 0)) {
   for (const Placement& placement : placements_) {
     runs_.push_back(IndexInGroup(placement, rank_) >= 0);
   }

@@ -71,8 +71,8 @@ class Engine {
 
   // Puts the tokens of some sequences, each at most once, through the model together, in chunks of
   // at most options.prefill_chunk tokens, and leaves on rank 0 what is asked for. A step of one
-  // token each is a decode step. InvalidArgument when tokens do not fit the context or an id is
-  // outside the vocabulary.
+  // token each is a decode step. InvalidArgument when tokens do not fit the context, an id is
+  // outside the vocabulary, or a run builds on more than Reusable says.
   absl::Status Forward(absl::Span<const SequenceRun> runs,
                        ForwardOutput output = ForwardOutput::kLogits);
   absl::Status Forward(absl::Span<const int32_t> tokens, int64_t first_position, int sequence) {
@@ -87,6 +87,14 @@ class Engine {
   // Puts tokens of one sequence through the model and gives rank 0 the logits of each from
   // `first` on, in order, in parts of at most max(options.logit_rows, options.batch) tokens.
   absl::Status ForwardAll(const SequenceRun& run, int64_t first, const LogitsSink& sink);
+
+  // How many of the first `tokens` of a sequence that are in its cache the next run on it may build
+  // on: all of them or, where sliding windows have gone too far beyond, none. The same on every
+  // rank.
+  int64_t Reusable(int sequence, int64_t tokens) const;
+
+  // The next run on a sequence may begin anywhere: what its cache holds does not matter.
+  void Forget(int sequence) { reached_[sequence] = 0; }
 
   // Waits until this rank's part of all Forwards is done.
   absl::Status Synchronize() { return parts_.device->Synchronize(); }
@@ -131,6 +139,7 @@ class Engine {
   std::vector<EmbeddingTable> Tables(int block, TensorRole role) const;
   ExpertMatrices Experts(int block, TensorRole role, TensorRole bias_role) const;
 
+  void NoteReached(absl::Span<const SequenceRun> runs);
   absl::Status CheckRuns(absl::Span<const SequenceRun> runs) const;
   absl::Status CheckRun(const SequenceRun& run) const;
   absl::Status RunStep(const Step& step, ForwardOutput output);
@@ -199,6 +208,7 @@ class Engine {
   std::unique_ptr<Buffer> results_;  // host memory that the device copies a step's output to
   std::vector<float> logits_;
   std::vector<int32_t> greedy_ids_;
+  std::vector<int64_t> reached_;      // of each sequence: the end of what it has seen since 0
   std::vector<int64_t> stream_rows_;  // of each stream's table
   std::vector<int64_t> depth_rows_;   // of the table of each step of the second stack
   std::vector<int> ended_sequences_;  // of the last Forward's runs

@@ -25,6 +25,13 @@ absl::Status Engine::CheckRun(const SequenceRun& run) const {
                                                    " do not fit the context of ",
                                                    options_.context));
   }
+  if (Reusable(run.sequence, run.first_position) < run.first_position) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("position ", run.first_position, " of sequence ", run.sequence,
+                     " after position ", reached_[run.sequence] - 1,
+                     ": sliding windows no longer hold what is before it; go back by ", "at most ",
+                     ChunkTokens(options_), " positions, or begin at 0"));
+  }
   const bool several = spec_.streams > 1;
   for (int64_t i = 0; i < size; ++i) {
     const int64_t id = run.tokens[i];
@@ -34,6 +41,25 @@ absl::Status Engine::CheckRun(const SequenceRun& run) const {
         absl::StrCat("token id ", id, " is outside the vocabulary of ", limit));
   }
   return absl::OkStatus();
+}
+
+// What is written at some position of a ring is what was so many rows before it.
+int64_t Engine::Reusable(int sequence, int64_t tokens) const {
+  if (reached_[sequence] - tokens <= ChunkTokens(options_)) return tokens;
+  const bool rings =
+      std::any_of(spec_.layers.begin(), spec_.layers.end(), [&](const LayerSpec& layer) {
+        return layer.stack.empty() && KvPositions(layer, options_) < options_.context;
+      });
+  return rings ? 0 : tokens;
+}
+
+void Engine::NoteReached(absl::Span<const SequenceRun> runs) {
+  for (const SequenceRun& run : runs) {
+    int64_t& reached = reached_[run.sequence];
+    const int64_t end =
+        run.first_position + static_cast<int64_t>(run.tokens.size()) / spec_.streams;
+    reached = run.first_position == 0 ? end : std::max(reached, end);
+  }
 }
 
 absl::Status Engine::CheckRuns(absl::Span<const SequenceRun> runs) const {
@@ -51,13 +77,14 @@ absl::Status Engine::CheckRuns(absl::Span<const SequenceRun> runs) const {
 
 absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput output) {
   RETURN_IF_ERROR(CheckRuns(runs));
+  NoteReached(runs);
   logits_.clear();
   greedy_ids_.clear();
   if (rank_ == 0) {
     if (output == ForwardOutput::kLogits) logits_.resize(runs.size() * spec_.vocab);
     if (output == ForwardOutput::kGreedy) greedy_ids_.resize(runs.size());
   }
-  const int64_t chunk = std::max<int64_t>(1, std::min(options_.prefill_chunk, options_.context));
+  const int64_t chunk = ChunkTokens(options_);
   ended_sequences_.clear();
   for (const SequenceRun& run : runs) ended_sequences_.push_back(run.sequence);
   depth_steps_done_ = 0;
@@ -69,7 +96,8 @@ absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput o
 
 absl::Status Engine::ForwardAll(const SequenceRun& run, int64_t first, const LogitsSink& sink) {
   RETURN_IF_ERROR(CheckRuns({&run, 1}));
-  const int64_t chunk = std::max<int64_t>(1, std::min(options_.prefill_chunk, options_.context));
+  NoteReached({&run, 1});
+  const int64_t chunk = ChunkTokens(options_);
   const int64_t rows = std::min(std::max<int64_t>(options_.batch, options_.logit_rows), chunk);
   logits_.clear();
   greedy_ids_.clear();

@@ -93,6 +93,7 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
   if (first_rank && sound.ok()) sound = CheckReuse(options.reuse, prompt.size());
   RETURN_IF_ERROR(AgreeOnStatus(world, sound));
   ASSIGN_OR_RETURN(Request request, ShareRequest(world, prompt, options));
+  request.reuse = engine.Reusable(0, request.reuse);
   std::vector<int32_t>& history = request.prompt;
   GenerateResult result;
   result.prompt_tokens = history.size();

@@ -17,7 +17,8 @@ struct GenerateOptions {
   std::vector<int32_t> end_ids;  // end the text and are not given out
   SamplerOptions sampler;
   // So many tokens at the start of the prompt are in sequence 0's cache already, from the call
-  // before: less than all of them.
+  // before: less than all of them. They go through the model again where sliding windows have
+  // passed them.
   int64_t reuse = 0;
 };
 

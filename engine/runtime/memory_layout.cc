@@ -165,14 +165,12 @@ class Builder {
     }
   }
 
-  // Latent attention keeps one vector per position, whole on every rank that has a head. The cache
-  // of a second stack lives for one token only: as many positions as it has steps.
+  // Latent attention keeps one vector per position, whole on every rank that has a head.
   void AddKvCache(int layer, int index) {
     const int block = spec_.attention_block(layer);
     const AttentionSpec& attention = spec_.layers[layer].attention;
     const int64_t kv_heads = KvHeads(spec_, block, placements_[block], index).size();
-    const int64_t positions =
-        spec_.layers[layer].stack.empty() ? options_.context : spec_.layers[layer].steps;
+    const int64_t positions = KvPositions(spec_.layers[layer], options_);
     const auto add = [&](RegionUse use, int64_t heads, int64_t elements) {
       Add({.kind = RegionKind::kKvCache,
            .use = use,
@@ -193,7 +191,7 @@ class Builder {
 
   void AddWorkspaces() {
     if (!widths_.any_block && rank_ != 0) return;
-    const int64_t chunk = std::min(options_.prefill_chunk, options_.context);
+    const int64_t chunk = ChunkTokens(options_);
     constexpr int64_t kFloat = sizeof(float);
     if (widths_.any_block) {
       AddWorkspace(RegionUse::kResidual, {chunk, spec_.dim, kFloat});
@@ -278,6 +276,19 @@ int64_t KvRowBytes(const EngineOptions& options, int64_t elements) {
   const WeightFormat& type = *options.kv_type;
   return type.Bytes((elements + type.block_elements - 1) / type.block_elements *
                     type.block_elements);
+}
+
+int64_t ChunkTokens(const EngineOptions& options) {
+  return std::max<int64_t>(1, std::min(options.prefill_chunk, options.context));
+}
+
+int64_t KvPositions(const LayerSpec& layer, const EngineOptions& options) {
+  if (!layer.stack.empty()) return layer.steps;
+  const int64_t window = layer.attention.window;
+  if (window <= 0) return options.context;
+  // In this order nothing overflows.
+  return window - 1 < options.context - ChunkTokens(options) ? window - 1 + ChunkTokens(options)
+                                                             : options.context;
 }
 
 absl::Status CheckKvType(const ModelSpec& spec, const EngineOptions& options) {

@@ -34,6 +34,14 @@ std::vector<std::string> AllKvTypes();
 // blocks of its type.
 int64_t KvRowBytes(const EngineOptions& options, int64_t elements);
 
+// Positions of a sequence that the KV cache of a layer keeps: a layer with a sliding window those
+// that the tokens of a chunk see, others the whole context, those of a second stack, whose cache
+// lives for one token, one for each of its steps.
+int64_t KvPositions(const LayerSpec& layer, const EngineOptions& options);
+
+// Tokens of a prompt that go through the model at once.
+int64_t ChunkTokens(const EngineOptions& options);
+
 // InvalidArgument if heads of the model are no whole number of blocks of the KV cache's type.
 absl::Status CheckKvType(const ModelSpec& spec, const EngineOptions& options);
 

@@ -160,7 +160,7 @@ struct AttentionBlock {
       for (int i = 0; i < kAtOnce; ++i) {
         const int64_t position = first + lane / lanes + i * kAttentionWarps * at_once;
         inside[i] = position < end;
-        const int64_t row = inside[i] ? position : begin;
+        const int64_t row = CacheRowOf(inside[i] ? position : begin, a.cache.capacity);
         LoadLane<E>(E::RowAt(keys, row, head_dim), element, 8 * lanes, head_dim, aligned, k[i]);
         LoadLane<E>(E::RowAt(values, row, head_dim), element, 8 * lanes, head_dim, aligned, v[i]);
       }

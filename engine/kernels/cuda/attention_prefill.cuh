@@ -127,7 +127,8 @@ struct PrefillBlock {
       const int key = i / kRowVectors, column = i % kRowVectors * 8;
       uint4 bits = make_uint4(0, 0, 0, 0);
       if (first + key < end) {
-        bits = *reinterpret_cast<const uint4*>(from + (first + key) * kDim + column);
+        const int64_t row = CacheRowOf(first + key, p.a.cache.capacity);
+        bits = *reinterpret_cast<const uint4*>(from + row * kDim + column);
       }
       *reinterpret_cast<uint4*>(to + key * stride + column) = bits;
     }

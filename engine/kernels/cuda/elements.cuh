@@ -11,6 +11,11 @@
 
 namespace tprun::cuda {
 
+// The row of a head that keeps a position, in a cache of `capacity` rows (see KvCacheView).
+__device__ __forceinline__ int64_t CacheRowOf(int64_t position, int64_t capacity) {
+  return position < capacity ? position : position % capacity;
+}
+
 // Rows of elements one after another.
 template <class T>
 struct DenseElements {

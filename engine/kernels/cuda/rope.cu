@@ -76,7 +76,8 @@ __device__ __forceinline__ typename E::Bits* CacheRow(const StoreArguments& a, v
                                                       int64_t token, int head) {
   using Bits = typename E::Bits;
   char* sequence = static_cast<char*>(data) + a.tokens.sequences[token] * a.cache.sequence_stride;
-  const int64_t row = head * a.cache.capacity + a.tokens.positions[token];
+  const int64_t row =
+      head * a.cache.capacity + CacheRowOf(a.tokens.positions[token], a.cache.capacity);
   return const_cast<Bits*>(E::RowAt(reinterpret_cast<Bits*>(sequence), row, a.cache.head_dim));
 }
 
