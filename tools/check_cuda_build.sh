@@ -22,8 +22,7 @@ budget() {
     *PrefillKernel*Li256E*) echo 255 256 ;;  # 64 rows of 256 elements are half of all registers
     *RopeStoreKvKernel* | *RopeKernel*) echo 255 64 ;;
     *RowMatVecKernel*) echo 255 64 ;;  # between its two products: what every format can, slowly
-    *MatVecKernel*Q4_K*Li1ELb1* | *MatVecKernel*Q5_K*Li1ELb1ELb1*)  # q4_k: outside the loop; q5_k: 8, sm_120
-      (($2 == 75)) && echo 255 4096 || echo 128 16 ;;
+    *MatVecKernel*Q4_K*Li1ELb1*) (($2 == 75)) && echo 255 4096 || echo 128 16 ;;  # outside the loop
     *MatVecKernel*Li1ELb1*) (($2 == 75)) && echo 255 4096 || echo 128 0 ;;
     *MatVecKernel*) (($2 == 75)) && echo 255 4096 || echo 255 0 ;;
     *) echo 255 0 ;;
