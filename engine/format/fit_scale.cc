@@ -39,13 +39,14 @@ Lanes LevelsAround(float plain) {
   return levels;
 }
 
-// For each candidate the sums of q, q^2 and x q, where q is x times its factor, rounded in
-// [low, high]. |x| <= 1, all finite.
+// For each candidate the sums of q, q^2 and relative q, where q is x times its factor, rounded in
+// [low, high]; `relative` is x in a unit in which it is at most one.
 struct CandidateSums {
   Lanes q = {}, qq = {}, xq = {};
 };
 
-CandidateSums SumUp(const float* x, int count, const Lanes& factor, float low, float high) {
+CandidateSums SumUp(const float* x, const float* relative, int count, const Lanes& factor,
+                    float low, float high) {
   CandidateSums sums;
   for (int i = 0; i < count; ++i) {
     for (int s = 0; s < kLanes; ++s) {
@@ -53,7 +54,7 @@ CandidateSums SumUp(const float* x, int count, const Lanes& factor, float low, f
       const float q = level < low ? low : level > high ? high : level;
       sums.q[s] += q;
       sums.qq[s] += q * q;
-      sums.xq[s] += x[i] * q;
+      sums.xq[s] += relative[i] * q;
     }
   }
   return sums;
@@ -118,17 +119,27 @@ int RoundTo(float value, int low, int high) {
 float FitScale(const float* x, int count, int levels) {
   const float max = SignedMax(x, count);
   if (max == 0) return 0;
-  float relative[kMostFitted];
-  for (int i = 0; i < count; ++i) relative[i] = -Finite(x[i]) / max;
   // The value of largest magnitude gets the level -levels, of which there is one more.
   const auto most = static_cast<float>(levels);
-  const CandidateSums sums = SumUp(relative, count, LevelsAround(most), -most, most - 1);
+  Lanes factor = LevelsAround(most);
+  for (float& level : factor) level = -level / max;
+  if (!std::isfinite(factor.back())) return 0;  // next to nothing
+  float finite[kMostFitted], relative[kMostFitted];
+  for (int i = 0; i < count; ++i) {
+    finite[i] = Finite(x[i]);
+    relative[i] = -finite[i] / max;
+  }
+  const CandidateSums sums = SumUp(finite, relative, count, factor, -most, most - 1);
+  // Of candidates that are as good, the one of the smallest scale, as the scales of a block share a
+  // step: all are, where one value outweighs the others.
+  constexpr float kBetter = 1 + 1e-5f;
   float best_gain = 0;
   float best = 0;
-  for (int s = 0; s < kCandidates; ++s) {
-    if (sums.xq[s] * sums.xq[s] <= best_gain * sums.qq[s]) continue;
-    best_gain = sums.xq[s] * sums.xq[s] / sums.qq[s];
-    best = sums.xq[s] / sums.qq[s];
+  for (int s = kCandidates - 1; s >= 0; --s) {
+    const float qq = sums.qq[s], xq = sums.xq[s];
+    if (!(xq * xq > kBetter * best_gain * qq)) continue;
+    best_gain = xq * xq / qq;
+    best = xq / qq;
   }
   return -max * best;
 }
@@ -151,7 +162,7 @@ OffsetFit FitScaleAndMin(const float* x, int count, int most) {
     total += relative[i];
   }
   const auto levels = static_cast<float>(most);
-  const CandidateSums sums = SumUp(relative, count, LevelsAround(levels), 0, levels);
+  const CandidateSums sums = SumUp(relative, relative, count, LevelsAround(levels), 0, levels);
   const int s = BestLine(sums, static_cast<float>(count), total, -low / range);
   if (s == kLanes) return best;
   // Of x = range * relative + low.
