@@ -81,19 +81,24 @@ std::string Fits(const std::vector<std::string>& arguments) {
   return result.out;
 }
 
-// 8.17 GB of q8_0 and a cache of 4096 steps in f32, 1 MiB each.
+// 8.17 GB of q8_0 and a cache in f32, 1 MiB a step: of 4096 steps those 3511 that a window of 3000
+// and a chunk of 512 see.
 TEST(CliPlanningCases, MoshiOnTwelveGigabytes) {
   TPRUN_NEEDS_TEST_DATA();
-  const std::vector<std::string> plan = {
-      "plan",           Model("moshiko-7b"), "--topology=rtx3060", "--devices=cuda:0",
-      "--weights=q8_0", "--kv_type=f32",     "--context=4096"};
+  const std::vector<std::string> plan = {"plan",
+                                         Model("moshiko-7b"),
+                                         "--topology=rtx3060:11.75GiB",
+                                         "--devices=cuda:0",
+                                         "--weights=q8_0",
+                                         "--kv_type=f32",
+                                         "--context=4096"};
   const std::string out = DoesNotFit(plan);
-  EXPECT_THAT(out, HasSubstr("4.00 GiB"));  // of cache
-  EXPECT_THAT(out, HasSubstr("short 461.1 MiB"));
+  EXPECT_THAT(out, HasSubstr("3.43 GiB"));  // of cache
+  EXPECT_THAT(out, HasSubstr("short 132.1 MiB"));
   EXPECT_THAT(out, HasSubstr("more than the 3000 positions"));
   EXPECT_THAT(Remedies(out), Contains(StartsWith("--kv_type=f16 (")));
   const std::string mended = Fits(With(plan, {"--kv_type=f16"}));
-  EXPECT_THAT(mended, HasSubstr("2.00 GiB"));
+  EXPECT_THAT(mended, HasSubstr("1.71 GiB"));
   EXPECT_THAT(mended, Not(HasSubstr("that are needed")));  // real time can be kept
 }
 
