@@ -14,6 +14,7 @@
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
 #include "launcher/model_options.h"
+#include "launcher/process_time.h"
 #include "launcher/ranks.h"
 #include "launcher/record_residual.h"
 #include "launcher/report.h"
@@ -156,9 +157,13 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
   }
   std::unique_ptr<TextStream> stream;
   if (first) stream = std::make_unique<TextStream>(options, prompt);
-  ASSIGN_OR_RETURN(const GenerateResult result,
-                   Generate(session.engine(), session.world(), prompt.ids, generate,
-                            [&](int32_t id) { return stream->Push(id); }));
+  double first_token = 0;  // seconds since the process began
+  ASSIGN_OR_RETURN(const GenerateResult result, Generate(session.engine(), session.world(),
+                                                         prompt.ids, generate, [&](int32_t id) {
+                                                           if (first_token == 0)
+                                                             first_token = SecondsSinceStart();
+                                                           return stream->Push(id);
+                                                         }));
   // A handful of tokens says little of speed.
   constexpr int64_t kEnough = 16;
   MeasuredSpeeds speeds;
@@ -175,9 +180,12 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
   if (options.format == "json") RETURN_IF_ERROR(WriteResult(RunJson(result, prompt, text)));
   if (!options.quiet) {
     WriteLog(absl::StrCat(
-        "loaded in ", FormatDuration(session.load_seconds()), "; prompt ", result.prompt_tokens,
-        " tokens, ", Rate(result.prompt_tokens, result.prefill_seconds), "; generated ",
-        result.ids.size(), " tokens, ", Rate(result.decode_steps, result.decode_seconds),
+        "loaded in ", FormatDuration(session.load_seconds()), " (",
+        FormatBandwidth(static_cast<double>(session.weight_bytes()) / session.load_seconds()),
+        " per rank), first token ", FormatDuration(first_token), " after the start; prompt ",
+        result.prompt_tokens, " tokens, ", Rate(result.prompt_tokens, result.prefill_seconds),
+        "; generated ", result.ids.size(), " tokens, ",
+        Rate(result.decode_steps, result.decode_seconds),
         result.ended ? "" : " (stopped at the limit)"));
   }
   return absl::OkStatus();
