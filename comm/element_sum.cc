@@ -28,7 +28,7 @@ void Sum(absl::Span<const void* const> sources, absl::Span<void* const> results,
          int64_t end) {
   constexpr int64_t kBlock = 1024;  // sums of one block stay in the L1 cache
   float sums[kBlock];
-  T rounded[kBlock];
+  [[maybe_unused]] T rounded[kBlock];
   for (int64_t at = begin; at < end; at += kBlock) {
     const int64_t count = std::min(kBlock, end - at);
     const T* first = static_cast<const T*>(sources[0]) + at;
@@ -37,9 +37,13 @@ void Sum(absl::Span<const void* const> sources, absl::Span<void* const> results,
       const T* values = static_cast<const T*>(source) + at;
       for (int64_t i = 0; i < count; ++i) sums[i] += ToFloat(values[i]);
     }
-    for (int64_t i = 0; i < count; ++i) rounded[i] = FromFloat<T>(sums[i]);
+    const void* sum = sums;
+    if constexpr (!std::is_same_v<T, float>) {
+      for (int64_t i = 0; i < count; ++i) rounded[i] = FromFloat<T>(sums[i]);
+      sum = rounded;
+    }
     for (void* result : results) {
-      std::memcpy(static_cast<T*>(result) + at, rounded, count * sizeof(T));
+      std::memcpy(static_cast<T*>(result) + at, sum, count * sizeof(T));
     }
   }
 }

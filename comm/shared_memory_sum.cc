@@ -174,7 +174,8 @@ absl::Status SharedMemorySum::Piece(const char* send, char* receive, int64_t cou
       return absl::InternalError(absl::StrCat("AllReduceSum: rank ", rank_, " of the group gave ",
                                               bytes, " bytes, rank ", r, " ", theirs));
     }
-    sources.push_back(slot(r));
+    // Its own part is still in its cache; a result over it is written behind what was read.
+    sources.push_back(r == rank_ ? static_cast<const void*>(send) : slot(r));
   }
   if (ranks_ == 2 || bytes < kShareFromBytes) {
     SumElements(sources, {receive}, 0, count, dtype);

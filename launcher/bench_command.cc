@@ -11,6 +11,7 @@
 #include "launcher/commands.h"
 #include "launcher/exit_code.h"
 #include "launcher/model_options.h"
+#include "launcher/process_time.h"
 #include "launcher/ranks.h"
 #include "launcher/record_residual.h"
 #include "launcher/report.h"
@@ -120,23 +121,49 @@ absl::StatusOr<AllReduceTimings> TimeAllReduce(RankSession& session, int64_t byt
   return MeasureDeviceAllReduce(session.exchange(), session.device(), bytes, kRounds);
 }
 
+// What rank 0 has done since the last call, where it keeps a profile.
+OpProfile::Ops TakeProfile(RankSession& session) {
+  return session.profile() == nullptr ? OpProfile::Ops() : session.profile()->Take();
+}
+
+// Brings the first token out, and notes how long that took from the start of the process.
+absl::Status TimeFirstToken(RankSession& session, const std::vector<std::vector<int32_t>>& tokens,
+                            BenchResult& result) {
+  result.load_seconds = session.load_seconds();
+  ASSIGN_OR_RETURN(const std::vector<double> bytes,
+                   GatherDoubles(session.world(), static_cast<double>(session.weight_bytes())));
+  for (double of_rank : bytes) result.loaded_bytes += static_cast<int64_t>(of_rank);
+  RETURN_IF_ERROR(TimePrefill(session, {{tokens[0][0]}}).status());
+  result.first_token_seconds = SecondsSinceStart();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<BenchResult> Measure(RankSession& session, const BenchSizes& sizes) {
   BenchResult result;
-  result.load_seconds = session.load_seconds();
+  const auto tokens = RandomTokens(sizes.batch, sizes.prompt_tokens, session.model().spec.vocab);
+  RETURN_IF_ERROR(TimeFirstToken(session, tokens, result));
   RETURN_IF_ERROR(session.world().Barrier());
   // All ranks read at the same time, as they do in decode.
   const absl::StatusOr<double> own_bandwidth = MemoryBandwidth(session);
   ASSIGN_OR_RETURN(const std::vector<double> bandwidths,
                    GatherDoubles(session.world(), own_bandwidth.value_or(0)));
   for (double bandwidth : bandwidths) result.bandwidth += bandwidth;
-  const auto tokens = RandomTokens(sizes.batch, sizes.prompt_tokens, session.model().spec.vocab);
+  if (session.profile() != nullptr) {
+    result.profile = BenchProfile{.bandwidth = bandwidths[0],
+                                  .peaks = cpu::MeasureCpuPeaks(session.pool()),
+                                  .prefills = sizes.repeats,
+                                  .steps = sizes.tokens * sizes.repeats};
+  }
   std::vector<double> prefill;
   for (int i = 0; i < sizes.repeats + 1; ++i) {
     ASSIGN_OR_RETURN(const double seconds, TimePrefill(session, tokens));
     if (i > 0) prefill.push_back(seconds);  // the first one warms up
+    if (i == 0) TakeProfile(session);
   }
   result.prefill_seconds = Median(prefill);
+  if (result.profile.has_value()) result.profile->prefill = TakeProfile(session);
   RETURN_IF_ERROR(TimeDecode(session, sizes, tokens, result));
+  if (result.profile.has_value()) result.profile->decode = TakeProfile(session);
   if (session.world().size() > 1) {
     const int64_t bytes =
         sizes.batch * session.model().spec.dim * static_cast<int64_t>(sizeof(float));
@@ -214,6 +241,8 @@ Command MakeBenchCommand(CLI::App& app, const std::vector<std::string>& argument
   command->add_option("--format", options->format, "text or json")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
+  command->add_flag("--profile", options->model.profile,
+                    "Add where the time of rank 0 goes, op by op (CPU ranks)");
   command->add_flag("--calibrate", options->calibrate,
                     "Measure instead what kernels reach of this machine's devices, by weight "
                     "format, for later plans; takes seconds and no MODEL");

@@ -39,7 +39,11 @@ std::string BenchText(RankSession& session, const BenchSizes& sizes, const Bench
       "%s, %s parameters; %s, %s each, %s kernels, KV cache %s\n", plan.model_name,
       FormatCount(plan.parameters), Plural(plan.world_size(), "rank"),
       Plural(session.threads(), "thread"), session.kernels().name(), KvTypeName(plan.options));
-  absl::StrAppendFormat(&text, "  load              %s\n", FormatDuration(result.load_seconds));
+  absl::StrAppendFormat(
+      &text, "  load              %s = %s; first token %s after the start of the process\n",
+      FormatDuration(result.load_seconds),
+      FormatBandwidth(static_cast<double>(result.loaded_bytes) / result.load_seconds),
+      FormatDuration(result.first_token_seconds));
   absl::StrAppendFormat(&text, "  memory bandwidth  %s %s, measured by all ranks at once\n",
                         FormatBandwidth(result.bandwidth),
                         session.device().host_accessible() ? "read" : "copied (read + written)");
@@ -64,6 +68,7 @@ std::string BenchText(RankSession& session, const BenchSizes& sizes, const Bench
         in_graph > 0 ? absl::StrCat(", in a graph ", FormatDuration(in_graph)) : "",
         FormatBytes(sizes.batch * session.model().spec.dim * 4), session.exchange().backend());
   }
+  if (result.profile.has_value()) absl::StrAppend(&text, ProfileText(*result.profile));
   return text;
 }
 
@@ -89,29 +94,32 @@ std::string CalibrationText(const Coefficients& coefficients, const std::string&
 std::string BenchJson(RankSession& session, const BenchSizes& sizes, const BenchResult& result) {
   const BenchFigures figures = FiguresOf(result, sizes);
   const Plan& plan = session.model().plan;
-  const Json json = {{"model", plan.model_name},
-                     {"parameters", plan.parameters},
-                     {"ranks", plan.world_size()},
-                     {"threads_per_rank", session.threads()},
-                     {"kernels", std::string(session.kernels().name())},
-                     {"backend", std::string(session.world().backend())},
-                     {"exchange", std::string(session.exchange().backend())},
-                     {"kv_type", std::string(KvTypeName(plan.options))},
-                     {"batch", sizes.batch},
-                     {"prompt_tokens", sizes.prompt_tokens},
-                     {"load_seconds", result.load_seconds},
-                     {"memory_bandwidth_bytes_per_s", result.bandwidth},
-                     {"prefill_tokens_per_s", figures.prefill_rate},
-                     {"decode_tokens_per_s", figures.decode_rate},
-                     {"decode_step_seconds", result.step_seconds},
-                     {"decode_fastest_seconds", result.fastest_step_seconds},
-                     {"weight_bytes_per_step", result.weight_bytes_per_step},
-                     {"kv_bytes_per_step", result.kv_bytes_per_step},
-                     {"decode_read_bytes_per_s", figures.read_rate},
-                     {"fraction_of_bandwidth", figures.bandwidth_fraction},
-                     {"all_reduce_p50_seconds", result.all_reduce.p50_s},
-                     {"all_reduce_p99_seconds", result.all_reduce.p99_s},
-                     {"all_reduce_in_graph_seconds", result.all_reduce.in_graph_s}};
+  Json json = {{"model", plan.model_name},
+               {"parameters", plan.parameters},
+               {"ranks", plan.world_size()},
+               {"threads_per_rank", session.threads()},
+               {"kernels", std::string(session.kernels().name())},
+               {"backend", std::string(session.world().backend())},
+               {"exchange", std::string(session.exchange().backend())},
+               {"kv_type", std::string(KvTypeName(plan.options))},
+               {"batch", sizes.batch},
+               {"prompt_tokens", sizes.prompt_tokens},
+               {"load_seconds", result.load_seconds},
+               {"loaded_bytes", result.loaded_bytes},
+               {"first_token_seconds", result.first_token_seconds},
+               {"memory_bandwidth_bytes_per_s", result.bandwidth},
+               {"prefill_tokens_per_s", figures.prefill_rate},
+               {"decode_tokens_per_s", figures.decode_rate},
+               {"decode_step_seconds", result.step_seconds},
+               {"decode_fastest_seconds", result.fastest_step_seconds},
+               {"weight_bytes_per_step", result.weight_bytes_per_step},
+               {"kv_bytes_per_step", result.kv_bytes_per_step},
+               {"decode_read_bytes_per_s", figures.read_rate},
+               {"fraction_of_bandwidth", figures.bandwidth_fraction},
+               {"all_reduce_p50_seconds", result.all_reduce.p50_s},
+               {"all_reduce_p99_seconds", result.all_reduce.p99_s},
+               {"all_reduce_in_graph_seconds", result.all_reduce.in_graph_s}};
+  if (result.profile.has_value()) json["profile_of_rank_0"] = ProfileJson(*result.profile);
   return json.dump(2) + "\n";
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "comm/all_reduce_benchmark.h"
+#include "launcher/bench_profile.h"
 #include "launcher/rank_session.h"
 #include "partition/cost_model.h"
 
@@ -26,6 +28,9 @@ struct BenchResult {
   int64_t kv_bytes_per_step = 0;      // at the middle of the measured positions
   AllReduceTimings all_reduce;        // of one step's activations
   double load_seconds = 0;
+  int64_t loaded_bytes = 0;        // weights of all ranks
+  double first_token_seconds = 0;  // since the process of rank 0 began: loaded, one token in
+  std::optional<BenchProfile> profile;
 };
 
 std::string BenchText(RankSession& session, const BenchSizes& sizes, const BenchResult& result);

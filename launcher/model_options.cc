@@ -195,9 +195,11 @@ void AddRunOptions(CLI::App& command, ModelOptions& options) {
       ->check(CLI::IsMember({"cpu", "reference"}))
       ->capture_default_str();
   command
-      .add_option("--activations", options.activations,
-                  "Of CPU ranks, in products with quantised weights: int16 (rounded, a scale per "
-                  "block; as good as f32), int8 (about 1 % off, prefill twice as fast) or f32")
+      .add_option(
+          "--activations", options.activations,
+          "Of CPU ranks, in products with quantised weights: int16 (rounded, a scale per "
+          "block; as good as f32), int8 (about 1 % off, prefill twice as fast; bf16 weights "
+          "then meet activations of bf16) or f32")
       ->check(CLI::IsMember({"int16", "int8", "f32"}))
       ->capture_default_str();
   command

@@ -32,6 +32,7 @@ struct ModelOptions {
   bool choose_batch = false;        // throughput: with as many sequences as are worth it
   int64_t prefill_chunk = 512;
   int64_t logit_rows = 0;  // of the command, not the user
+  bool profile = false;    // likewise: ops are timed one by one
   // Not of `plan`:
   std::string plan;
   std::string backend = "auto";

@@ -16,8 +16,10 @@
 #include "base/status_macros.h"
 #include "comm/device_communicator.h"
 #include "engine/kernels/make_kernels.h"
+#include "launcher/numa_binding.h"
 #include "launcher/progress.h"
 #include "launcher/report.h"
+#include "launcher/terminal.h"
 #include "topology/topology.h"
 
 namespace tprun {
@@ -44,17 +46,30 @@ int UsableThreads() {
   return static_cast<int>(std::thread::hardware_concurrency());
 }
 
-// The threads that a rank may use go evenly to the ranks that may use the same ones: those of a
-// host, or of a part of it where mpirun or a container has bound them.
-absl::StatusOr<int> ThreadsPerRank(const ModelOptions& options, Communicator& world) {
-  if (options.threads > 0) return options.threads;
+// What a rank takes of the processors that it shares with others: those of a host, or of a part of
+// it where mpirun or a container has bound them.
+struct ProcessorShare {
+  int threads;
+  int index = 0;  // among the CPU ranks that share
+  int cpu_ranks = 0;
+};
+
+absl::StatusOr<ProcessorShare> ShareProcessors(const ModelOptions& options, const Plan& plan,
+                                               Communicator& world) {
   const uint64_t own = CoresDigest();
   std::vector<uint64_t> digests(world.size());
   // As pairs of 32-bit elements, which every back end moves unchanged.
   const std::vector<int64_t> counts(world.size(), 2);
   RETURN_IF_ERROR(world.AllGather(&own, digests.data(), counts, DType::kF32));
   const auto sharing = static_cast<int>(std::count(digests.begin(), digests.end(), own));
-  return std::max(1, UsableThreads() / sharing);
+  ProcessorShare share{options.threads > 0 ? options.threads
+                                           : std::max(1, UsableThreads() / sharing)};
+  for (int rank = 0; rank < world.size(); ++rank) {
+    if (digests[rank] != own || !IsCpu(plan.ranks[rank].device)) continue;
+    ++share.cpu_ranks;
+    if (rank < world.rank()) ++share.index;
+  }
+  return share;
 }
 
 // Of a GPU, as the system tells without opening it; 0 if it does not, and for the CPU.
@@ -136,20 +151,39 @@ absl::Status RankSession::SharePlan(const ModelOptions& options,
 }
 
 absl::Status RankSession::OpenRankDevice(const ModelOptions& options) {
-  ASSIGN_OR_RETURN(const int threads, ThreadsPerRank(options, world_));
+  ASSIGN_OR_RETURN(const ProcessorShare share, ShareProcessors(options, model_.plan, world_));
   const std::string name = LocalName(model_.plan.ranks[world_.rank()].device);
   free_at_start_ = FreeMemoryOf(name);
   RETURN_IF_ERROR(world_.Barrier());  // others may open the same GPU
   ASSIGN_OR_RETURN(device_, OpenDevice(name));
-  pool_ = std::make_unique<ThreadPool>(threads);
+  if (device_->host_accessible()) {
+    // Before the rank's threads start and its memory is touched.
+    const absl::Status bound =
+        BindToShare(ShareNumaNodes(AllowedCpus(), share.index, share.cpu_ranks));
+    if (!bound.ok()) WriteLog(absl::StrCat("tprun: ", absl::string_view(bound.message())));
+  }
+  pool_ = std::make_unique<ThreadPool>(share.threads);
   if (options.kernels == "reference" && device_->host_accessible()) {
     kernels_ = MakeReferenceKernels();
-    return absl::OkStatus();
+    return Profile(options);
   }
   const Activations activations = options.activations == "f32"    ? Activations::kF32
                                   : options.activations == "int8" ? Activations::kInt8
                                                                   : Activations::kInt16;
   ASSIGN_OR_RETURN(kernels_, MakeKernelsFor(*device_, pool_.get(), activations));
+  return Profile(options);
+}
+
+absl::Status RankSession::Profile(const ModelOptions& options) {
+  if (!options.profile) return absl::OkStatus();
+  if (!device_->host_accessible()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--profile times the ops of CPU ranks, and rank ", world_.rank(), " runs on ",
+                     device_->name(), ": for GPUs use Nsight Systems (nsys profile tprun ...)"));
+  }
+  profile_ = std::make_unique<OpProfile>();
+  kernels_ = ProfileKernels(std::move(kernels_), profile_.get());
+  profiled_world_ = ProfileCommunicator(&world_, profile_.get());
   return absl::OkStatus();
 }
 
@@ -168,7 +202,7 @@ absl::Status RankSession::MakeExchange(const ModelOptions& options) {
 }
 
 absl::Status RankSession::MakeEngine(const ModelOptions& options) {
-  const EngineParts parts = {.world = &world_,
+  const EngineParts parts = {.world = profiled_world_ != nullptr ? profiled_world_.get() : &world_,
                              .device = device_.get(),
                              .kernels = kernels_.get(),
                              .pool = pool_.get(),

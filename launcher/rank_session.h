@@ -13,6 +13,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/runtime/engine.h"
 #include "launcher/model_options.h"
+#include "launcher/op_profile.h"
 #include "launcher/prepare.h"
 
 namespace tprun {
@@ -47,6 +48,9 @@ class RankSession {
   ThreadPool& pool() { return *pool_; }
   int threads() const { return pool_->num_threads(); }
   double load_seconds() const { return load_seconds_; }
+  int64_t weight_bytes() const { return engine_->layout().weight_bytes; }
+  // Of this rank, where ModelOptions::profile asks for it; else nullptr.
+  OpProfile* profile() { return profile_.get(); }
   // Among the memories of the ranks' devices; the world itself where they are all the host's.
   Communicator& exchange() { return exchange_ != nullptr ? *exchange_ : world_; }
   // Bytes in use: of this process on the CPU; on a GPU what has become less there since the start,
@@ -59,6 +63,7 @@ class RankSession {
   absl::Status SharePlan(const ModelOptions& options, absl::StatusOr<PreparedModel> model,
                          bool* agreed);
   absl::Status OpenRankDevice(const ModelOptions& options);
+  absl::Status Profile(const ModelOptions& options);
   // Among the memories of the ranks' devices, where they are not all the host's.
   absl::Status MakeExchange(const ModelOptions& options);
   absl::Status MakeEngine(const ModelOptions& options);
@@ -70,7 +75,9 @@ class RankSession {
   PreparedModel model_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<OpProfile> profile_;
   std::unique_ptr<Kernels> kernels_;
+  std::unique_ptr<Communicator> profiled_world_;
   std::unique_ptr<Communicator> exchange_;  // null: all of them are the host's memory
   std::unique_ptr<Engine> engine_;
   int64_t free_at_start_ = 0;  // of the rank's GPU

@@ -16,6 +16,7 @@
 #include "launcher/exit_code.h"
 #include "launcher/interrupts.h"
 #include "launcher/model_options.h"
+#include "launcher/process_time.h"
 #include "launcher/ranks.h"
 #include "launcher/record_residual.h"
 #include "launcher/report.h"
@@ -160,9 +161,15 @@ MeasuredSpeeds SpeedsOf(const GenerateResult& result) {
 }
 
 std::string Summary(const RunOptions& options, const RankSession& session,
-                    const GenerateResult& result, bool interrupted) {
-  std::string text = absl::StrCat("loaded in ", FormatDuration(session.load_seconds()), "; prompt ",
-                                  Count(result.prompt_tokens, "token"));
+                    const GenerateResult& result, double first_token_seconds, bool interrupted) {
+  const double load = session.load_seconds();
+  std::string text = absl::StrCat(
+      "loaded in ", FormatDuration(load), " (",
+      FormatBandwidth(static_cast<double>(session.weight_bytes()) / load), " per rank)");
+  if (first_token_seconds > 0) {
+    absl::StrAppend(&text, ", first token ", FormatDuration(first_token_seconds), " after the start");
+  }
+  absl::StrAppend(&text, "; prompt ", Count(result.prompt_tokens, "token"));
   if (!result.stopped) {
     absl::StrAppend(&text, ", ", Rate(result.prompt_tokens, result.prefill_seconds));
   }
@@ -201,16 +208,21 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
     interrupts.emplace();
     generate.stop = [&] { return interrupts->Came(); };
   }
-  ASSIGN_OR_RETURN(const GenerateResult result,
-                   Generate(session.engine(), session.world(), prompt.ids, generate,
-                            [&](int32_t id) { return stream->Push(id) && !interrupts->Came(); }));
+  double first_token = 0;  // seconds since the process began
+  ASSIGN_OR_RETURN(const GenerateResult result, Generate(session.engine(), session.world(),
+                                                         prompt.ids, generate, [&](int32_t id) {
+                                                           if (first_token == 0)
+                                                             first_token = SecondsSinceStart();
+                                                           return stream->Push(id) &&
+                                                                  !interrupts->Came();
+                                                         }));
   RETURN_IF_ERROR(RecordResidual(session, "run", SpeedsOf(result)));
   if (!first) return absl::OkStatus();
   const std::string text = stream->Finish();
   RETURN_IF_ERROR(stream->status());
   if (options.format == "json") RETURN_IF_ERROR(WriteResult(RunJson(result, prompt, text)));
   const bool interrupted = interrupts->Came();
-  if (!options.quiet) WriteLog(Summary(options, session, result, interrupted));
+  if (!options.quiet) WriteLog(Summary(options, session, result, first_token, interrupted));
   return interrupted ? absl::CancelledError("") : absl::OkStatus();
 }
 

@@ -63,6 +63,32 @@ TEST(CliBench, TextSaysWhatWasMeasured) {
   EXPECT_THAT(three.out, HasSubstr("all-reduce"));
 }
 
+TEST(CliBench, ProfilesTheOps) {
+  const ProcessResult text = Bench({"--devices=cpu", "--profile"});
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("a decode step"));
+  EXPECT_THAT(text.out, HasSubstr("attention"));
+  EXPECT_THAT(text.out, Not(HasSubstr("all-reduce")));
+  const Json one = Figures({"--devices=cpu,cpu", "--profile"});
+  ASSERT_TRUE(one.is_object());
+  EXPECT_GT(one["loaded_bytes"].get<int64_t>(), 0);
+  EXPECT_GT(one["first_token_seconds"].get<double>(), one["load_seconds"].get<double>() / 2);
+  const Json& profile = one["profile_of_rank_0"];
+  EXPECT_GT(profile["peak_f32_per_s"].get<double>(), 1e8);
+  EXPECT_GT(profile["peak_int8_per_s"].get<double>(), profile["peak_f32_per_s"].get<double>() / 4);
+  double sum = 0;
+  bool summed = false;
+  for (const Json& op : profile["decode"]) {
+    EXPECT_GT(op["calls"].get<double>(), 0);
+    sum += op["seconds"].get<double>();
+    if (op["op"] != "all-reduce") continue;
+    summed = true;
+    EXPECT_LE(op["p50_seconds"].get<double>(), op["p99_seconds"].get<double>());
+  }
+  EXPECT_TRUE(summed);
+  EXPECT_GT(sum, 0);
+}
+
 // Efficiencies of this machine, which plans then rest on.
 TEST(CliBench, CalibratesTheMachine) {
   const std::string path = ::testing::TempDir() + "/cli_bench_calibration.json";

@@ -1,19 +1,22 @@
-// Speed of the CPU kernels against the machine's read bandwidth, on matrices that do not stay in
-// the cache. Threads: TPRUN_BENCHMARK_THREADS, else 2.
+// Speed of the CPU kernels against the machine's read bandwidth and peaks, on matrices that do not
+// stay in the cache. Threads: TPRUN_BENCHMARK_THREADS, else 2.
 //
 //   kernels_benchmark --benchmark_filter='MatMul/q8_0' --benchmark_repetitions=5
 
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
-#include <numeric>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/thread_pool.h"
+#include "comm/device.h"
+#include "engine/kernels/cpu_peaks.h"
 #include "engine/kernels/kernels.h"
+#include "topology/topology.h"
 
 namespace tprun {
 namespace {
@@ -33,37 +36,48 @@ std::vector<float> Random(int64_t count) {
   return values;
 }
 
+// Memory as the engine has it: on huge pages where the system grants them.
+std::unique_ptr<Buffer> Allocate(int64_t bytes) {
+  auto buffer = MakeCpuDevice()->Allocate(bytes);
+  if (!buffer.ok()) std::abort();
+  return *std::move(buffer);
+}
+
+// The ceilings of the others.
 void ReadBandwidth(benchmark::State& state) {
+  double rate = 0;
+  for (auto _ : state) rate = MeasureMemoryBandwidth(Threads());
+  state.counters["bytes/s"] = rate;
+}
+
+void Peaks(benchmark::State& state) {
   ThreadPool pool(Threads());
-  std::vector<uint64_t> data(kWeightBytes / sizeof(uint64_t), 1);
-  std::vector<uint64_t> sums(pool.num_threads() * 8);
-  for (auto _ : state) {
-    pool.ParallelFor(data.size(), 4096, [&](int64_t begin, int64_t end, int worker) {
-      sums[worker * 8] = std::accumulate(data.begin() + begin, data.begin() + end, uint64_t{0});
-    });
-    benchmark::DoNotOptimize(sums.data());
-  }
-  state.SetBytesProcessed(state.iterations() * kWeightBytes);
+  cpu::CpuPeaks peaks;
+  for (auto _ : state) peaks = cpu::MeasureCpuPeaks(pool);
+  state.counters["f32"] = peaks.f32;
+  state.counters["bf16"] = peaks.bf16;
+  state.counters["int8"] = peaks.int8;
 }
 
 void MatMul(benchmark::State& state, const WeightFormat* format, Activations activations,
             int64_t rows, int64_t columns, int64_t tokens) {
   const int64_t bytes = format->Bytes(rows * columns);
   const int64_t copies = kWeightBytes / bytes;
-  std::vector<uint8_t> weights(copies * bytes);
+  const std::unique_ptr<Buffer> buffer = Allocate(copies * bytes);
+  auto* const weights = static_cast<uint8_t*>(buffer->data());
   const std::vector<float> one = Random(rows * columns);
-  format->quantize(one.data(), weights.data(), rows * columns);
+  format->quantize(one.data(), weights, rows * columns);
   ThreadPool pool(Threads());
   const auto kernels = MakeCpuKernels(&pool, activations);
-  if (!kernels->ArrangeWeights(*format, weights.data(), rows, columns).ok()) std::abort();
+  if (!kernels->ArrangeWeights(*format, weights, rows, columns).ok()) std::abort();
   for (int64_t i = 1; i < copies; ++i) {
-    std::copy_n(weights.begin(), bytes, weights.begin() + i * bytes);
+    std::copy_n(weights, bytes, weights + i * bytes);
   }
   const std::vector<float> x = Random(tokens * columns);
   std::vector<float> out(tokens * rows);
   int64_t copy = 0;
   for (auto _ : state) {
-    const WeightMatrix w{weights.data() + copy * bytes, format, rows, columns};
+    const WeightMatrix w{weights + copy * bytes, format, rows, columns};
     copy = (copy + 1) % copies;
     if (!kernels->MatMul(x.data(), w, nullptr, tokens, out.data(), rows).ok()) std::abort();
     benchmark::DoNotOptimize(out.data());
@@ -103,7 +117,8 @@ void Attention(benchmark::State& state, const WeightFormat& format, int64_t dept
 }
 
 void Register() {
-  benchmark::RegisterBenchmark("ReadBandwidth", ReadBandwidth)->UseRealTime();
+  benchmark::RegisterBenchmark("ReadBandwidth", ReadBandwidth)->Iterations(1);
+  benchmark::RegisterBenchmark("Peaks", Peaks)->Iterations(1);
   for (const WeightFormat* format : AllWeightFormats()) {
     if (format->quantize == nullptr) continue;  // nothing to make matrices with
     for (int64_t rows : {5632, 2048}) {
@@ -111,7 +126,6 @@ void Register() {
         for (const Activations activations :
              {Activations::kF32, Activations::kInt16, Activations::kInt8}) {
           const bool exact = activations == Activations::kF32;
-          if (!exact && format->block_elements == 1) continue;
           const char* suffix = exact ? "" : activations == Activations::kInt8 ? "_int8" : "_int16";
           benchmark::RegisterBenchmark(
               absl::StrCat("MatMul/", format->name, suffix, "/", rows, "x2048/tokens:", tokens)

@@ -24,7 +24,7 @@ struct Frame {
 absl::StatusOr<std::vector<Frame>> RunFrames(const TestModel& model, const TestLayout& layout,
                                              const std::vector<int32_t>& streams,
                                              const std::vector<std::vector<int32_t>>& depth_tokens,
-                                             int64_t prompt) {
+                                             int64_t prompt, Activations activations) {
   std::vector<Frame> frames;
   const int64_t width = model.spec.streams;
   const auto count = static_cast<int64_t>(streams.size()) / width;
@@ -46,7 +46,8 @@ absl::StatusOr<std::vector<Frame>> RunFrames(const TestModel& model, const TestL
     }
     return absl::OkStatus();
   };
-  const absl::Status status = RunEngines(model, layout, {.prefill_chunk = 3}, body);
+  const absl::Status status =
+      RunEngines(model, layout, {.prefill_chunk = 3, .activations = activations}, body);
   if (!status.ok()) return status;
   return frames;
 }
@@ -69,25 +70,28 @@ TEST_P(MoshiLayouts, EqualTransformers) {
   std::vector<std::vector<int32_t>> depth_tokens(all_tokens.size());
   for (int frame : depth_frames) depth_tokens[frame] = all_tokens[frame];
   constexpr int64_t kPrompt = 7;  // the rest are 33 decode steps
-  const auto frames = RunFrames(*model, GetParam(), streams, depth_tokens, kPrompt);
-  ASSERT_TRUE(frames.ok()) << frames.status();
-  ASSERT_EQ(frames->size(), all_tokens.size() - kPrompt + 1);
-  size_t compared = 0;
-  for (size_t i = 0; i < frames->size(); ++i) {
-    const size_t frame = i + kPrompt - 1;
-    const auto text = (*expected)["text_logits"][frame].get<std::vector<float>>();
-    EXPECT_LT(LargestDifference((*frames)[i].text, text), kTolerance) << frame;
-    for (size_t d = 0; d < depth_frames.size(); ++d) {
-      if (depth_frames[d] != static_cast<int>(frame)) continue;
-      const auto audio = (*expected)["depth_logits"][d].get<std::vector<std::vector<float>>>();
-      ASSERT_EQ((*frames)[i].audio.size(), audio.size());
-      for (size_t step = 0; step < audio.size(); ++step, ++compared) {
-        EXPECT_LT(LargestDifference((*frames)[i].audio[step], audio[step]), kTolerance)
-            << frame << ", step " << step;
+  // Weights as they lie, and in tiles.
+  for (const Activations activations : {Activations::kF32, Activations::kInt16}) {
+    const auto frames = RunFrames(*model, GetParam(), streams, depth_tokens, kPrompt, activations);
+    ASSERT_TRUE(frames.ok()) << frames.status();
+    ASSERT_EQ(frames->size(), all_tokens.size() - kPrompt + 1);
+    size_t compared = 0;
+    for (size_t i = 0; i < frames->size(); ++i) {
+      const size_t frame = i + kPrompt - 1;
+      const auto text = (*expected)["text_logits"][frame].get<std::vector<float>>();
+      EXPECT_LT(LargestDifference((*frames)[i].text, text), kTolerance) << frame;
+      for (size_t d = 0; d < depth_frames.size(); ++d) {
+        if (depth_frames[d] != static_cast<int>(frame)) continue;
+        const auto audio = (*expected)["depth_logits"][d].get<std::vector<std::vector<float>>>();
+        ASSERT_EQ((*frames)[i].audio.size(), audio.size());
+        for (size_t step = 0; step < audio.size(); ++step, ++compared) {
+          EXPECT_LT(LargestDifference((*frames)[i].audio[step], audio[step]), kTolerance)
+              << frame << ", step " << step;
+        }
       }
     }
+    EXPECT_EQ(compared, 24);
   }
-  EXPECT_EQ(compared, 24);
 }
 
 TEST_P(MoshiLayouts, ShardsCoverEveryTensorOnce) {
