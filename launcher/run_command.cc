@@ -167,7 +167,8 @@ std::string Summary(const RunOptions& options, const RankSession& session,
       "loaded in ", FormatDuration(load), " (",
       FormatBandwidth(static_cast<double>(session.weight_bytes()) / load), " per rank)");
   if (first_token_seconds > 0) {
-    absl::StrAppend(&text, ", first token ", FormatDuration(first_token_seconds), " after the start");
+    absl::StrAppend(&text, ", first token ", FormatDuration(first_token_seconds),
+                    " after the start");
   }
   absl::StrAppend(&text, "; prompt ", Count(result.prompt_tokens, "token"));
   if (!result.stopped) {
@@ -209,13 +210,12 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
     generate.stop = [&] { return interrupts->Came(); };
   }
   double first_token = 0;  // seconds since the process began
-  ASSIGN_OR_RETURN(const GenerateResult result, Generate(session.engine(), session.world(),
-                                                         prompt.ids, generate, [&](int32_t id) {
-                                                           if (first_token == 0)
-                                                             first_token = SecondsSinceStart();
-                                                           return stream->Push(id) &&
-                                                                  !interrupts->Came();
-                                                         }));
+  ASSIGN_OR_RETURN(
+      const GenerateResult result,
+      Generate(session.engine(), session.world(), prompt.ids, generate, [&](int32_t id) {
+        if (first_token == 0) first_token = SecondsSinceStart();
+        return stream->Push(id) && !interrupts->Came();
+      }));
   RETURN_IF_ERROR(RecordResidual(session, "run", SpeedsOf(result)));
   if (!first) return absl::OkStatus();
   const std::string text = stream->Finish();
