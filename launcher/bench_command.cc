@@ -100,8 +100,11 @@ void CountBytes(const RankSession& session, const BenchSizes& sizes, BenchResult
       const AttentionSpec& attention = model.spec.layers[model.spec.blocks[block].layer].attention;
       const int64_t read = attention.window > 0 ? std::min(attention.window, depth) : depth;
       const int64_t kv_heads = KvHeads(model.spec, block, placement, i).size();
-      const int64_t row_bytes = KvRowBytes(model.plan.options, attention.head_dim);
-      result.kv_bytes_per_step += 2 * read * kv_heads * row_bytes * sizes.batch;
+      const auto row = [&](int64_t elements) { return KvRowBytes(model.plan.options, elements); };
+      const int64_t per_position =
+          attention.is_latent() ? (kv_heads > 0 ? row(attention.latent_cache()) : 0)
+                                : kv_heads * (row(attention.head_dim) + row(attention.values()));
+      result.kv_bytes_per_step += read * per_position * sizes.batch;
     }
   }
 }

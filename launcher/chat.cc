@@ -123,7 +123,7 @@ class ChatPartner {
     if (options_.quiet || !StdinIsTerminal()) return status_;
     const char* why = stopped_ ? ", interrupted" : result.ended ? "" : ", cut off at the limit";
     WriteLog(absl::StrFormat(
-        "(%d new tokens of the prompt in %.1f s; %d tokens%s%s)", turn_.ids.size() - turn_.reuse,
+        "(%d new tokens of the prompt in %.1f s; %d tokens%s%s)", result.fresh_tokens,
         result.prefill_seconds, result.ids.size(),
         result.decode_steps > 0
             ? absl::StrFormat(", %.1f tokens/s", result.decode_steps / result.decode_seconds)

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace tprun {
@@ -23,9 +24,11 @@ void ChatInput::Read(int timeout_ms) {
 }
 
 bool ChatInput::TakeInterrupt() {
-  const size_t typed = relayed_ ? pending_.rfind(kInterruptByte) : std::string::npos;
-  if (typed != std::string::npos) pending_.erase(typed, 1);
-  return interrupts_.Taken() || typed != std::string::npos;
+  const size_t before = pending_.size();
+  if (relayed_) {
+    pending_.erase(std::remove(pending_.begin(), pending_.end(), kInterruptByte), pending_.end());
+  }
+  return interrupts_.Taken() || pending_.size() != before;
 }
 
 bool ChatInput::Interrupted() {

@@ -41,7 +41,7 @@ void InputRelay::Pass() {
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       // The pipe stays open: Ctrl-C may follow.
-      [[maybe_unused]] const ssize_t written = write(pipe_, &kEndByte, 1);
+      while (write(pipe_, &kEndByte, 1) < 0 && errno == EINTR) continue;
       return;
     }
     // These bytes mean something else here.

@@ -37,7 +37,8 @@ struct sigaction before;
 Interrupts::Interrupts() {
   interrupts = 0;
   struct sigaction action = {};
-  action.sa_handler = OnInterrupt;  // without SA_RESTART: poll returns
+  action.sa_handler = OnInterrupt;
+  action.sa_flags = SA_RESTART;  // poll returns all the same; a write that waits has not failed
   sigaction(SIGINT, &action, &before);
   TellTakesInterrupts(true);
 }

@@ -48,6 +48,11 @@ NumaShare ShareNumaNodes(const std::vector<int>& allowed_cpus, int index, int ra
   const int count = static_cast<int>(nodes.size());
   NumaShare share;
   if (count < 2 || index < 0 || index >= ranks) return share;
+  // Uneven parts would give some ranks more threads than processors, and every step waits for them.
+  if (count % ranks != 0 && ranks % count != 0) return share;
+  for (const auto& node : nodes) {
+    if (node.second.size() != nodes[0].second.size()) return share;
+  }
   const int begin = index * count / ranks;
   const int end = std::max(begin + 1, (index + 1) * count / ranks);
   for (int i = begin; i < end; ++i) {

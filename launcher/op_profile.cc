@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "engine/kernels/kernel_checks.h"
 
 namespace tprun {
 namespace {
@@ -82,10 +83,15 @@ class ProfiledKernels final : public Kernels {
                          float* out) override {
     double bytes = 0, operations = 0;
     for (const TokenRun& run : batch.runs) {
-      const auto tokens = static_cast<double>(run.tokens);
-      const double depth = static_cast<double>(run.first_position) + tokens;
-      bytes += 2 * depth * cache.kv_heads * static_cast<double>(cache.row_bytes());
-      operations += 4 * tokens * (depth - (tokens - 1) / 2) * shape.query_heads * cache.head_dim;
+      int64_t pairs = 0;  // of a query and a key
+      const int64_t end = run.first_position + run.tokens;
+      for (int64_t position = run.first_position; position < end; ++position) {
+        pairs += position + 1 - FirstVisible(shape, position);
+      }
+      const int64_t rows = end - FirstVisible(shape, run.first_position);
+      const int stored = cache.keys == cache.values ? 1 : 2;
+      bytes += static_cast<double>(stored * rows * cache.kv_heads * cache.row_bytes());
+      operations += 4.0 * static_cast<double>(pairs) * shape.query_heads * cache.head_dim;
     }
     const Timed timed(profile_, "attention", bytes, operations);
     return inner_->Attention(q, q_stride, batch, cache, shape, out);

@@ -34,6 +34,7 @@ constexpr char kExitCodeVariable[] = "TPRUN_EXIT_CODE_FILE";
 // The child whose group gets the signals that this process gets; set while SpawnRanks waits.
 volatile sig_atomic_t job_group = 0;
 volatile sig_atomic_t interrupted_by = 0;
+volatile sig_atomic_t signals_passed = 0;
 
 // What passes on standard input meanwhile, if anything does.
 InputRelay* volatile job_input = nullptr;
@@ -42,6 +43,13 @@ void ForwardSignal(int signal) {
   if (signal == SIGINT && job_input != nullptr && job_input->TakeInterrupt()) return;
   interrupted_by = signal;
   if (job_group > 0) kill(-job_group, signal == SIGHUP ? SIGTERM : signal);
+  signals_passed = signals_passed + 1;
+  if (signals_passed < 3) return;
+  // Whoever insists gets out, though nobody reads what the job still has to say.
+  struct sigaction usual = {};
+  usual.sa_handler = SIG_DFL;
+  sigaction(signal, &usual, nullptr);
+  raise(signal);
 }
 
 // Signals go to the job while this lives.
@@ -50,6 +58,8 @@ class SignalForwarding {
   SignalForwarding() {
     struct sigaction action = {};
     action.sa_handler = ForwardSignal;
+    action.sa_flags = SA_RESTART;  // a write that waits for its reader has not failed
+    signals_passed = 0;
     for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &action, &before_[i]);
   }
   ~SignalForwarding() {

@@ -145,7 +145,7 @@ class Engine {
   std::vector<EmbeddingTable> Tables(int block, TensorRole role) const;
   ExpertMatrices Experts(int block, TensorRole role, TensorRole bias_role) const;
 
-  void NoteReached(absl::Span<const SequenceRun> runs);
+  void NoteReached(absl::Span<const SequenceRun> runs, bool done);
   absl::Status CheckRuns(absl::Span<const SequenceRun> runs) const;
   absl::Status CheckRun(const SequenceRun& run) const;
   absl::Status RunStep(const Step& step, ForwardOutput output, const StopCheck& stop);

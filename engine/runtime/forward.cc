@@ -53,12 +53,14 @@ int64_t Engine::Reusable(int sequence, int64_t tokens) const {
   return rings ? 0 : tokens;
 }
 
-void Engine::NoteReached(absl::Span<const SequenceRun> runs) {
+// A text begun anew counts as the shorter one only once it is in all layers: until then, or if that
+// fails, rings hold rows of the text before.
+void Engine::NoteReached(absl::Span<const SequenceRun> runs, bool done) {
   for (const SequenceRun& run : runs) {
     int64_t& reached = reached_[run.sequence];
     const int64_t end =
         run.first_position + static_cast<int64_t>(run.tokens.size()) / spec_.streams;
-    reached = run.first_position == 0 ? end : std::max(reached, end);
+    reached = done && run.first_position == 0 ? end : std::max(reached, end);
   }
 }
 
@@ -78,7 +80,7 @@ absl::Status Engine::CheckRuns(absl::Span<const SequenceRun> runs) const {
 absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput output,
                              const StopCheck& stop) {
   RETURN_IF_ERROR(CheckRuns(runs));
-  NoteReached(runs);
+  NoteReached(runs, /*done=*/false);
   logits_.clear();
   greedy_ids_.clear();
   if (rank_ == 0) {
@@ -92,12 +94,13 @@ absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput o
   for (const Step& step : CutIntoSteps(runs, chunk, spec_.streams)) {
     RETURN_IF_ERROR(RunStep(step, output, stop));
   }
+  NoteReached(runs, /*done=*/true);
   return absl::OkStatus();
 }
 
 absl::Status Engine::ForwardAll(const SequenceRun& run, int64_t first, const LogitsSink& sink) {
   RETURN_IF_ERROR(CheckRuns({&run, 1}));
-  NoteReached({&run, 1});
+  NoteReached({&run, 1}, /*done=*/false);
   const int64_t chunk = ChunkTokens(options_);
   const int64_t rows = std::min(std::max<int64_t>(options_.batch, options_.logit_rows), chunk);
   logits_.clear();
@@ -114,6 +117,7 @@ absl::Status Engine::ForwardAll(const SequenceRun& run, int64_t first, const Log
     }
     done += step.tokens();
   }
+  NoteReached({&run, 1}, /*done=*/true);
   return absl::OkStatus();
 }
 

@@ -109,6 +109,7 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
   std::vector<int32_t>& history = request.prompt;
   GenerateResult result;
   result.prompt_tokens = history.size();
+  result.fresh_tokens = result.prompt_tokens - request.reuse;
   Chooser chooser(options, on_token, result);
   absl::Time start = absl::Now();
   const auto fresh = absl::MakeConstSpan(history).subspan(request.reuse);

@@ -27,6 +27,7 @@ struct GenerateOptions {
 struct GenerateResult {
   std::vector<int32_t> ids;  // new tokens, without prompt and end token
   int64_t prompt_tokens = 0;
+  int64_t fresh_tokens = 0;    // of the prompt, that were not taken from the cache
   double prefill_seconds = 0;  // until the first token is known
   double decode_seconds = 0;   // for the tokens after the first
   // So many of `ids` went through the model, and are in the cache after the prompt.

@@ -51,9 +51,17 @@ TEST(NumaBinding, OneRankTakesAllNodes) {
 }
 
 TEST(NumaBinding, FewRanksShareManyNodes) {
-  const std::string root = FakeRoot("many", {"0", "1", "2", "3", "4"});
-  EXPECT_EQ(ShareNumaNodes(Cpus(5), 0, 2, root).nodes, (std::vector<int>{0, 1}));
-  EXPECT_EQ(ShareNumaNodes(Cpus(5), 1, 2, root).nodes, (std::vector<int>{2, 3, 4}));
+  const std::string root = FakeRoot("many", {"0", "1", "2", "3"});
+  EXPECT_EQ(ShareNumaNodes(Cpus(4), 0, 2, root).nodes, (std::vector<int>{0, 1}));
+  EXPECT_EQ(ShareNumaNodes(Cpus(4), 1, 2, root).nodes, (std::vector<int>{2, 3}));
+}
+
+TEST(NumaBinding, NothingIsBoundWhereTheProcessorsDoNotComeOutEven) {
+  const std::string five = FakeRoot("five", {"0", "1", "2", "3", "4"});
+  EXPECT_TRUE(ShareNumaNodes(Cpus(5), 0, 2, five).cpus.empty());
+  const std::string two = FakeRoot("halves", {"0-7", "8-15"});
+  EXPECT_TRUE(ShareNumaNodes(Cpus(16), 0, 3, two).cpus.empty());
+  EXPECT_TRUE(ShareNumaNodes(Cpus(10), 1, 2, two).cpus.empty());  // 8 and 2 of them
 }
 
 // Ten and more nodes are in the order of their numbers, not of their names.
@@ -65,7 +73,7 @@ TEST(NumaBinding, NodesAreInTheOrderOfTheirNumbers) {
 
 TEST(NumaBinding, OnlyAllowedProcessorsCount) {
   const std::string root = FakeRoot("part", {"0-3", "4-7", ""});
-  const NumaShare share = ShareNumaNodes({2, 5, 6}, 1, 2, root);
+  const NumaShare share = ShareNumaNodes({2, 3, 5, 6}, 1, 2, root);
   EXPECT_EQ(share.nodes, std::vector<int>{1});
   EXPECT_EQ(share.cpus, (std::vector<int>{5, 6}));
   // All on one node: there is nothing to choose.

@@ -15,6 +15,8 @@ AttentionPlan PlanOf(const AttentionArguments& a) {
   const int together = std::min(a.queries_per_kv_head, a.query_heads);
   plan.heads = together <= 1 ? 1 : together <= 2 ? 2 : together <= 4 ? 4 : 8;
   if (a.cache.head_dim > kNarrowHeadDim) plan.heads = kWideHeads;
+  // 8 warps' sums of 8 such heads would be more than the 64 KiB of compute capability 7.5.
+  if (plan.heads == 8 && a.cache.head_dim > 248) plan.heads = 4;
   plan.parts = (together + plan.heads - 1) / plan.heads;
   const int first_kv = a.first_query_head / a.queries_per_kv_head;
   const int last_kv = (a.first_query_head + a.query_heads - 1) / a.queries_per_kv_head;

@@ -72,6 +72,9 @@ absl::Status MultiplyStack(const Stream& stream, const MatrixStack& stack, int64
     return LaunchStatus(TileMatVec(stream, w.one.format, a));
   }
   if (a.columns == 0) return LaunchStatus(RowMatVec(stream, Format::kF32, a));  // the bias
+  if (IsArranged(w.one.format)) {
+    return absl::InvalidArgumentError("vectors of an arranged matrix: wanted every 16 bytes");
+  }
   return LaunchStatus(RowMatVec(stream, w.one.format, a));
 }
 
