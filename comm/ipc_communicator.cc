@@ -29,6 +29,8 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   ~IpcCommunicator() override;
   absl::Status Initialize(const IpcOptions& options);
 
+  // Where threads share a GPU a sender waits on the host until it is told that there is room.
+  bool buffers_sends() const override { return !meet_; }
   int rank() const override { return group_.bootstrap->rank(); }
   int size() const override { return group_.bootstrap->size(); }
   absl::Duration timeout() const override { return group_.bootstrap->timeout(); }
@@ -65,8 +67,6 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   // The same on all ranks.
   template <typename Launch>
   absl::Status RunTogether(const char* operation, const Launch& launch);
-  // Where threads share a GPU a sender waits on the host until it is told that there is room.
-  bool buffers_sends() const override { return !meet_; }
   absl::Status Meet() { return meet_ ? group_.bootstrap->Barrier() : absl::OkStatus(); }
   absl::Status Gather(const char* operation, const void* send, void* receive,
                       const std::vector<int64_t>& sizes);
