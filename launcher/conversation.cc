@@ -37,6 +37,10 @@ absl::StatusOr<Turn> Conversation::Ask(std::string text) {
     absl::StatusOr<std::vector<int32_t>> ids = Encode();
     if (!ids.ok()) messages_ = before;
     ASSIGN_OR_RETURN(turn.ids, std::move(ids));
+    if (turn.ids.empty()) {
+      messages_ = before;
+      return absl::InvalidArgumentError("the chat template makes no text of this conversation");
+    }
     const auto size = static_cast<int64_t>(turn.ids.size());
     if (size + room_ <= context_) break;
     if (messages_.size() == first + 1) {

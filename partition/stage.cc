@@ -219,20 +219,21 @@ const std::vector<StageSolver::Ends>& StageSolver::EndOptions(const StageRequest
 double StageSolver::LeastSecondsPerByte(int device) const {
   double& least = seconds_per_byte_[device];
   if (least >= 0) return least;
-  // Shares cost at least their part of this.
-  const auto whole = [&](BlockKind kind, int layer_class) {
-    const ShareTable& table = tables_.Table(kind, layer_class);
-    double seconds = std::numeric_limits<double>::infinity();
-    for (int64_t share = 1; share <= table.units; ++share) {
-      const double part = static_cast<double>(share) / static_cast<double>(table.units);
-      seconds = std::min(seconds, table.seconds[device][table.Cell(0, share)] / part);
-    }
-    return seconds;
-  };
+  // Of either kind by itself: a device may have much of one and little of the other, and a long
+  // cache takes memory but, read for a shallow depth only, hardly any time.
   least = std::numeric_limits<double>::infinity();
   for (int c = 0; c < tables_.num_classes(); ++c) {
-    const double seconds = whole(BlockKind::kAttention, c) + whole(BlockKind::kMlp, c);
-    least = std::min(least, seconds / static_cast<double>(std::max<int64_t>(1, LayerBytes(c))));
+    const auto look = [&](const ShareTable& table) {
+      for (size_t cell = 0; cell < table.bytes.size(); ++cell) {
+        if (table.bytes[cell] <= 0) continue;
+        least =
+            std::min(least, table.seconds[device][cell] / static_cast<double>(table.bytes[cell]));
+      }
+    };
+    look(tables_.Table(BlockKind::kMlp, c));
+    for (int replication : tables_.replications()) {
+      look(tables_.Table(BlockKind::kAttention, c, replication));
+    }
   }
   return least;
 }

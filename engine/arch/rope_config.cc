@@ -56,6 +56,7 @@ absl::Status ReadDivisors(const Json& scaling, absl::string_view key, int dims,
     return absl::InvalidArgumentError(absl::StrCat("\"", key, "\": wanted a list of ", wanted,
                                                    " numbers, one per pair of rotated elements"));
   }
+  divisors.clear();  // a config may have its scaling twice
   for (const Json& entry : *list) {
     RETURN_IF_ERROR(CheckPositive(key, entry.is_number() ? entry.get<double>() : 0));
     divisors.push_back(static_cast<float>(entry.get<double>()));

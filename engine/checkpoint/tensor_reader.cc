@@ -19,8 +19,9 @@ constexpr int64_t kBounceBytes = 4 * kMiB;
 constexpr int64_t kSmallRow = 64 * kKiB;
 
 // Packed tensors are made so many elements (or a row) at a time, which takes no more than so many
-// bytes for each: words, integers, scales and zero points, values.
-constexpr int64_t kPackedElements = int64_t{1} << 18;
+// bytes for each: words, integers, scales and zero points, values. Rows of some lie across the
+// file, which is then read once for each time: rather few.
+constexpr int64_t kPackedElements = int64_t{1} << 21;
 constexpr int64_t kPackedBytesPerElement = 16;
 
 int64_t PackedRowsAtOnce(int64_t columns) {

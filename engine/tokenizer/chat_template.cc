@@ -79,10 +79,15 @@ absl::StatusOr<ChatStyle> GgufStyle(const Checkpoint& checkpoint) {
   return style;
 }
 
-// chat_template.jinja or chat_template.json; "" when there is neither.
-absl::StatusOr<std::string> TemplateFile(const std::string& directory) {
+// A file of its own comes before the tokenizer's entry, as in transformers, and that before an
+// older chat_template.json; "" when there is none of them.
+absl::StatusOr<std::string> FolderTemplate(const std::string& directory,
+                                           const Json& tokenizer_config) {
   const std::string jinja = JoinPath(directory, "chat_template.jinja");
   if (FileExists(jinja)) return ReadFile(jinja);
+  ASSIGN_OR_RETURN(std::string entry,
+                   TemplateOf(tokenizer_config, JoinPath(directory, "tokenizer_config.json")));
+  if (!entry.empty()) return entry;
   const std::string json = JoinPath(directory, "chat_template.json");
   if (!FileExists(json)) return std::string();
   ASSIGN_OR_RETURN(const Json config, ReadJsonFile(json));
@@ -93,11 +98,7 @@ absl::StatusOr<ChatStyle> FolderStyle(const Checkpoint& checkpoint) {
   const std::string directory = checkpoint.directory();
   ASSIGN_OR_RETURN(const SideFiles side, ReadSideFiles(directory, checkpoint.config()));
   ChatStyle style;
-  ASSIGN_OR_RETURN(style.source,
-                   TemplateOf(side.tokenizer_config, JoinPath(directory, "tokenizer_config.json")));
-  if (style.source.empty()) {
-    ASSIGN_OR_RETURN(style.source, TemplateFile(directory));
-  }
+  ASSIGN_OR_RETURN(style.source, FolderTemplate(directory, side.tokenizer_config));
   for (const char* name : {"bos_token", "eos_token"}) {
     PutToken(name, TokenText(side.tokenizer_config, name), style);
   }

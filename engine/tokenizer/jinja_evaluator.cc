@@ -25,6 +25,8 @@ constexpr int64_t kMostSteps = 5'000'000;
 constexpr int64_t kStepsOfIteration = 10;  // of a loop
 constexpr int kMostCalls = 30;
 constexpr int kDeepestValue = 32;
+constexpr int kDeepestRun = 400;    // expressions and blocks of statements within each other
+constexpr size_t kTextOfStep = 16;  // bytes of text whose making counts as a step
 
 const JinjaValue* Lookup(const JinjaScope& scope, absl::string_view name) {
   for (const JinjaScope* at = &scope; at != nullptr; at = at->outer) {
@@ -83,6 +85,26 @@ absl::Status JinjaEvaluator::Count(size_t position, int64_t steps) {
   return JinjaError(source_, position, absl::StrCat("more than ", kMostSteps, " steps"));
 }
 
+// The parser bounds each expression and macros each other's calls; together they could still be
+// more than the stack holds.
+absl::Status JinjaEvaluator::Enter(size_t position) {
+  if (++depth_ <= kDeepestRun) return absl::OkStatus();
+  return JinjaError(source_, position,
+                    absl::StrCat("more than ", kDeepestRun, " steps within each other"));
+}
+
+// A value that was made, not only named, takes time by its size.
+absl::Status JinjaEvaluator::CountMade(const JinjaExpression& expression, const JinjaValue& value) {
+  using Kind = JinjaExpression::Kind;
+  if (value.is_string()) {
+    return Count(expression.position, static_cast<int64_t>(value.string().size() / kTextOfStep));
+  }
+  const bool named = expression.kind == Kind::kName || expression.kind == Kind::kLiteral ||
+                     expression.kind == Kind::kAttribute || expression.kind == Kind::kItem;
+  if (named || !value.is_list()) return absl::OkStatus();
+  return Count(expression.position, static_cast<int64_t>(value.list().size()));
+}
+
 absl::StatusOr<std::string> JinjaEvaluator::Run(const std::vector<JinjaStatement>& statements,
                                                 JinjaScope& globals) {
   std::string out;
@@ -91,6 +113,15 @@ absl::StatusOr<std::string> JinjaEvaluator::Run(const std::vector<JinjaStatement
 }
 
 absl::StatusOr<JinjaEvaluator::Flow> JinjaEvaluator::Execute(
+    const std::vector<JinjaStatement>& statements, JinjaScope& scope, std::string& out) {
+  if (statements.empty()) return Flow::kNext;
+  RETURN_IF_ERROR(Enter(statements[0].position));
+  absl::StatusOr<Flow> flow = ExecuteAll(statements, scope, out);
+  --depth_;
+  return flow;
+}
+
+absl::StatusOr<JinjaEvaluator::Flow> JinjaEvaluator::ExecuteAll(
     const std::vector<JinjaStatement>& statements, JinjaScope& scope, std::string& out) {
   for (const JinjaStatement& statement : statements) {
     RETURN_IF_ERROR(Count(statement.position));
@@ -166,8 +197,9 @@ absl::StatusOr<JinjaEvaluator::Flow> JinjaEvaluator::For(const JinjaStatement& s
     ASSIGN_OR_RETURN(const Flow flow, Execute(statement.body, inner, out));
     if (flow == Flow::kBreak) break;
   }
-  if (elements.empty()) return Execute(statement.otherwise, scope, out);
-  return Flow::kNext;
+  if (!elements.empty()) return Flow::kNext;
+  JinjaScope inner = {{}, &scope};
+  return Execute(statement.otherwise, inner, out);
 }
 
 // To the names of a loop or a set; to several, the elements of `value`.
@@ -257,7 +289,11 @@ JinjaEvaluator::Value JinjaEvaluator::CallMacro(const JinjaStatement& macro, Jin
 JinjaEvaluator::Value JinjaEvaluator::Evaluate(const JinjaExpression& expression,
                                                JinjaScope& scope) {
   RETURN_IF_ERROR(Count(expression.position));
-  ASSIGN_OR_TELL(JinjaValue value, expression.position, EvaluateUnchecked(expression, scope));
+  RETURN_IF_ERROR(Enter(expression.position));
+  Value evaluated = EvaluateUnchecked(expression, scope);
+  --depth_;
+  ASSIGN_OR_TELL(const JinjaValue value, expression.position, evaluated);
+  RETURN_IF_ERROR(CountMade(expression, value));
   if (value.is_string() && value.string().size() > kMostJinjaText) {
     return JinjaError(source_, expression.position, "a text that is too long");
   }

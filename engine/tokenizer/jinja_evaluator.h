@@ -54,11 +54,16 @@ class JinjaEvaluator {
 
   // With line and column, unless it has them.
   absl::Status At(size_t position, const absl::Status& status) const;
+  absl::StatusOr<Flow> ExecuteAll(const std::vector<JinjaStatement>& statements, JinjaScope& scope,
+                                  std::string& out);
+  absl::Status Enter(size_t position);  // one deeper; --depth_ leaves again
   absl::Status Count(size_t position, int64_t steps = 1);
+  absl::Status CountMade(const JinjaExpression& expression, const JinjaValue& value);
 
   absl::string_view source_;
   int64_t steps_ = 0;
   int calls_ = 0;  // of macros, within each other
+  int depth_ = 0;
 };
 
 }  // namespace tprun

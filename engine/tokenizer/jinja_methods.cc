@@ -1,6 +1,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -319,12 +320,12 @@ bool IsOneOf(absl::string_view name, const absl::string_view (&names)[n]) {
 std::string JinjaStrip(absl::string_view text, const JinjaValue* characters, bool left,
                        bool right) {
   Characters all = JinjaCharacters(text);
-  Characters set;
+  std::set<absl::string_view> set;
   const bool given = characters != nullptr && characters->is_string();
-  if (given) set = JinjaCharacters(characters->string());
-  const auto goes = [&](absl::string_view c) {
-    return given ? std::find(set.begin(), set.end(), c) != set.end() : IsSpace(c);
-  };
+  if (given) {
+    for (absl::string_view c : JinjaCharacters(characters->string())) set.insert(c);
+  }
+  const auto goes = [&](absl::string_view c) { return given ? set.count(c) > 0 : IsSpace(c); };
   const auto begin = left ? std::find_if_not(all.begin(), all.end(), goes) : all.begin();
   auto end = all.end();
   while (right && end != begin && goes(*(end - 1))) --end;

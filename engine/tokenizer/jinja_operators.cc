@@ -72,7 +72,12 @@ absl::StatusOr<JinjaValue> Repeated(const JinjaValue& value, int64_t times) {
   const bool is_text = value.is_string();
   const size_t size = is_text ? value.string().size() : value.list().size();
   const size_t most = is_text ? kMostJinjaText : static_cast<size_t>(kMostElements);
-  if (size > 0 && static_cast<size_t>(times) > most / size) {
+  size_t within = 0;  // bytes of text in a list
+  for (size_t i = 0; !is_text && i < size; ++i) {
+    if (value.list()[i].is_string()) within += value.list()[i].string().size();
+  }
+  if ((size > 0 && static_cast<size_t>(times) > most / size) ||
+      (within > 0 && static_cast<size_t>(times) > kMostJinjaText / within)) {
     return absl::InvalidArgumentError("a text or list that is too long");
   }
   std::string text;

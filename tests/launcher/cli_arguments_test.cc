@@ -56,7 +56,7 @@ TEST(CliArguments, WrongOnesEndWithOneLineAndExitCode2) {
       {{"run", model, "--topology=/nowhere"}, "--topology: cannot open /nowhere"},
       {{"run", model, "--plan=/nowhere"}, "--plan: cannot open /nowhere"},
       {{"run", model, "--calibration=/nowhere"}, "--calibration: cannot open /nowhere"},
-      {{"run", model, "--kv_type=q8_0"}, "--kv_type: a KV cache of type q8_0"},
+      {{"run", model, "--kv_type=fp8_e5m2"}, "--kv_type: a KV cache of type fp8_e5m2"},
       {{"plan", model, "--utilization=0"}, "--utilization: wanted 0.01 to 1, found 0"},
       {{"plan", model, "--min_speed=x"}, "--min_speed: wanted 1e-06 to 1e+09, found x"},
       {{"help", "plam"}, "unknown command \"plam\"; did you mean plan?"},

@@ -97,13 +97,17 @@ TEST(CliGgufPlan, TheCardAloneIsTooSmallAndTheRemediesHold) {
   EXPECT_THAT(result.err, HasSubstr("does not fit: rank 0 needs "));
   int followed = 0;
   for (absl::string_view line : absl::StrSplit(result.out, '\n')) {
-    if (!absl::ConsumePrefix(&line, "  would help: --")) continue;
+    if (!absl::ConsumePrefix(&line, "  would help: ")) continue;
     std::vector<std::string> mended = arguments;
-    const std::string options(line.substr(0, line.find(" (")));
-    for (absl::string_view option : absl::StrSplit(absl::StrCat("--", options), " and ")) {
-      if (absl::StartsWith(option, "--context=")) {
+    const std::string options(line.substr(0, line.find_first_of("(:")));
+    for (absl::string_view option : absl::StrSplit(options, " and ")) {
+      option = absl::StripAsciiWhitespace(option);
+      if (option == "no --devices") {
+        mended.erase(std::find(mended.begin(), mended.end(), "--devices=cuda:0"));
+      } else if (absl::StartsWith(option, "--context=")) {
         mended[3] = std::string(option);
       } else {
+        ASSERT_TRUE(absl::StartsWith(option, "--")) << option;
         mended.emplace_back(option);
       }
     }

@@ -101,6 +101,31 @@ hosts:
   EXPECT_THAT(result.out, Not(HasSubstr("tokens/s, faster")));
 }
 
+// A long cache of which little is read: devices that take attention alone have few seconds per
+// byte.
+TEST(CliPlan, WhatItChoosesIsNotSlowerThanWhatCanBeNamed) {
+  TPRUN_NEEDS_TEST_DATA();
+  std::vector<std::string> arguments = {"plan",
+                                        Config("Meta-Llama-3-8B"),
+                                        "--weights=q8_0",
+                                        "--context=90000",
+                                        "--format=json",
+                                        "--topology=[h100+a40]+[rtx4090+a40] ib:400",
+                                        "--limit=node/cuda:0=6844MiB",
+                                        "--limit=node/cuda:1=3772MiB",
+                                        "--limit=node-1/cuda:0=17084MiB",
+                                        "--limit=node-1/cuda:1=2748MiB"};
+  const ProcessResult chosen = RunTprun(arguments);
+  ASSERT_EQ(chosen.exit_code, 0) << chosen.err;
+  arguments.push_back("--devices=node/cuda:0,node-1/cuda:0,node/cuda:1,node-1/cuda:1");
+  const ProcessResult named = RunTprun(arguments);
+  ASSERT_EQ(named.exit_code, 0) << named.err;
+  const absl::StatusOr<Json> a = ParseJson(chosen.out), b = ParseJson(named.out);
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_GE((*a)["decode_tokens_per_s"]["expected"].get<double>(),
+            (*b)["decode_tokens_per_s"]["expected"].get<double>() * (1 - 1e-9));
+}
+
 TEST(CliPlan, TellsTheDeviceTheBytesAndTheRemedyWhenItDoesNotFit) {
   TPRUN_NEEDS_TEST_DATA();
   const std::string machine = "--topology=" + SourcePath("clusters/rtx3090-rtx3060.yaml");

@@ -117,6 +117,19 @@ TEST_F(ConversationTest, AMessageThatIsTooLongIsNotPartOfIt) {
   EXPECT_EQ(TextOf(*turn), kFirst);
 }
 
+TEST_F(ConversationTest, ATemplateThatMakesNothingOfItIsRefused) {
+  auto style = ChatTemplate::Parse(
+      {.source = "{% if messages|length == 1 %}{{ messages[0]['content'] }}{% endif %}"});
+  ASSERT_TRUE(style.ok()) << style.status();
+  Conversation conversation(*style, tokenizer_, "", 1000, 10);
+  const auto first = conversation.Ask("hi");
+  ASSERT_TRUE(first.ok()) << first.status();
+  conversation.Answer("hello", first->ids);
+  const auto second = conversation.Ask("more");
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("makes no text"));
+}
+
 TEST_F(ConversationTest, AMessageThatIsWithdrawnIsNotPartOfIt) {
   Conversation conversation = Make(1000);
   const auto first = conversation.Ask("hi");

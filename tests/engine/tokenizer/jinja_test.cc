@@ -46,6 +46,12 @@ TEST(Jinja, GivesWhatJinjaGives) {
   }
 }
 
+TEST(Jinja, WhatALoopWithoutElementsSetsIsItsOwn) {
+  const auto text = Render("{% for a in [] %}{% else %}{% set x = 1 %}{{ x }}{% endfor %}{{ x }}");
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(*text, "1");
+}
+
 TEST(Jinja, ErrorsTellThePlaceAndWhatIsWrong) {
   EXPECT_THAT(ErrorOf("a\n  {{ x.y }}"), AllOf(HasSubstr("line 2, column 7"), HasSubstr("'x'")));
   EXPECT_THAT(ErrorOf("ä{{ 1 | nonsense }}"),
@@ -66,12 +72,19 @@ TEST(Jinja, WorkIsBounded) {
     deep += "(";
     chain += "+1";
   }
+  std::string nested = "m()";  // by the parser's bounds, times the calls within each other
+  for (int i = 0; i < 60; ++i) nested = "0 or 1 and 1 == 1 + 1 ~ 1 * 1 ** (" + nested + ")";
   const std::string loops = "{% for i in range(100000) %}";
+  const std::string long_text = "{% set x = 'a' * 16000000 %}";
   for (const std::string& source : std::vector<std::string>{
-           "{{ " + deep, "{{ " + std::string(100000, '-') + "1 }}", chain + " }}",
+           "{{ " + deep,
+           "{{ " + std::string(100000, '-') + "1 }}",
+           chain + " }}",
            "{{ a" + absl::StrCat(std::string(50000, '.'), " }}"),
-           loops + loops + "{{ i }}{% endfor %}{% endfor %}", "{{ 'x' * 1000000000000 }}",
-           "{{ [1] * 1000000000000 }}", "{{ range(1000000000) }}",
+           loops + loops + "{{ i }}{% endfor %}{% endfor %}",
+           "{{ 'x' * 1000000000000 }}",
+           "{{ [1] * 1000000000000 }}",
+           "{{ range(1000000000) }}",
            "{% set ns = namespace(x='ab') %}" + loops +
                "{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
            "{% set ns = namespace(x='ab') %}" + loops +
@@ -80,7 +93,13 @@ TEST(Jinja, WorkIsBounded) {
            "{% set ns = namespace(x=[1]) %}{% for i in range(30) %}{% set ns.x = [ns.x, ns.x] %}"
            "{% endfor %}{{ ns.x }}",
            "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
-           "{{ 9223372036854775807 + 1 }}", "{% set ns = namespace() %}{% set ns.me = ns %}"}) {
+           "{% macro m() %}{{ " + nested + " }}{% endmacro %}{{ m() }}",
+           long_text + "{% set y = [x] * 1000 %}",
+           long_text + loops + "{% set y = x ~ '' %}{% endfor %}",
+           "{% set x = 'ab' * 1000000 %}" + loops + "{% set y = x.strip(x) %}{% endfor %}",
+           loops + "{% set y = range(100000)|sort %}{% endfor %}",
+           "{{ 9223372036854775807 + 1 }}",
+           "{% set ns = namespace() %}{% set ns.me = ns %}"}) {
     EXPECT_EQ(Render(source).status().code(), absl::StatusCode::kInvalidArgument)
         << source.substr(0, 80);
   }
