@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/dtype.h"
@@ -11,13 +12,17 @@
 #include "partition/export_layers.h"
 
 // Flags as in ggml-org/llama.cpp common/arg.cpp; layers over devices as in src/llama-model.cpp
-// (2025): of -ngl N the last N layers go to GPUs, the output with the 33rd of 32; -ts cuts them in
+// (2026): of -ngl N the last N layers go to GPUs, the output with the 33rd of 32; -ts cuts them in
 // order.
 
 namespace tprun {
 namespace {
 
 constexpr char kProgram[] = "llama.cpp";
+
+// What -ctk and -ctv take.
+constexpr absl::string_view kCacheTypes[] = {"f32",  "f16",    "bf16", "q8_0", "q4_0",
+                                             "q4_1", "iq4_nl", "q5_0", "q5_1"};
 
 class Arguments {
  public:
@@ -45,7 +50,7 @@ class Arguments {
       }
     }
     AddOverrides(on_cpu, flags);
-    AddOptions(flags);
+    RETURN_IF_ERROR(AddOptions(flags));
     return absl::StrJoin(flags, " ");
   }
 
@@ -113,7 +118,8 @@ class Arguments {
     return device < 0 ? "CPU" : absl::StrCat("CUDA", device);
   }
 
-  // Blocks that lie elsewhere than their layer as -ngl and -ts put it.
+  // Blocks that lie elsewhere than their layer as -ngl and -ts put it: one -ot, of which the first
+  // pattern found anywhere in a tensor's name counts (of several -ot only the last would).
   void AddOverrides(int on_cpu, std::vector<std::string>& flags) const {
     std::map<std::pair<std::string, int>, std::vector<int>> moved;  // (tensors, device) -> layers
     for (int layer = on_cpu; layer < spec_.num_layers(); ++layer) {
@@ -126,23 +132,32 @@ class Arguments {
       if (attention_[layer] != home) moved[{"attn.*", attention_[layer]}].push_back(layer);
       if (mlp_[layer] != home) moved[{"ffn.*", mlp_[layer]}].push_back(layer);
     }
+    std::vector<std::string> patterns;
     for (const auto& [what, layers] : moved) {
-      flags.push_back(absl::StrCat("-ot \"blk\\.(", absl::StrJoin(layers, "|"), ")\\.", what.first,
-                                   "=", Target(what.second), "\""));
+      patterns.push_back(absl::StrCat("blk\\.(", absl::StrJoin(layers, "|"), ")\\.", what.first,
+                                      "=", Target(what.second)));
     }
     const int last = cut_.empty() ? (gpus_.empty() ? -1 : *gpus_.begin()) : cut_.back();
     if (on_cpu < spec_.num_layers() && head_ >= 0 && head_ != last && !row_split_) {
-      flags.push_back(absl::StrCat("-ot \"output.*=", Target(head_), "\""));
+      patterns.push_back(absl::StrCat("^output.*=", Target(head_)));
     }
+    if (!patterns.empty())
+      flags.push_back(absl::StrCat("-ot \"", absl::StrJoin(patterns, ","), "\""));
   }
 
-  void AddOptions(std::vector<std::string>& flags) const {
+  absl::Status AddOptions(std::vector<std::string>& flags) const {
     const EngineOptions& options = plan_.options;
     flags.push_back(absl::StrCat("-c ", options.context * options.batch));
     if (options.batch > 1) flags.push_back(absl::StrCat("-np ", options.batch));
     flags.push_back(absl::StrCat("-ub ", options.prefill_chunk));
     const absl::string_view type = KvTypeName(options);
+    if (!absl::c_linear_search(kCacheTypes, type)) {
+      return absl::InvalidArgumentError(absl::StrCat("llama.cpp has no KV cache of type ", type,
+                                                     ", but ", absl::StrJoin(kCacheTypes, ", "),
+                                                     ": plan with one of them"));
+    }
     flags.push_back(absl::StrCat("-ctk ", type, " -ctv ", type));
+    return absl::OkStatus();
   }
 
   const Plan& plan_;

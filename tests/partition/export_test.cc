@@ -81,8 +81,22 @@ TEST(LlamaCppArguments, NameWhatIsOutOfOrder) {
   const Plan plan = LayerPlan(spec, {"cuda:0", "cuda:1"}, {1, 1, 0, 0, 0, 0, 0, 0});
   const std::string line = LlamaCpp(plan, spec);
   EXPECT_THAT(line, HasSubstr("-ts 0,9 "));
-  EXPECT_THAT(line, HasSubstr("-ot \"blk\\.(2|3|4|5|6|7)\\.attn.*=CUDA0\""));
-  EXPECT_THAT(line, HasSubstr("-ot \"output.*=CUDA0\""));
+  // Of several -ot only the last counts; "output.*" alone would be in "attn_output" too.
+  EXPECT_THAT(line, HasSubstr("-ot \"blk\\.(2|3|4|5|6|7)\\.attn.*=CUDA0,"
+                              "blk\\.(2|3|4|5|6|7)\\.ffn.*=CUDA0,^output.*=CUDA0\""));
+  EXPECT_EQ(line.find("-ot "), line.rfind("-ot "));
+}
+
+TEST(LlamaCppArguments, RefuseACacheThatItDoesNotHave) {
+  const ModelSpec spec = PlanModel();
+  Plan plan = LayerPlan(spec, {"cuda:0"}, {0, 0, 0, 0, 0, 0, 0, 0});
+  for (const char* type : {"f32", "q8_0", "q4_0", "iq4_nl"}) {
+    ASSERT_TRUE(SetKvType(type, plan.options).ok());
+    EXPECT_THAT(LlamaCpp(plan, spec), HasSubstr(std::string(" -ctk ") + type));
+  }
+  ASSERT_TRUE(SetKvType("fp8_e4m3", plan.options).ok());
+  EXPECT_THAT(std::string(PlanLlamaCppArguments(plan, spec, "m").status().message()),
+              HasSubstr("no KV cache of type fp8_e4m3, but f32, f16"));
 }
 
 TEST(LlamaCppArguments, SplitRows) {
