@@ -47,7 +47,7 @@ absl::Status ReadCpuBandwidth(const YamlMap& map, const std::string& host_name, 
                               std::vector<std::string>& notes) {
   ASSIGN_OR_RETURN(cpu.memory_bandwidth_bytes_per_s, map.BandwidthOr("bandwidth", -1));
   if (cpu.memory_bandwidth_bytes_per_s >= 0) return absl::OkStatus();
-  cpu.memory_bandwidth_bytes_per_s = EstimateCpuBandwidth(cpu.name, cpu.cores, 1);
+  cpu.memory_bandwidth_bytes_per_s = EstimateCpuBandwidth(cpu, 1);
   cpu.sources["memory_bandwidth_bytes_per_s"] = "estimate from its cores";
   notes.push_back(absl::StrCat(host_name.empty() ? "cpu" : host_name + "/cpu",
                                ": no bandwidth given, ",

@@ -125,7 +125,7 @@ void CompleteGpu(CardLookup& cards, DeviceInfo& gpu, Estimates& estimates) {
 
 void CompleteCpu(DeviceInfo& cpu) {
   if (cpu.memory_bandwidth_bytes_per_s > 0) return;
-  State(cpu.memory_bandwidth_bytes_per_s, EstimateCpuBandwidth(cpu.name, cpu.cores, 1),
+  State(cpu.memory_bandwidth_bytes_per_s, EstimateCpuBandwidth(cpu, 1),
         "memory_bandwidth_bytes_per_s", "estimate from its cores", cpu.sources);
 }
 

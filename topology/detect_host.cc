@@ -13,6 +13,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -180,16 +181,26 @@ std::string HostName() {
 
 }  // namespace
 
-// Sources: one core reads 17 GB/s on a Xeon of 2023 (measured 2026-11, a virtual machine) and
-// 10-25 GB/s on others. A package of two DDR4/DDR5 channels has 40-90 GB/s nominal, of eight to
-// twelve channels 200-600; the caps are about half of that, as not every channel is filled.
-double EstimateCpuBandwidth(const std::string& cpu_name, int cores, int packages) {
-  constexpr double kPerCore = 10e9;
-  const bool server = absl::StrContains(cpu_name, "Xeon") || absl::StrContains(cpu_name, "EPYC") ||
-                      absl::StrContains(cpu_name, "Threadripper") ||
-                      absl::StrContains(cpu_name, "Neoverse");
-  const double package_cap = server ? 150e9 : 40e9;
-  return std::min(kPerCore * std::max(1, cores), package_cap * std::max(1, packages));
+// What limits first: what a core can have under way, the link of its chiplet, or the channels.
+// Sources: a core of a Xeon of 2023 reads 17.4 GB/s and two 34.0 (measured 2026-11, a virtual
+// machine), one of a Xeon E5 v3 19.9 (J. McCalpin, Intel's forum, STREAM). A Zen 5 EPYC's core
+// reads 41 GB/s with nothing else running and 25 beside other guests, two of one chiplet 79 and 50
+// (measured 2026-11, a virtual machine). A package of two channels has 40-90 GB/s nominal, of eight
+// to twelve 200-576 (EPYC 9005: 12 x DDR5-6000); caps are about half, as not every channel is full.
+double EstimateCpuBandwidth(const DeviceInfo& cpu, int packages) {
+  const bool epyc = absl::StrContains(cpu.name, "EPYC");
+  const bool of_ddr5 = epyc && (absl::StrContains(cpu.name, "EPYC 9") ||
+                                absl::c_linear_search(cpu.isa, "avx512_bf16"));  // Zen 4 and later
+  const bool server = epyc || absl::StrContains(cpu.name, "Xeon") ||
+                      absl::StrContains(cpu.name, "Threadripper") ||
+                      absl::StrContains(cpu.name, "Neoverse");
+  const int cores = std::max(1, cpu.cores);
+  if (of_ddr5) {
+    constexpr int kCoresOfChiplet = 8;
+    const int chiplets = (cores + kCoresOfChiplet - 1) / kCoresOfChiplet;
+    return std::min({30e9 * cores, 80e9 * chiplets, 300e9 * std::max(1, packages)});
+  }
+  return std::min(17e9 * cores, (server ? 150e9 : 40e9) * std::max(1, packages));
 }
 
 absl::StatusOr<DetectedHost> DetectHost(const std::string& root) {
@@ -216,8 +227,8 @@ absl::StatusOr<DetectedHost> DetectHost(const std::string& root) {
   cpu.numa_node = detected.host.numa_nodes.size() == 1 ? detected.host.numa_nodes[0].id : -1;
   cpu.memory_bytes = detected.host.memory_bytes;
   cpu.available_bytes = detected.host.available_bytes;
-  cpu.memory_bandwidth_bytes_per_s = EstimateCpuBandwidth(
-      cpu.name, cpu.cores, CountAllowed(topology.get(), HWLOC_OBJ_PACKAGE, allowed.get()));
+  cpu.memory_bandwidth_bytes_per_s =
+      EstimateCpuBandwidth(cpu, CountAllowed(topology.get(), HWLOC_OBJ_PACKAGE, allowed.get()));
   for (const char* fact : {"cores", "threads", "numa_node", "cpus"}) cpu.sources[fact] = "hwloc";
   for (const char* fact : {"name", "memory_bytes", "available_bytes", "isa"}) {
     cpu.sources[fact] = "/proc";

@@ -17,7 +17,7 @@ struct DetectedHost {
 };
 absl::StatusOr<DetectedHost> DetectHost(const std::string& root = "");
 
-// What the memory of a CPU may reach when nobody measured it. Deliberately low.
-double EstimateCpuBandwidth(const std::string& cpu_name, int cores, int packages);
+// What the memory of a CPU may reach when nobody measured it, by its name, cores and isa.
+double EstimateCpuBandwidth(const DeviceInfo& cpu, int packages);
 
 }  // namespace tprun

@@ -103,9 +103,24 @@ TEST(MeasureMemoryBandwidth, IsWithinReason) {
 }
 
 TEST(EstimateCpuBandwidth, GrowsWithCoresUpToTheChannels) {
-  EXPECT_EQ(EstimateCpuBandwidth("Intel(R) Xeon(R)", 2, 1), 20e9);
-  EXPECT_EQ(EstimateCpuBandwidth("AMD Ryzen 9", 16, 1), 40e9);
-  EXPECT_EQ(EstimateCpuBandwidth("AMD EPYC 9654", 192, 2), 300e9);
+  const auto estimate = [](const std::string& name, int cores, int packages,
+                           std::vector<std::string> isa = {}) {
+    DeviceInfo cpu;
+    cpu.name = name;
+    cpu.cores = cores;
+    cpu.isa = std::move(isa);
+    return EstimateCpuBandwidth(cpu, packages);
+  };
+  EXPECT_EQ(estimate("Intel(R) Xeon(R)", 2, 1), 34e9);  // as measured
+  EXPECT_EQ(estimate("Intel(R) Xeon(R)", 96, 2), 300e9);
+  EXPECT_EQ(estimate("AMD Ryzen 9", 16, 1, {"avx512_bf16"}), 40e9);
+  EXPECT_EQ(estimate("AMD EPYC 7543", 32, 1), 150e9);
+  // Two cores of a Zen 5 in a virtual machine, which hides the number: 50 to 79 measured.
+  EXPECT_EQ(estimate("AMD EPYC", 2, 1, {"avx2", "avx512_bf16"}), 60e9);
+  EXPECT_EQ(estimate("AMD EPYC", 2, 1, {"avx2"}), 34e9);
+  EXPECT_EQ(estimate("AMD EPYC 9654", 8, 1), 80e9);
+  EXPECT_EQ(estimate("AMD EPYC 9654", 192, 2), 600e9);
+  EXPECT_EQ(estimate("", 0, 0), 17e9);
 }
 
 TEST(Pcie, NominalRates) {
