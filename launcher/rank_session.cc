@@ -207,7 +207,8 @@ absl::Status RankSession::MakeEngine(const ModelOptions& options) {
                              .kernels = kernels_.get(),
                              .pool = pool_.get(),
                              .exchange = exchange_.get(),
-                             .record_decode = !options.no_graph};
+                             .record_decode = !options.no_graph,
+                             .load_threads = model_.plan.ranks[world_.rank()].load_threads};
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(model_.spec, model_.plan.placements, model_.plan.options, parts));
   return absl::OkStatus();

@@ -110,8 +110,7 @@ class Comparison {
     Plan plan = plan_;
     plan.notes.clear();
     RETURN_IF_ERROR(FindPlan(request, Subset(request, candidates_, members), plan));
-    Record(plan, name.empty() ? LayoutName(plan) : name);
-    return absl::OkStatus();
+    return Record(plan, name.empty() ? LayoutName(plan) : name);
   }
 
   // The best layout on as many of these devices as are of use.
@@ -121,8 +120,7 @@ class Comparison {
     Plan plan = plan_;
     plan.notes.clear();
     RETURN_IF_ERROR(FindPlan(request, Subset(request, candidates_, members), plan));
-    Record(plan, LayoutName(plan));
-    return absl::OkStatus();
+    return Record(plan, LayoutName(plan));
   }
 
   // Equal shares, or shares in proportion to memory.
@@ -136,13 +134,14 @@ class Comparison {
     plan.notes.clear();
     RETURN_IF_ERROR(PlaceAsGiven(request, Subset(request, candidates_, members), plan));
     if (plan.placements == plan_.placements) return absl::OkStatus();
-    Record(plan,
-           absl::StrCat(LayoutName(plan), by_memory ? ", shares by memory" : ", equal shares"));
-    return absl::OkStatus();
+    return Record(
+        plan, absl::StrCat(LayoutName(plan), by_memory ? ", shares by memory" : ", equal shares"));
   }
 
-  void Record(const Plan& plan, const std::string& name) {
-    if (!seen_.insert(name).second) return;
+  absl::Status Record(Plan& plan, const std::string& name) {
+    if (!seen_.insert(name).second) return absl::OkStatus();
+    RETURN_IF_ERROR(DescribeLoading(*request_.topology, *request_.spec, request_.load_buffers,
+                                    request_.threads, request_.limits, plan));
     Alternative alternative = {name, 0, ""};
     if (plan.fits()) {
       alternative.tokens_per_s = plan.decode.expected;
@@ -150,9 +149,12 @@ class Comparison {
     } else {
       const RankPlan& rank = plan.ranks[WorstRank(plan)];
       alternative.reason =
-          absl::StrCat("short by ", FormatBytes(rank.short_bytes()), " on ", rank.device);
+          rank.short_bytes() <= 0
+              ? plan.host_shortage
+              : absl::StrCat("short by ", FormatBytes(rank.short_bytes()), " on ", rank.device);
     }
     plan_.rejected.push_back(std::move(alternative));
+    return absl::OkStatus();
   }
 
   const PlanRequest& request_;

@@ -32,7 +32,8 @@ int64_t WholeModelBytes(const PlanRequest& request) {
 }
 
 std::string Signature(const DeviceInfo& device) {
-  return absl::StrCat(device.name, ",", device.available_bytes, ",", MemoryBandwidth(device), ";");
+  return absl::StrCat(device.name, ",", device.available_bytes, ",", MemoryBandwidth(device), ",",
+                      OverheadSignature(device), ";");
 }
 
 std::vector<HostGroup> GroupHosts(const PlanRequest& request) {
@@ -197,6 +198,21 @@ Candidates Subset(const PlanRequest& request, const Candidates& all,
   }
   Complete(request, part);
   return part;
+}
+
+Candidates WithLess(const PlanRequest& request, const Candidates& all,
+                    const std::map<std::string, int64_t>& less) {
+  std::vector<int> members(all.devices.size());
+  std::iota(members.begin(), members.end(), 0);
+  Candidates candidates = Subset(request, all, members);
+  candidates.notes = all.notes;
+  for (SearchDevice& device : candidates.devices) {
+    const auto bytes = less.find(device.id);
+    if (bytes == less.end()) continue;
+    device.usable_bytes = std::max<int64_t>(0, device.usable_bytes - bytes->second);
+  }
+  Complete(request, candidates);  // their classes are others
+  return candidates;
 }
 
 }  // namespace tprun

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,5 +34,9 @@ absl::StatusOr<Candidates> MakeCandidates(const PlanRequest& request);
 // A part of the candidates, in this order.
 Candidates Subset(const PlanRequest& request, const Candidates& all,
                   const std::vector<int>& members);
+
+// The same with so many bytes less, by device, that may be used of each.
+Candidates WithLess(const PlanRequest& request, const Candidates& all,
+                    const std::map<std::string, int64_t>& less);
 
 }  // namespace tprun

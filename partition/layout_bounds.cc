@@ -20,9 +20,14 @@ int64_t Times(int layers, int64_t bytes) {
 // Bytes that devices not in `used` have for layers, at most; where layers may lie on CPUs, those of
 // GPUs.
 int64_t LayoutSearch::RoomBeside(Mask used) const {
+  return RoomOf(all_ & ~used & (mixed_ ? gpus_ : all_));
+}
+
+// Bytes that these devices have for layers, at most.
+int64_t LayoutSearch::RoomOf(Mask devices) const {
   int64_t room = 0;
   for (int i = 0; i < static_cast<int>(devices_.size()); ++i) {
-    if ((used & DeviceBit(i)) != 0 || (IsCpu(i) && mixed_)) continue;
+    if ((devices & DeviceBit(i)) == 0) continue;
     const int64_t bytes = devices_[i].usable_bytes - solver_.FixedBytes(i, 1, false);
     room = std::min(kMostBytes, room + std::max<int64_t>(0, bytes));
   }

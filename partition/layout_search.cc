@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "partition/device_mask.h"
+#include "partition/memory_model.h"
 
 namespace tprun {
 namespace {
@@ -15,16 +16,14 @@ constexpr double kRounding = 1 - 1e-12;
 
 constexpr double kUnlimited = std::numeric_limits<double>::infinity();
 
-// Sums of equal times in another order are within this.
-constexpr double kSameTime = 1 + 1e-10;
-
 bool SameDevice(const SearchDevice& a, const SearchDevice& b, const DeviceRates& rates_a,
                 const DeviceRates& rates_b) {
   return a.info->kind == b.info->kind && a.usable_bytes == b.usable_bytes &&
          a.info->memory_bytes == b.info->memory_bytes && rates_a.name == rates_b.name &&
          rates_a.compute_capability == rates_b.compute_capability &&
          rates_a.bandwidth_bytes_per_s == rates_b.bandwidth_bytes_per_s &&
-         rates_a.ops_per_s == rates_b.ops_per_s;
+         rates_a.ops_per_s == rates_b.ops_per_s &&
+         OverheadSignature(*a.info) == OverheadSignature(*b.info);
 }
 
 // Of a host, equal for hosts that have the same devices.
@@ -33,7 +32,8 @@ std::string HostSignature(const std::vector<SearchDevice>& devices, int host) {
   for (const SearchDevice& device : devices) {
     if (device.host != host) continue;
     parts.insert(absl::StrCat(device.info->name, ",", device.usable_bytes, ",",
-                              device.info->memory_bandwidth_bytes_per_s));
+                              device.info->memory_bandwidth_bytes_per_s, ",",
+                              OverheadSignature(*device.info)));
   }
   std::string text;
   for (const std::string& part : parts) absl::StrAppend(&text, part, ";");
@@ -117,6 +117,8 @@ void LayoutSearch::RunStages(Chains chains) {
   hops_.clear();
   rest_.clear();
   SumBytes();
+  // What all devices together are too small for needs no search.
+  if (layer_bytes_.back() > RoomOf(all_)) return;
   required_ = all_;
   for (int i = 0; servers_ && i < static_cast<int>(devices_.size()); ++i) {
     if (IsCpu(i)) required_ &= ~DeviceBit(i);
@@ -197,7 +199,8 @@ void LayoutSearch::Finish(const StateKey& key, int layer, double before, Group& 
   if (!plan || !(before + plan->seconds < limit_)) return;
   absl::optional<Layout> layout = Trace(key, layer, group);
   if (!layout) return;
-  layout->seconds = before + plan->seconds;
+  layout->seconds += before + plan->seconds;
+  if (!(layout->seconds < limit_)) return;
   limit_ = layout->seconds;
   best_ = std::move(layout);
 }
@@ -234,18 +237,16 @@ void LayoutSearch::ExtendTo(const StateKey& key, int layer, double seconds, Grou
   }
 }
 
-// The stages that led to `key` at `layer`, and `last` with the rest. Nothing where stages together
-// ask too much of a server.
+// The stages that led to `key` at `layer`, and `last` with the rest; its seconds are what the
+// stages take more than they were found with. Nothing where they together ask too much of a server.
 absl::optional<Layout> LayoutSearch::Trace(StateKey key, int layer, Group& last) {
   Layout layout;
   Group* group = &last;
   int end = layers_;
-  std::map<int, int64_t> server_bytes;
   while (true) {
     const absl::optional<StagePlan>& plan =
         Solved(*group, layer, end, std::numeric_limits<double>::infinity());
     if (!plan) return absl::nullopt;
-    if (plan->offloaded > 0) server_bytes[group->server] += plan->server_bytes;
     layout.stages.insert(layout.stages.begin(), {RequestFor(*group, layer, end), *plan});
     if (std::get<1>(key) == 0) break;
     const Step step = states_.at(key)[layer];
@@ -256,68 +257,8 @@ absl::optional<Layout> LayoutSearch::Trace(StateKey key, int layer, Group& last)
     key = {CountDevices(used), used, step.group_before};
   }
   for (int i = 0; i < layers_; ++i) layout.layer_classes.push_back(tables_.ClassOf(i));
-  for (const auto& [server, bytes] : server_bytes) {
-    if (bytes > devices_[server].usable_bytes) return absl::nullopt;
-  }
+  if (!ShareServers(layout)) return absl::nullopt;
   return layout;
-}
-
-// The part of its devices' memory that a stage takes, were it spread over them evenly.
-double LayoutSearch::FillOf(const StageRequest& request, const StagePlan& plan) const {
-  int64_t bytes = 0;
-  int64_t usable = 0;
-  for (int layer = request.first_layer; layer < request.end_layer; ++layer) {
-    bytes = std::min(kMostBytes, bytes + solver_.LayerBytes(tables_.ClassOf(layer)));
-  }
-  for (int device : request.group) {
-    bytes += tables_.EndsBytes(request.has_embed ? &plan.embed : nullptr,
-                               request.has_head ? &plan.head : nullptr, device,
-                               device == request.first_rank);
-    usable += devices_[device].usable_bytes;
-  }
-  return static_cast<double>(bytes) / static_cast<double>(std::max<int64_t>(1, usable));
-}
-
-// Where layers may lie here or there for the same time (equal cards, one after the other), the
-// fuller stage gives some to its neighbour.
-void LayoutSearch::EvenOut(Layout& layout) {
-  if (layout.stages.size() < 2) return;
-  for (int round = 0, moved = 1; moved > 0 && round < layers_; ++round) {
-    moved = 0;
-    for (size_t i = 0; i + 1 < layout.stages.size(); ++i) {
-      LayoutStage& left = layout.stages[i];
-      LayoutStage& right = layout.stages[i + 1];
-      if (left.plan.offloaded > 0 || right.plan.offloaded > 0) continue;
-      const double before =
-          std::max(FillOf(left.request, left.plan), FillOf(right.request, right.plan));
-      const double seconds = left.plan.seconds + right.plan.seconds;
-      for (const int step : {1, -1}) {
-        LayoutStage new_left = left;
-        LayoutStage new_right = right;
-        new_left.request.end_layer += step;
-        new_right.request.first_layer += step;
-        if (new_left.request.end_layer <= new_left.request.first_layer ||
-            new_right.request.end_layer <= new_right.request.first_layer) {
-          continue;
-        }
-        const absl::optional<StagePlan> left_plan = solver_.Solve(new_left.request);
-        if (!left_plan || left_plan->offloaded > 0) continue;
-        const absl::optional<StagePlan> right_plan = solver_.Solve(new_right.request);
-        if (!right_plan || right_plan->offloaded > 0) continue;
-        if (left_plan->seconds + right_plan->seconds > seconds * kSameTime) continue;
-        new_left.plan = *left_plan;
-        new_right.plan = *right_plan;
-        if (std::max(FillOf(new_left.request, *left_plan),
-                     FillOf(new_right.request, *right_plan)) >= before * kRounding) {
-          continue;
-        }
-        left = std::move(new_left);
-        right = std::move(new_right);
-        ++moved;
-        break;
-      }
-    }
-  }
 }
 
 // All ways to take the lowest numbers of every class among `devices` that are free.

@@ -112,6 +112,9 @@ class LayoutSearch {
   void RunStages(Chains chains);
   void Seed();
   void EvenOut(Layout& layout);
+  bool ShareServers(Layout& layout);
+  absl::optional<Layout> Shared(const Layout& layout, const std::vector<size_t>& stages,
+                                bool in_proportion, int64_t asked) const;
   double FillOf(const StageRequest& request, const StagePlan& plan) const;
   bool Done() const { return (any_ && best_.has_value()) || Tired(); }
   // Where very many unlike devices are all too small, proving what is fastest would take minutes.
@@ -139,6 +142,7 @@ class LayoutSearch {
   void MakeFill(Group& group) const;
   double StageFloor(const Group& group, int first, int end) const;
   int64_t RoomBeside(Mask used) const;
+  int64_t RoomOf(Mask devices) const;
   double RestSeconds(int64_t room, int layer) const;
   StageRequest RequestFor(const Group& group, int first, int end) const;
   int64_t SolutionKey(int first, int end) const;

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -39,30 +40,95 @@ bool IsGpu(const Topology& topology, const DeviceRef& ref) {
   return topology.devices[ref.device].kind == DeviceKind::kGpu;
 }
 
-// What GPU ranks take of their hosts' memory has to be there beside what CPU ranks take.
-std::string HostShortage(const Topology& topology, const std::vector<DeviceRef>& refs,
-                         const MemoryLimits& limits, const Plan& plan) {
-  std::map<HostRef, int64_t> of_gpu_ranks;
-  std::map<HostRef, int64_t> of_cpu_ranks;
+// The ranks of one host.
+struct HostRanks {
+  HostRef host;
+  std::vector<int> ranks;
+};
+
+std::vector<HostRanks> RanksByHost(const Topology& topology, const std::vector<DeviceRef>& refs) {
+  std::map<HostRef, std::vector<int>> by_host;
   for (size_t i = 0; i < refs.size(); ++i) {
-    const RankPlan& rank = plan.ranks[i];
-    const HostRef host = HostOf(topology, refs[i]);
-    if (IsGpu(topology, refs[i])) {
-      of_gpu_ranks[host] += kProcessBytes + rank.load_bytes;
+    by_host[HostOf(topology, refs[i])].push_back(static_cast<int>(i));
+  }
+  std::vector<HostRanks> hosts;
+  for (auto& [host, ranks] : by_host) hosts.push_back({host, std::move(ranks)});
+  return hosts;
+}
+
+// What GPU ranks take of their host's memory has to be there beside what CPU ranks take.
+struct HostUse {
+  int64_t of_gpu_ranks = 0;
+  int64_t left = 0;  // for them
+  bool known = false;
+
+  int64_t missing() const { return known ? std::max<int64_t>(0, of_gpu_ranks - left) : 0; }
+};
+
+HostUse UseOf(const Topology& topology, const HostRanks& host, const MemoryLimits& limits,
+              const Plan& plan) {
+  HostUse use;
+  for (int r : host.ranks) {
+    const RankPlan& rank = plan.ranks[r];
+    if (rank.on_host) {
+      use.left -= rank.most_bytes();
     } else {
-      of_cpu_ranks[host] += rank.most_bytes();
+      use.of_gpu_ranks += kProcessBytes + rank.load_bytes;
     }
   }
-  for (const auto& [host, bytes] : of_gpu_ranks) {
-    const DeviceInfo* cpu = CpuOf(topology, host.first);
-    if (cpu == nullptr || cpu->memory_bytes <= 0) continue;
-    const int64_t there = UsableBytes(*cpu, cpu->id, limits) - of_cpu_ranks[host];
-    if (bytes <= there) continue;
-    return absl::StrCat("the GPU ranks need ", FormatBytes(bytes), " of the memory of host ",
-                        topology.hosts[host.first].name, " while they load, of which ",
-                        FormatBytes(std::max<int64_t>(0, there)), " are left for them");
+  const DeviceInfo* cpu = CpuOf(topology, host.host.first);
+  if (use.of_gpu_ranks == 0 || cpu == nullptr || cpu->memory_bytes <= 0) return use;
+  use.left += UsableBytes(*cpu, cpu->id, limits);
+  use.known = true;
+  return use;
+}
+
+// Ranks that fit when they run also load.
+bool Loads(const Topology& topology, const HostRanks& host, const MemoryLimits& limits,
+           const Plan& plan) {
+  for (int r : host.ranks) {
+    const RankPlan& rank = plan.ranks[r];
+    if (rank.short_bytes() > 0 && rank.total_bytes() <= rank.available_bytes) return false;
+  }
+  return UseOf(topology, host, limits, plan).missing() == 0;
+}
+
+std::string HostShortage(const Topology& topology, const std::vector<HostRanks>& hosts,
+                         const MemoryLimits& limits, const Plan& plan) {
+  for (const HostRanks& host : hosts) {
+    const HostUse use = UseOf(topology, host, limits, plan);
+    if (use.missing() == 0) continue;
+    return absl::StrCat("the GPU ranks need ", FormatBytes(use.of_gpu_ranks),
+                        " of the memory of host ", topology.hosts[host.host.first].name,
+                        " while they load, of which ", FormatBytes(std::max<int64_t>(0, use.left)),
+                        " are left for them");
   }
   return "";
+}
+
+std::string Threads(int count) { return absl::StrCat(count, count == 1 ? " thread" : " threads"); }
+
+// A plan that was read says it already.
+void AddNote(const std::string& note, Plan& plan) {
+  if (!absl::c_linear_search(plan.notes, note)) plan.notes.push_back(note);
+}
+
+void DescribeRank(int r, int used, Plan& plan) {
+  const RankPlan& rank = plan.ranks[r];
+  const int readers = rank.load_threads > 0 ? rank.load_threads : used;
+  plan.basis.push_back(absl::StrCat("rank ", r, ": loading takes ", FormatBytes(rank.load_bytes),
+                                    " of host memory for a moment (", Threads(readers), ")"));
+  if (rank.load_threads > 0) {
+    AddNote(absl::StrCat("rank ", r, " reads its weights with ", Threads(readers), " of ", used,
+                         ": there is no room for the buffers of more"),
+            plan);
+  }
+  if (rank.on_host && rank.most_bytes() > rank.total_bytes()) {
+    AddNote(absl::StrCat("rank ", r, " needs most of ", rank.device, " while it loads: ",
+                         FormatBytes(rank.most_bytes()), ", ", FormatBytes(rank.load_bytes),
+                         " of it for ", Threads(readers), "' buffers"),
+            plan);
+  }
 }
 
 }  // namespace
@@ -83,24 +149,66 @@ absl::Status DescribeLoading(const Topology& topology, const ModelSpec& spec,
   plan.host_shortage.clear();
   if (!buffers) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::vector<DeviceRef> refs, RefsOf(topology, plan));
-  for (int i = 0; i < plan.world_size(); ++i) {
-    RankPlan& rank = plan.ranks[i];
-    rank.on_host = !IsGpu(topology, refs[i]);
-    const int used = threads > 0 ? threads : ThreadsOf(topology, plan, i);
-    const MemoryLayout layout = LayOutMemory(spec, plan.placements, i, plan.options);
-    rank.load_bytes = buffers(spec, layout, used, !rank.on_host);
-    plan.basis.push_back(absl::StrCat("rank ", i, ": loading takes ", FormatBytes(rank.load_bytes),
-                                      " of host memory for a moment (", used,
-                                      used == 1 ? " thread)" : " threads)"));
-    if (rank.on_host && rank.most_bytes() > rank.total_bytes()) {
-      plan.notes.push_back(absl::StrCat("rank ", i, " needs most of ", rank.device,
-                                        " while it loads: ", FormatBytes(rank.most_bytes()), ", ",
-                                        FormatBytes(rank.load_bytes), " of it for ", used,
-                                        used == 1 ? " thread" : " threads", "' buffers"));
+  std::vector<int> used;
+  std::vector<MemoryLayout> layouts;
+  for (int r = 0; r < plan.world_size(); ++r) {
+    plan.ranks[r].on_host = !IsGpu(topology, refs[r]);
+    used.push_back(threads > 0 ? threads : ThreadsOf(topology, plan, r));
+    layouts.push_back(LayOutMemory(spec, plan.placements, r, plan.options));
+  }
+  const bool runs = std::all_of(plan.ranks.begin(), plan.ranks.end(), [](const RankPlan& rank) {
+    return rank.total_bytes() <= rank.available_bytes;
+  });
+  const std::vector<HostRanks> hosts = RanksByHost(topology, refs);
+  for (const HostRanks& host : hosts) {
+    int most = 1;
+    for (int r : host.ranks) most = std::max(most, used[r]);
+    const auto loads_with = [&](int readers) {
+      for (int r : host.ranks) {
+        RankPlan& rank = plan.ranks[r];
+        rank.load_threads = readers < used[r] ? readers : 0;
+        rank.load_bytes = buffers(spec, layouts[r], std::min(readers, used[r]), !rank.on_host);
+      }
+      return Loads(topology, host, limits, plan);
+    };
+    if (loads_with(most) || !runs) continue;
+    int low = 1;
+    for (int high = most; low + 1 < high;) {
+      const int middle = low + (high - low) / 2;
+      (loads_with(middle) ? low : high) = middle;
+    }
+    loads_with(low);
+  }
+  for (int r = 0; r < plan.world_size(); ++r) DescribeRank(r, used[r], plan);
+  plan.host_shortage = HostShortage(topology, hosts, limits, plan);
+  return absl::OkStatus();
+}
+
+std::map<std::string, int64_t> LessToLoad(const Topology& topology, const MemoryLimits& limits,
+                                          const Plan& plan) {
+  std::map<std::string, int64_t> less;
+  const absl::StatusOr<std::vector<DeviceRef>> refs = RefsOf(topology, plan);
+  if (!refs.ok()) return less;
+  // Below what the rank takes now, by what is missing.
+  const auto lower = [&](const RankPlan& rank, int64_t missing) {
+    int64_t& bytes = less[rank.device];
+    bytes = std::max(bytes, rank.available_bytes - rank.total_bytes() + missing);
+  };
+  for (const RankPlan& rank : plan.ranks) {
+    if (rank.total_bytes() > rank.available_bytes) return {};
+    if (rank.short_bytes() > 0) lower(rank, rank.short_bytes());
+  }
+  for (const HostRanks& host : RanksByHost(topology, *refs)) {
+    const int64_t missing = UseOf(topology, host, limits, plan).missing();
+    if (missing == 0) continue;
+    const int64_t on_host = std::count_if(host.ranks.begin(), host.ranks.end(),
+                                          [&](int r) { return plan.ranks[r].on_host; });
+    if (on_host == 0) return {};
+    for (int r : host.ranks) {
+      if (plan.ranks[r].on_host) lower(plan.ranks[r], (missing + on_host - 1) / on_host);
     }
   }
-  plan.host_shortage = HostShortage(topology, refs, limits, plan);
-  return absl::OkStatus();
+  return less;
 }
 
 }  // namespace tprun

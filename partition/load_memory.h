@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <string>
 
 #include "absl/status/status.h"
 #include "engine/runtime/memory_layout.h"
@@ -19,10 +21,17 @@ using LoadBuffers = std::function<int64_t(const ModelSpec& spec, const MemoryLay
 // Threads of each rank when nothing else is said: those of its host over the ranks there.
 int ThreadsOf(const Topology& topology, const Plan& plan, int rank);
 
-// Fills in RankPlan::load_bytes and Plan::host_shortage; `threads` of each rank, 0: as ThreadsOf
-// says. Placements, overheads and available memory are there already.
+// Fills in RankPlan::load_bytes and load_threads and Plan::host_shortage; `threads` of each rank,
+// 0: as ThreadsOf says. Where a host has no room for the buffers of all threads, fewer of its
+// ranks' read: as many as fit, at least one. Placements, overheads and available memory are there
+// already.
 absl::Status DescribeLoading(const Topology& topology, const ModelSpec& spec,
                              const LoadBuffers& buffers, int threads, const MemoryLimits& limits,
                              Plan& plan);
+
+// By device, how many bytes less a rank may use there for a plan like this one, which
+// DescribeLoading has seen, to load. Empty where it loads, and where something else is missing too.
+std::map<std::string, int64_t> LessToLoad(const Topology& topology, const MemoryLimits& limits,
+                                          const Plan& plan);
 
 }  // namespace tprun

@@ -44,7 +44,8 @@ std::string SourceOf(const GpuOverheads& overheads) {
   std::string text =
       absl::StrCat(overheads.date, overheads.date.empty() ? "" : ", ", overheads.source);
   if (!overheads.doubt.empty()) absl::StrAppend(&text, "; doubtful: ", overheads.doubt);
-  return text;
+  if (overheads.measured.empty()) return text;
+  return absl::StrCat(overheads.measured, "; else ", text);
 }
 
 }  // namespace
@@ -101,6 +102,12 @@ int64_t OverheadBytes(const DeviceInfo& device, const RankRole& role) {
   int64_t bytes = 0;
   for (const Overhead& overhead : OverheadsOf(device, role)) bytes += overhead.bytes;
   return bytes;
+}
+
+std::string OverheadSignature(const DeviceInfo& device) {
+  const DeviceMeasurements& measured = device.measured;
+  return absl::StrCat(measured.context_bytes, " ", measured.nccl_base_bytes, " ",
+                      measured.nccl_channel_bytes);
 }
 
 }  // namespace tprun

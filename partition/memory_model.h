@@ -57,5 +57,7 @@ struct Overhead {
 // What a process holds on `device` beside our own allocations.
 std::vector<Overhead> OverheadsOf(const DeviceInfo& device, const RankRole& role);
 int64_t OverheadBytes(const DeviceInfo& device, const RankRole& role);
+// Equal for devices of one type of which the same is held.
+std::string OverheadSignature(const DeviceInfo& device);
 
 }  // namespace tprun

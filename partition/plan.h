@@ -25,6 +25,7 @@ struct RankPlan {
   int64_t available_bytes = 0;  // what the rank may use of its device when the plan was made
   double bandwidth_bytes_per_s = 0;
   int64_t load_bytes = 0;  // of its host's memory, for a moment, while weights are read
+  int load_threads = 0;    // that read them, where there is no room for what all take; 0: all
   bool on_host = false;    // the device's memory is the host's
 
   int64_t total_bytes() const {

@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kPlanVersion = 2;
 constexpr int kMaxRanks = 65536;
+constexpr int kMaxThreads = 65536;
 constexpr int64_t kMaxBytes = int64_t{1} << 60;
 
 Json RankToJson(const RankPlan& rank) {
@@ -28,6 +29,7 @@ Json RankToJson(const RankPlan& rank) {
           {"overhead_bytes", rank.overhead_bytes},
           {"sidecar_bytes", rank.sidecar_bytes},
           {"load_bytes", rank.load_bytes},
+          {"load_threads", rank.load_threads},
           {"available_bytes", rank.available_bytes},
           {"bandwidth_bytes_per_s", rank.bandwidth_bytes_per_s}};
 }
@@ -115,7 +117,7 @@ absl::StatusOr<RankPlan> RankFromJson(const Json& json) {
   RETURN_IF_ERROR(CheckMembers(
       json,
       {"device", "name", "weight_bytes", "kv_bytes", "workspace_bytes", "overhead_bytes",
-       "sidecar_bytes", "load_bytes", "available_bytes", "bandwidth_bytes_per_s"},
+       "sidecar_bytes", "load_bytes", "load_threads", "available_bytes", "bandwidth_bytes_per_s"},
       "ranks"));
   RankPlan rank;
   ASSIGN_OR_RETURN(rank.device, GetString(json, "device"));
@@ -128,6 +130,10 @@ absl::StatusOr<RankPlan> RankFromJson(const Json& json) {
   }
   if (FindMember(json, "load_bytes") != nullptr) {
     ASSIGN_OR_RETURN(rank.load_bytes, GetBounded(json, "load_bytes", 0, kMaxBytes));
+  }
+  if (FindMember(json, "load_threads") != nullptr) {
+    ASSIGN_OR_RETURN(const int64_t threads, GetBounded(json, "load_threads", 0, kMaxThreads));
+    rank.load_threads = static_cast<int>(threads);
   }
   ASSIGN_OR_RETURN(rank.available_bytes, GetBounded(json, "available_bytes", 0, kMaxBytes));
   ASSIGN_OR_RETURN(rank.bandwidth_bytes_per_s, GetDoubleOr(json, "bandwidth_bytes_per_s", 0));

@@ -224,8 +224,10 @@ std::vector<SearchDevice> LayoutFinder::DevicesWith(int64_t more_bytes) const {
 
 absl::optional<Layout> LayoutFinder::Best(int64_t more_bytes, double limit) const {
   const std::vector<SearchDevice> devices = DevicesWith(more_bytes);
-  return LayoutSearch(tables_, devices, candidates_.classes, *candidates_.exchanges,
-                      SpaceFor(request_))
+  SearchSpace space = SpaceFor(request_);
+  // With memory that is not there a fast layout is as good as the fastest.
+  if (more_bytes > 0) space.most_work = std::min(space.most_work, kMostWork / 16);
+  return LayoutSearch(tables_, devices, candidates_.classes, *candidates_.exchanges, space)
       .Best(limit);
 }
 
@@ -239,10 +241,6 @@ bool LayoutFinder::Any(int64_t more_bytes, double limit) const {
 absl::Status ApplyLayout(const PlanRequest& request, const Candidates& candidates,
                          const Layout& layout, Plan& plan) {
   const ModelSpec& spec = *request.spec;
-  if (!layout.proven) {
-    plan.notes.push_back(
-        "the search was ended early: that no other layout is faster is not proven");
-  }
   std::vector<int> rank_of(candidates.devices.size(), -1);
   plan.ranks.clear();
   for (int device : RankOrder(request, candidates, layout)) {
@@ -258,7 +256,13 @@ absl::Status ApplyLayout(const PlanRequest& request, const Candidates& candidate
       PlaceLayer(spec, stage, layer, layout.layer_classes[layer], rank_of, plan.placements);
     }
   }
-  return FillIn(request, candidates, plan);
+  RETURN_IF_ERROR(FillIn(request, candidates, plan));
+  // Of what does not fit nobody asks whether it is the fastest.
+  if (!layout.proven && plan.fits()) {
+    plan.notes.push_back(
+        "the search was ended early: that no other layout is faster is not proven");
+  }
+  return absl::OkStatus();
 }
 
 // Takes `attempt` where it fits and is faster.

@@ -124,6 +124,44 @@ std::vector<std::string> DevicesToSplitOver(const Topology& topology) {
   return gpus.empty() ? cpus : gpus;
 }
 
+// Placements in given shares or the best, and what loading them takes.
+absl::Status Place(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
+  if (request.shares.empty()) {
+    RETURN_IF_ERROR(FindPlan(request, candidates, plan));
+  } else {
+    RETURN_IF_ERROR(PlaceAsGiven(request, candidates, plan));
+  }
+  return DescribeLoading(*request.topology, *request.spec, request.load_buffers, request.threads,
+                         request.limits, plan);
+}
+
+// A plan that fits when it runs and not while it loads is looked for again with less of the memory
+// that was short; where none is found, the first stays.
+absl::Status PlaceSoThatItLoads(const PlanRequest& request, const Candidates& candidates,
+                                Plan& plan) {
+  constexpr int kMostRounds = 8;
+  const Plan before = plan;
+  RETURN_IF_ERROR(Place(request, candidates, plan));
+  std::map<std::string, int64_t> less;
+  Plan attempt = plan;
+  for (int round = 0; round < kMostRounds && request.shares.empty(); ++round) {
+    const auto wanted = LessToLoad(*request.topology, request.limits, attempt);
+    if (wanted.empty()) break;
+    for (const auto& [device, bytes] : wanted) less[device] = std::max(less[device], bytes);
+    attempt = before;
+    RETURN_IF_ERROR(Place(request, WithLess(request, candidates, less), attempt));
+    if (!attempt.fits()) continue;
+    plan = std::move(attempt);
+    for (const auto& [device, bytes] : less) {
+      plan.notes.push_back(absl::StrCat(
+          "a rank on ", device, " leaves ", FormatBytes(bytes),
+          " for what loading takes of its host: a layout with more there would not load"));
+    }
+    break;
+  }
+  return absl::OkStatus();
+}
+
 class SearchPlanner : public Planner {
  public:
   absl::StatusOr<Plan> MakePlan(const PlanRequest& given) const override {
@@ -139,13 +177,7 @@ class SearchPlanner : public Planner {
     ASSIGN_OR_RETURN(const Candidates candidates, MakeCandidates(request));
     Plan plan = EmptyPlan(request);
     plan.notes = candidates.notes;
-    if (request.shares.empty()) {
-      RETURN_IF_ERROR(FindPlan(request, candidates, plan));
-    } else {
-      RETURN_IF_ERROR(PlaceAsGiven(request, candidates, plan));
-    }
-    RETURN_IF_ERROR(DescribeLoading(*request.topology, *request.spec, request.load_buffers,
-                                    request.threads, request.limits, plan));
+    RETURN_IF_ERROR(PlaceSoThatItLoads(request, candidates, plan));
     AddNotes(request, plan);
     if (request.advise) RETURN_IF_ERROR(Advise(*this, request, candidates, plan));
     return plan;

@@ -135,7 +135,8 @@ double StageSolver::ServerSeconds(const StageRequest& request, const Counts& cou
   return seconds;
 }
 
-int64_t StageSolver::ServerBytes(const StageRequest& request, const Counts& counts) const {
+std::pair<int64_t, int64_t> StageSolver::ServerBytes(const StageRequest& request,
+                                                     const Counts& counts) const {
   int64_t bytes = 0;
   int64_t workspace = 0;
   for (int c = 0; c < tables_.num_classes(); ++c) {
@@ -145,7 +146,9 @@ int64_t StageSolver::ServerBytes(const StageRequest& request, const Counts& coun
     bytes = Plus(bytes, Times(layers, table.bytes[table.Cell(0, table.units)]));
     workspace = std::max(workspace, table.workspace[table.Cell(0, table.units)]);
   }
-  return bytes == 0 ? 0 : Plus(bytes, workspace) + FixedBytes(request.server, 1, true);
+  if (bytes == 0) return {0, 0};
+  const int64_t shared = Plus(workspace, FixedBytes(request.server, 1, true));
+  return {Plus(bytes, shared), shared};
 }
 
 double StageSolver::EndSeconds(const StageRequest& request, const Ends& ends) const {
@@ -423,8 +426,12 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
   const int most_offloaded = request.server < 0 ? 0 : request.has_head ? layers : layers - 1;
   for (int offloaded = 0; offloaded <= most_offloaded; ++offloaded) {
     const Counts counts = CountLayers(request, offloaded);
-    const int64_t server_bytes = offloaded > 0 ? ServerBytes(request, counts) : 0;
-    if (offloaded > 0 && server_bytes > devices_[request.server].usable_bytes) break;
+    std::pair<int64_t, int64_t> server_bytes;  // and those that stages share
+    if (offloaded > 0) {
+      server_bytes = ServerBytes(request, counts);
+      const int64_t usable = devices_[request.server].usable_bytes;
+      if (server_bytes.first > std::min(usable, request.server_bytes)) break;
+    }
     const double exchange =
         ExchangeSeconds(request, counts) + ServerSeconds(request, counts) -
         (offloaded == layers
@@ -456,7 +463,8 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
         if (!plan) continue;
         limit = plan->seconds;
         plan->offloaded = offloaded;
-        plan->server_bytes = server_bytes;
+        plan->server_bytes = server_bytes.first;
+        plan->server_shared_bytes = server_bytes.second;
         best = std::move(plan);
         if (any) return best;
       }

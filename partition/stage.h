@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/types/optional.h"
@@ -35,6 +36,7 @@ struct StageRequest {
   bool has_others = false;  // the plan has GPUs outside the group
   int first_rank = -1;      // the member that is the plan's rank 0, or -1
   int server = -1;          // a CPU of the group's host that may take MLPs, or -1
+  int64_t server_bytes = std::numeric_limits<int64_t>::max();  // of it at most, if it has them
 };
 
 struct StagePlan {
@@ -45,7 +47,8 @@ struct StagePlan {
   Placement embed;  // ranks are devices
   Placement head;
   int offloaded = 0;
-  int64_t server_bytes = 0;  // taken on the server
+  int64_t server_bytes = 0;         // taken on the server
+  int64_t server_shared_bytes = 0;  // of them, what stages on one server take but once
 };
 
 // Finds the fastest plan of stages. Not thread-safe; all arguments outlive it.
@@ -104,7 +107,8 @@ class StageSolver {
   Counts CountLayers(const StageRequest& request, int offloaded) const;
   double ExchangeSeconds(const StageRequest& request, const Counts& counts) const;
   double ServerSeconds(const StageRequest& request, const Counts& counts) const;
-  int64_t ServerBytes(const StageRequest& request, const Counts& counts) const;
+  // All of them, and those that are taken but once.
+  std::pair<int64_t, int64_t> ServerBytes(const StageRequest& request, const Counts& counts) const;
   // Tables of the classes whose blocks have as many units as the largest part of the stage, added
   // up: their blocks share one vector of shares. The other classes get the vector that is fastest
   // for them.

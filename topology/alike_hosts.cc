@@ -35,7 +35,8 @@ bool Alike(const DeviceInfo& a, const DeviceInfo& b) {
   const auto measured = [](const DeviceMeasurements& device) {
     return std::tie(device.memory_bandwidth_bytes_per_s, device.host_to_device_bytes_per_s,
                     device.device_to_host_bytes_per_s, device.matmul_ops_per_s,
-                    device.rank_latency_s, device.rank_bandwidth_bytes_per_s);
+                    device.rank_latency_s, device.rank_bandwidth_bytes_per_s, device.context_bytes,
+                    device.nccl_base_bytes, device.nccl_channel_bytes);
   };
   return figures(a) == figures(b) && measured(a.measured) == measured(b.measured) &&
          a.processes.empty() == b.processes.empty();

@@ -216,16 +216,20 @@ absl::Status ReadMeasured(const YamlMap& map, DeviceInfo& device) {
     if (all) measured.memory_bandwidth_bytes_per_s = device.memory_bandwidth_bytes_per_s;
     return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(const YamlMap figures,
-                   YamlMap::Open(map.path(), map.Get("measured"), "measured",
-                                 {"bandwidth", "host_to_device", "device_to_host", "matmul",
-                                  "rank_latency", "rank_bandwidth", "date"}));
+  ASSIGN_OR_RETURN(
+      const YamlMap figures,
+      YamlMap::Open(map.path(), map.Get("measured"), "measured",
+                    {"bandwidth", "host_to_device", "device_to_host", "matmul", "rank_latency",
+                     "rank_bandwidth", "context", "nccl_base", "nccl_channel", "date"}));
   ASSIGN_OR_RETURN(measured.memory_bandwidth_bytes_per_s, figures.BandwidthOr("bandwidth", 0));
   ASSIGN_OR_RETURN(measured.host_to_device_bytes_per_s, figures.BandwidthOr("host_to_device", 0));
   ASSIGN_OR_RETURN(measured.device_to_host_bytes_per_s, figures.BandwidthOr("device_to_host", 0));
   ASSIGN_OR_RETURN(measured.matmul_ops_per_s, figures.OpsByType("matmul"));
   ASSIGN_OR_RETURN(measured.rank_latency_s, figures.LatencyOr("rank_latency", 0));
   ASSIGN_OR_RETURN(measured.rank_bandwidth_bytes_per_s, figures.BandwidthOr("rank_bandwidth", 0));
+  ASSIGN_OR_RETURN(measured.context_bytes, figures.BytesOr("context", 0));
+  ASSIGN_OR_RETURN(measured.nccl_base_bytes, figures.BytesOr("nccl_base", 0));
+  ASSIGN_OR_RETURN(measured.nccl_channel_bytes, figures.BytesOr("nccl_channel", 0));
   ASSIGN_OR_RETURN(measured.date, figures.StringOr("date", ""));
   return absl::OkStatus();
 }

@@ -35,6 +35,8 @@ std::string RanksText(const DeviceMeasurements& measured) {
                       FormatBandwidth(measured.rank_bandwidth_bytes_per_s));
 }
 
+std::string Size(int64_t bytes) { return bytes > 0 ? FormatBytes(bytes) : ""; }
+
 }  // namespace
 
 std::string MeasuredText(const TextView& view) {
@@ -43,13 +45,16 @@ std::string MeasuredText(const TextView& view) {
   TextRows rows;
   for (size_t i = 0; i < topology.devices.size() && rows.size() < kShown; ++i) {
     const DeviceMeasurements& measured = topology.devices[i].measured;
-    if (measured.date.empty() && measured.matmul_ops_per_s.empty()) continue;
+    const bool overheads = measured.context_bytes > 0 || measured.nccl_base_bytes > 0 ||
+                           measured.nccl_channel_bytes > 0;
+    if (measured.date.empty() && measured.matmul_ops_per_s.empty() && !overheads) continue;
     if (!view.IsShown(topology.devices[i].host)) continue;
-    rows.push_back({QualifiedDeviceId(topology, static_cast<int>(i)), measured.date,
-                    Rate(measured.memory_bandwidth_bytes_per_s),
-                    Rate(measured.host_to_device_bytes_per_s),
-                    Rate(measured.device_to_host_bytes_per_s),
-                    MatmulText(measured.matmul_ops_per_s), RanksText(measured)});
+    rows.push_back(
+        {QualifiedDeviceId(topology, static_cast<int>(i)), measured.date,
+         Rate(measured.memory_bandwidth_bytes_per_s), Rate(measured.host_to_device_bytes_per_s),
+         Rate(measured.device_to_host_bytes_per_s), MatmulText(measured.matmul_ops_per_s),
+         RanksText(measured), Size(measured.context_bytes), Size(measured.nccl_base_bytes),
+         Size(measured.nccl_channel_bytes)});
   }
   if (rows.empty()) return "";
   std::vector<std::string> heads = {"measured",
@@ -58,7 +63,10 @@ std::string MeasuredText(const TextView& view) {
                                     "from host>",
                                     "to host>",
                                     "matrix products",
-                                    "two ranks: all-reduce"};
+                                    "two ranks: all-reduce",
+                                    "context>",
+                                    "NCCL>",
+                                    "a channel>"};
   DropEmptyColumns(heads, rows);
   return TextTable(std::move(heads), rows, view.color);
 }

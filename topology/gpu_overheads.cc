@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "topology/gpu_catalogue.h"
@@ -60,13 +61,36 @@ GpuOverheads OverheadsOfGpu(const std::vector<GpuOverheads>& all, const DeviceIn
   return found;
 }
 
-GpuOverheads OverheadsOfGpu(const DeviceInfo& gpu) {
+namespace {
+
+GpuOverheads OfItsType(const DeviceInfo& gpu) {
   static const absl::StatusOr<std::vector<GpuOverheads>>* const all =
       new absl::StatusOr<std::vector<GpuOverheads>>(ReadDefault());
   if (all->ok()) return OverheadsOfGpu(**all, gpu);
   GpuOverheads none = OverheadsOfGpu({}, gpu);
   none.source = absl::StrCat("not counted: ", absl::string_view(all->status().message()));
   return none;
+}
+
+}  // namespace
+
+GpuOverheads OverheadsOfGpu(const DeviceInfo& gpu) {
+  GpuOverheads overheads = OfItsType(gpu);
+  const DeviceMeasurements& measured = gpu.measured;
+  std::vector<std::string> names;
+  const auto take = [&](int64_t bytes, const char* name, int64_t& out) {
+    if (bytes <= 0) return;
+    out = bytes;
+    names.push_back(name);
+  };
+  take(measured.context_bytes, "context", overheads.context_bytes);
+  take(measured.nccl_base_bytes, "nccl_base", overheads.nccl_base_bytes);
+  take(measured.nccl_channel_bytes, "nccl_channel", overheads.nccl_channel_bytes);
+  if (names.empty()) return overheads;
+  const std::string when = measured.date.empty() ? "" : absl::StrCat(" ", measured.date);
+  overheads.measured =
+      absl::StrCat("measured on this card", when, ": ", absl::StrJoin(names, ", "));
+  return overheads;
 }
 
 }  // namespace tprun

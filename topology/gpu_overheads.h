@@ -20,6 +20,7 @@ struct GpuOverheads {
   std::string date;
   std::string source;
   std::string doubt;
+  std::string measured;  // which of them were measured on this very card, and when; "": none
 };
 
 // A file such as clusters/devices/overheads.yaml. InvalidArgument has the line.
@@ -28,8 +29,8 @@ absl::StatusOr<std::vector<GpuOverheads>> ReadGpuOverheads(const std::string& pa
 // The first of `all` that is for this GPU; all zero when there is none.
 GpuOverheads OverheadsOfGpu(const std::vector<GpuOverheads>& all, const DeviceInfo& gpu);
 
-// Of clusters/devices/overheads.yaml, which is read once. Where it cannot be read all is zero, and
-// `source` says why.
+// What was measured of this card, the rest of clusters/devices/overheads.yaml, which is read once.
+// Where it cannot be read that is zero, and `source` says why.
 GpuOverheads OverheadsOfGpu(const DeviceInfo& gpu);
 
 }  // namespace tprun

@@ -37,6 +37,11 @@ struct DeviceMeasurements {
   // bytes of a large one by its time. 0: not measured.
   double rank_latency_s = 0;
   double rank_bandwidth_bytes_per_s = 0;
+  // Memory that others allocate in a process on this GPU, as GpuOverheads has them; they go before
+  // those of the card's type. 0: not measured.
+  int64_t context_bytes = 0;
+  int64_t nccl_base_bytes = 0;
+  int64_t nccl_channel_bytes = 0;
   std::string date;  // "2026-11-20"
 };
 

@@ -30,6 +30,9 @@ Json MeasuredJson(const DeviceMeasurements& measured) {
           {"matmul_ops_per_s", measured.matmul_ops_per_s},
           {"rank_latency_s", measured.rank_latency_s},
           {"rank_bandwidth_bytes_per_s", measured.rank_bandwidth_bytes_per_s},
+          {"context_bytes", measured.context_bytes},
+          {"nccl_base_bytes", measured.nccl_base_bytes},
+          {"nccl_channel_bytes", measured.nccl_channel_bytes},
           {"date", measured.date}};
 }
 

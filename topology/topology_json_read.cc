@@ -181,6 +181,12 @@ absl::Status ParseGpu(const Json& json, DeviceInfo& gpu) {
   return ParseGpuUse(json, gpu);
 }
 
+// Files of before have none.
+absl::StatusOr<int64_t> OverheadOr(const Json& json, absl::string_view key) {
+  if (FindMember(json, key) == nullptr) return 0;
+  return IntIn(json, key, 0, kMaxBytes);
+}
+
 absl::Status ParseMeasured(const Json& json, DeviceInfo& device) {
   DeviceMeasurements& measured = device.measured;
   const Json* figures = FindMember(json, "measured");
@@ -199,6 +205,9 @@ absl::Status ParseMeasured(const Json& json, DeviceInfo& device) {
   ASSIGN_OR_RETURN(measured.rank_latency_s, SecondsOr(*figures, "rank_latency_s", 0));
   ASSIGN_OR_RETURN(measured.rank_bandwidth_bytes_per_s,
                    RateOr(*figures, "rank_bandwidth_bytes_per_s", 0));
+  ASSIGN_OR_RETURN(measured.context_bytes, OverheadOr(*figures, "context_bytes"));
+  ASSIGN_OR_RETURN(measured.nccl_base_bytes, OverheadOr(*figures, "nccl_base_bytes"));
+  ASSIGN_OR_RETURN(measured.nccl_channel_bytes, OverheadOr(*figures, "nccl_channel_bytes"));
   ASSIGN_OR_RETURN(measured.date, GetStringOr(*figures, "date", ""));
   return absl::OkStatus();
 }

@@ -109,6 +109,10 @@ void AddMeasured(const DeviceMeasurements& measured, Members& out) {
   members.AddOps("matmul", measured.matmul_ops_per_s);
   members.AddTime("rank_latency", measured.rank_latency_s);
   members.AddRate("rank_bandwidth", measured.rank_bandwidth_bytes_per_s);
+  if (measured.context_bytes > 0) members.Add("context", Size(measured.context_bytes));
+  if (measured.nccl_base_bytes > 0) members.Add("nccl_base", Size(measured.nccl_base_bytes));
+  if (measured.nccl_channel_bytes > 0)
+    members.Add("nccl_channel", Size(measured.nccl_channel_bytes));
   members.AddText("date", measured.date);
   if (!members.empty()) out.Add("measured", members.Braces());
 }

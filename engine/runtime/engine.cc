@@ -118,7 +118,8 @@ absl::Status Engine::LoadWeights(const Checkpoint& checkpoint, const LoadProgres
 
 absl::Status Engine::ReadWeights(const Checkpoint& checkpoint, const LoadProgress& progress) {
   char* base = static_cast<char*>(weights_->data());
-  return LoadShards(checkpoint, spec_, layout_, base, *parts_.device, *parts_.pool, progress);
+  return LoadShards(checkpoint, spec_, layout_, base, *parts_.device, *parts_.pool, progress,
+                    parts_.load_threads);
 }
 
 absl::Status Engine::ArrangeWeights() {

@@ -32,6 +32,7 @@ struct EngineParts {
   Communicator* exchange = nullptr;
   // Whether decode steps may be recorded once and run again (see Device::Capture).
   bool record_decode = true;
+  int load_threads = 0;  // of the pool that read weights, at most; 0: all
 };
 
 // What Forward gives of the last token of each run: all logits, or the likeliest token alone, which

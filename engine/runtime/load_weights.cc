@@ -192,7 +192,7 @@ int64_t LoadBufferBytes(const Checkpoint& checkpoint, const ModelSpec& spec,
 
 absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
                         const MemoryLayout& layout, char* base, Device& device, ThreadPool& pool,
-                        const LoadProgress& progress) {
+                        const LoadProgress& progress, int threads) {
   const std::vector<Part> parts = CutIntoParts(spec, layout);
   const std::unique_ptr<Filler> filler = MakeFiller(checkpoint);
   int64_t total = 0;
@@ -201,7 +201,11 @@ absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
   std::mutex mutex;  // guards first_error, done and the callback
   absl::Status first_error;
   int64_t done = 0;
-  pool.ParallelFor(parts.size(), 1, [&](int64_t begin, int64_t end, int worker) {
+  // Of fewer threads each takes more at a time.
+  const bool fewer = threads > 0 && threads < pool.num_threads();
+  const int64_t each =
+      fewer ? (static_cast<int64_t>(parts.size()) + threads - 1) / threads : int64_t{1};
+  pool.ParallelFor(parts.size(), each, [&](int64_t begin, int64_t end, int worker) {
     for (int64_t i = begin; i < end; ++i) {
       const absl::Status status = writer.Write(parts[i], worker);
       const std::lock_guard<std::mutex> lock(mutex);

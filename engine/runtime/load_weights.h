@@ -11,10 +11,10 @@ namespace tprun {
 
 // Fills the weight regions of `layout`, whose allocation starts at `base` on `device`: from the
 // byte ranges of `checkpoint`, or at random when it has no tensors. `progress` may come from any
-// thread of the pool, one call at a time.
+// thread of the pool, one call at a time. At most `threads` of the pool read, 0: all.
 absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
                         const MemoryLayout& layout, char* base, Device& device, ThreadPool& pool,
-                        const LoadProgress& progress);
+                        const LoadProgress& progress, int threads = 0);
 
 // Host memory that LoadShards takes for a moment with so many threads, and has given back when it
 // returns: what reading takes of each thread, and where the host does not reach the device's memory

@@ -145,8 +145,11 @@ struct Case {
 
 class BruteForce {
  public:
-  explicit BruteForce(const Case& c)
-      : case_(c), tables_(c.spec, c.options, c.pass, c.coefficients, c.rates) {
+  explicit BruteForce(const Case& c) : BruteForce(c, *c.exchanges) {}
+  BruteForce(const Case& c, const Exchanges& exchanges)
+      : case_(c),
+        exchanges_(exchanges),
+        tables_(c.spec, c.options, c.pass, c.coefficients, c.rates) {
     placements_.resize(c.spec.blocks.size());
   }
 
@@ -186,7 +189,7 @@ class BruteForce {
       if (bytes > device.usable_bytes) return kNever;
       rates.push_back(case_.rates[devices[rank]]);
     }
-    const Renumbered exchanges(*case_.exchanges, devices);
+    const Renumbered exchanges(exchanges_, devices);
     return SpeedModel(case_.spec, by_rank, case_.options, case_.coefficients, rates, exchanges)
         .PassSeconds(case_.pass);
   }
@@ -303,6 +306,7 @@ class BruteForce {
   }
 
   const Case& case_;
+  const Exchanges& exchanges_;
   LayerTables tables_;
   std::vector<Placement> placements_;
   std::vector<bool> used_;
@@ -370,6 +374,71 @@ TEST(LayoutSearch, EqualsBruteForce) {
   RecordProperty("found", found);
   std::printf("%d of %d fit; %d of several stages, %d groups, %d with MLPs on the CPU\n", found,
               Rounds(), several_stages, groups, offloads);
+}
+
+// Two cards one after the other, both of which would have more MLPs on a fast CPU than it holds.
+class SharedServer : public Exchanges {
+ public:
+  double AllReduce(const std::vector<int>& group, int64_t) const override {
+    return group.size() > 1 ? 1 : 0;
+  }
+  double Send(int from, int to, int64_t) const override { return from == to ? 0 : 1e-9; }
+};
+
+// Of a rank that has so many MLPs and nothing else.
+int64_t ServerBytes(const Case& c, int mlps) {
+  std::vector<Placement> placements;
+  for (int block = 0; block < static_cast<int>(c.spec.blocks.size()); ++block) {
+    const bool served = c.spec.blocks[block].kind == BlockKind::kMlp && mlps-- > 0;
+    placements.push_back({.ranks = {served ? 0 : 1}, .shares = {UnitsOf(c.spec, block).count}});
+  }
+  return LayOutMemory(c.spec, placements, 0, c.options).total_bytes();
+}
+
+TEST(LayoutSearch, StagesShareAServer) {
+  int shared = 0;
+  for (int seed = 1; seed <= Rounds() / 2; ++seed) {
+    std::mt19937 random(seed);
+    Case c(1);
+    // A cache of which little is read, longer than what one card saves by having no peers.
+    c.options.context = 1 << 23;
+    c.spec = TinyModel(1, 1, 2 + random() % 8, 4, false, kBF16Format);
+    c.options.batch = 1;
+    c.pass = {1, 1, 32};
+    c.infos.assign(3, {});
+    c.devices.assign(3, {});
+    c.rates.clear();
+    c.classes = {0, 1, 2};
+    const int64_t model_bytes = c.ModelBytes();
+    for (int i = 0; i < 3; ++i) {
+      DeviceInfo& info = c.infos[i];
+      info.kind = i == 0 ? DeviceKind::kCpu : DeviceKind::kGpu;
+      info.cores = 4;
+      info.memory_bandwidth_bytes_per_s =
+          i == 0 ? 2e9 : 1e8 * static_cast<double>(1 + random() % 4);
+      c.devices[i].info = &info;
+      const int64_t bytes =
+          i == 0 ? ServerBytes(c, 1 + random() % 3) : (51 + random() % 28) * model_bytes / 100;
+      c.devices[i].usable_bytes = OverheadBytes(info, {0, i == 0 ? 0 : 2}) + bytes;
+      c.rates.push_back(RatesOf(info));
+    }
+    c.coefficients.cpu_block_seconds = c.coefficients.gpu_block_seconds = 0;
+    const SharedServer exchanges;
+    BruteForce brute_force(c, exchanges);
+    const double best = brute_force.Best();
+    const LayerTables tables(c.spec, c.options, c.pass, c.coefficients, c.rates);
+    const auto layout = LayoutSearch(tables, c.devices, c.classes, exchanges, {}).Best();
+    ASSERT_EQ(layout.has_value(), best < kNever) << "seed " << seed;
+    if (!layout) continue;
+    EXPECT_NEAR(layout->seconds, best, 1e-9 * best) << "seed " << seed;
+    EXPECT_NEAR(brute_force.Judge(PlacementsOf(c.spec, *layout)), layout->seconds, 1e-9 * best)
+        << "seed " << seed;
+    int users = 0;
+    for (const LayoutStage& stage : layout->stages) users += stage.plan.offloaded > 0;
+    shared += users > 1;
+  }
+  EXPECT_GT(shared, 0);
+  std::printf("%d with two stages on one CPU\n", shared);
 }
 
 }  // namespace

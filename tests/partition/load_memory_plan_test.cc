@@ -47,11 +47,23 @@ TEST(LoadMemoryPlan, ACpuRankNeedsBuffersBeforeItsCache) {
   EXPECT_EQ(rank.most_bytes(), rank.weight_bytes + rank.overhead_bytes + 16 * kPerThread);
   EXPECT_GT(rank.most_bytes(), rank.total_bytes());
   EXPECT_THAT(plan.notes, ::testing::Contains(HasSubstr("while it loads")));
-  // One byte less than that is too little, whatever running takes.
+  // With one byte less than that fewer threads read.
   topology.devices[0].available_bytes = rank.most_bytes();
-  EXPECT_TRUE(PlanOf(request).fits());
+  EXPECT_EQ(PlanOf(request).ranks[0].load_threads, 0);
   topology.devices[0].available_bytes = rank.most_bytes() - 1;
+  const Plan fewer = PlanOf(request);
+  EXPECT_TRUE(fewer.fits());
+  EXPECT_EQ(fewer.ranks[0].load_threads, 15);
+  EXPECT_EQ(fewer.ranks[0].load_bytes, 15 * kPerThread);
+  EXPECT_THAT(fewer.notes, ::testing::Contains(HasSubstr("with 15 threads of 16")));
+  // What one thread takes has to be there, whatever running takes.
+  const int64_t least = rank.weight_bytes + rank.overhead_bytes + kPerThread;
+  ASSERT_GT(least, rank.total_bytes());
+  topology.devices[0].available_bytes = least;
+  EXPECT_TRUE(PlanOf(request).fits());
+  topology.devices[0].available_bytes = least - 1;
   EXPECT_FALSE(PlanOf(request).fits());
+  topology.devices[0].available_bytes = rank.most_bytes() - 1;
   // With fewer threads the cache is more than the buffers.
   request.threads = 1;
   const Plan one = PlanOf(request);
@@ -72,12 +84,65 @@ TEST(LoadMemoryPlan, GpuRanksNeedTheirHost) {
   EXPECT_EQ(plan.ranks[0].load_bytes, 4 * 2 * kPerThread);
   EXPECT_EQ(plan.ranks[0].most_bytes(), plan.ranks[0].total_bytes());
   topology.devices[2].available_bytes = 2 * (4 * 2 * kPerThread + kProcessBytes);
+  EXPECT_EQ(PlanOf(request).ranks[1].load_threads, 0);
+  --topology.devices[2].available_bytes;
+  EXPECT_EQ(PlanOf(request).ranks[1].load_threads, 3);
+  topology.devices[2].available_bytes = 2 * (2 * kPerThread + kProcessBytes);
   EXPECT_TRUE(PlanOf(request).fits());
   --topology.devices[2].available_bytes;
   const Plan small = PlanOf(request);
   EXPECT_FALSE(small.fits());
   EXPECT_THAT(small.host_shortage, HasSubstr("of the memory of host box while they load"));
   EXPECT_EQ(small.why, small.host_shortage);
+}
+
+// A CPU that is faster than the card gets all, until what loading takes is not there beside it.
+TEST(LoadMemoryPlan, WhatDoesNotLoadIsLookedForAgain) {
+  const ModelSpec spec = PlanModel();
+  Topology topology = GpuTopology({{24, 20}});
+  AddCpu(16, 1, topology);
+  PlanRequest request = RequestFor(spec, topology);
+  request.devices.clear();
+  request.load_buffers = PerThread();
+  const Plan roomy = PlanOf(request);
+  ASSERT_EQ(roomy.world_size(), 1);
+  const RankPlan all = roomy.ranks[0];
+  ASSERT_EQ(all.device, "cpu");
+  ASSERT_GT(all.most_bytes(), all.total_bytes());
+  topology.devices[1].available_bytes = all.most_bytes() - 1;
+  const Plan plan = PlanOf(request);
+  EXPECT_TRUE(plan.fits()) << plan.why;
+  EXPECT_EQ(plan.world_size(), 2);
+  EXPECT_LT(plan.decode.expected, roomy.decode.expected);
+  for (const RankPlan& rank : plan.ranks) EXPECT_LE(rank.most_bytes(), rank.available_bytes);
+  EXPECT_THAT(plan.notes, ::testing::Contains(HasSubstr("for what loading takes of its host")));
+  // It uses what it may: a layer is about 80 MB.
+  const RankPlan& cpu = plan.ranks[plan.ranks[0].device == "cpu" ? 0 : 1];
+  EXPECT_GT(cpu.weight_bytes, all.weight_bytes - 4 * kPerThread);
+}
+
+// A card's rank reads through its host's memory, which the CPU's rank must leave.
+TEST(LoadMemoryPlan, ACpuRankLeavesWhatTheCardsNeedToLoad) {
+  const ModelSpec spec = PlanModel();
+  Topology topology = GpuTopology({{0.7, 900}, {24, 20}});
+  AddCpu(16, 1, topology);
+  PlanRequest request = RequestFor(spec, topology);
+  request.devices.clear();
+  request.load_buffers = PerThread();
+  const Plan roomy = PlanOf(request);
+  ASSERT_EQ(roomy.world_size(), 2) << roomy.why;
+  const RankPlan& cpu = roomy.ranks[roomy.ranks[0].device == "cpu" ? 0 : 1];
+  ASSERT_EQ(cpu.device, "cpu");
+  topology.devices[2].available_bytes = cpu.most_bytes() + kProcessBytes + 2 * kPerThread;
+  EXPECT_EQ(PlanOf(request).placements, roomy.placements);
+  topology.devices[2].available_bytes -= 1;
+  const Plan plan = PlanOf(request);
+  EXPECT_TRUE(plan.fits()) << plan.why;
+  EXPECT_NE(plan.placements, roomy.placements);
+  // Nothing helps where it is not the CPU's rank that takes it.
+  request.devices = {"cuda:0", "cuda:1"};
+  topology.devices[2].available_bytes = kProcessBytes;
+  EXPECT_FALSE(PlanOf(request).fits());
 }
 
 }  // namespace

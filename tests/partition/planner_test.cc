@@ -3,14 +3,19 @@
 #include <numeric>
 #include <random>
 
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "tests/partition/plan_fixture.h"
+#include "topology/gpu_overheads.h"
 
 namespace tprun {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::MatchesRegex;
+using testing::Not;
 
 Plan MakePlan(const PlanRequest& request) {
   auto plan = MakePlanner()->MakePlan(request);
@@ -157,6 +162,53 @@ TEST(Planner, LeavesOutADeviceThatWouldOnlySlowItDown) {
     EXPECT_LT(other.tokens_per_s, plan.decode.expected) << other.layout;
   }
   EXPECT_FALSE(plan.rejected.empty());
+}
+
+// A card over a thin link, which the user asked for all the same.
+TEST(Planner, SaysThatSomeOfTheAskedForDevicesWouldBeFaster) {
+  const ModelSpec spec = PlanModel();
+  const Topology topology = GpuTopology({{24, 900}, {24, 90}});
+  const Plan both = MakePlan(RequestFor(spec, topology));
+  ASSERT_EQ(both.world_size(), 2);
+  EXPECT_THAT(both.why, MatchesRegex("as asked for; cuda:0 alone would be faster \\([0-9.]+ "
+                                     "tokens/s instead of [0-9.]+\\)"));
+  PlanRequest one = RequestFor(spec, topology);
+  one.devices = {"cuda:0"};
+  const Plan alone = MakePlan(one);
+  EXPECT_GT(alone.decode.expected, both.decode.expected);
+  EXPECT_THAT(both.why, HasSubstr(absl::StrFormat("(%.1f tokens/s", alone.decode.expected)));
+  // Not where all of them are of use, and not of the planner's own choice.
+  const Topology equal = GpuTopology({{0.8, 900}, {0.8, 900}});
+  EXPECT_THAT(MakePlan(RequestFor(spec, equal)).why, Not(HasSubstr("faster (")));
+  PlanRequest any = RequestFor(spec, topology);
+  any.devices.clear();
+  EXPECT_THAT(MakePlan(any).why, Not(HasSubstr("would be faster")));
+}
+
+// Two cards of one type of which somebody measured what a process holds.
+TEST(Planner, OverheadsMeasuredOnACardGoBeforeThoseOfItsType) {
+  const ModelSpec spec = PlanModel();
+  Topology topology = GpuTopology({{24, 900}, {24, 900}});
+  for (DeviceInfo& gpu : topology.devices) gpu.name = "card";
+  const Plan nominal = MakePlan(RequestFor(spec, topology));
+  const int64_t of_type = nominal.ranks[1].overhead_bytes;
+  ASSERT_EQ(nominal.ranks[0].overhead_bytes, of_type);
+  DeviceMeasurements& measured = topology.devices[1].measured;
+  measured.date = "2026-11-20";
+  measured.context_bytes = OverheadsOfGpu(topology.devices[0]).context_bytes + 100;
+  const Plan plan = MakePlan(RequestFor(spec, topology));
+  EXPECT_EQ(plan.ranks[0].overhead_bytes, of_type);
+  EXPECT_EQ(plan.ranks[1].overhead_bytes, of_type + 100);
+  EXPECT_THAT(plan.basis, Contains(HasSubstr("measured on this card 2026-11-20: context")));
+  // They are no longer alike: the one with room for the model is found, whatever its number.
+  measured = {};
+  topology.devices[0].measured.context_bytes = 30 * kGiB;
+  PlanRequest any = RequestFor(spec, topology);
+  any.devices.clear();
+  const Plan other = MakePlan(any);
+  ASSERT_TRUE(other.fits()) << other.why;
+  ASSERT_EQ(other.world_size(), 1);
+  EXPECT_EQ(other.ranks[0].device, "cuda:1");
 }
 
 TEST(Planner, KvHeadsAreNotReplicatedAcrossFormatBlocks) {

@@ -28,6 +28,22 @@ TEST(GpuOverheads, TheFirstEntryThatMatchesCounts) {
   EXPECT_EQ(OverheadsOfGpu({}, Gpu("other", "8.6")).source, "not known");
 }
 
+TEST(GpuOverheads, WhatWasMeasuredOfTheCardGoesFirst) {
+  DeviceInfo gpu = Gpu("NVIDIA H100", "9.0");
+  const GpuOverheads nominal = OverheadsOfGpu(gpu);
+  ASSERT_GT(nominal.context_bytes, 0);
+  EXPECT_EQ(nominal.measured, "");
+  gpu.measured.context_bytes = 333 * kMiB;
+  gpu.measured.nccl_channel_bytes = 5 * kMiB;
+  gpu.measured.date = "2026-11-20";
+  const GpuOverheads overheads = OverheadsOfGpu(gpu);
+  EXPECT_EQ(overheads.context_bytes, 333 * kMiB);
+  EXPECT_EQ(overheads.nccl_channel_bytes, 5 * kMiB);
+  EXPECT_EQ(overheads.nccl_base_bytes, nominal.nccl_base_bytes) << "not measured";
+  EXPECT_EQ(overheads.measured, "measured on this card 2026-11-20: context, nccl_channel");
+  EXPECT_EQ(overheads.source, nominal.source);
+}
+
 TEST(GpuOverheads, EveryEntryOfTheDataHasSourceAndDate) {
   const absl::StatusOr<std::string> folder = ClustersDirectory();
   ASSERT_TRUE(folder.ok()) << folder.status();

@@ -86,6 +86,9 @@ class Maker {
     device.measured.matmul_ops_per_s = OpsMap();
     device.measured.rank_latency_s = Seconds();
     device.measured.rank_bandwidth_bytes_per_s = Rate();
+    device.measured.context_bytes = Int(0, 1 << 30);
+    device.measured.nccl_base_bytes = Int(0, 1 << 30);
+    device.measured.nccl_channel_bytes = Int(0, 1 << 24);
     device.measured.date = Text();
     device.sources = TextMap();
   }

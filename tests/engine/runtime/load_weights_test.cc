@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <filesystem>
+#include <set>
+#include <thread>
 
 #include "base/status_macros.h"
 #include "gmock/gmock.h"
@@ -39,6 +41,27 @@ TEST(LoadWeights, ProgressEndsAtTheWeightsOfTheRank) {
     if (region.use == RegionUse::kTensor) bytes += region.bytes;
   }
   EXPECT_EQ(total, bytes);  // this model's head is not tied
+}
+
+TEST(LoadWeights, NoMoreThreadsReadThanAreAllowed) {
+  const auto model = OpenTestModel(SourcePath("tests/golden/llama_gqa"));
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto placements = TensorSplit({1}).place(model->spec);
+  const MemoryLayout layout = LayOutMemory(model->spec, placements, 0, {.context = 8});
+  const std::unique_ptr<Device> device = MakeCpuDevice();
+  ThreadPool pool(4);
+  std::vector<char> expected;
+  for (int threads : {0, 1, 2, 3, 7}) {
+    std::vector<char> weights(layout.weight_bytes);
+    std::set<std::thread::id> readers;
+    const absl::Status status = LoadShards(
+        *model->checkpoint, model->spec, layout, weights.data(), *device, pool,
+        [&](int64_t, int64_t) { readers.insert(std::this_thread::get_id()); }, threads);
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(readers.size(), threads == 0 || threads > 4 ? 4u : threads);
+    if (expected.empty()) expected = weights;
+    EXPECT_EQ(weights, expected);
+  }
 }
 
 TEST(LoadWeights, AFileThatShrinksWhileItIsReadIsAnError) {
