@@ -107,6 +107,9 @@ TEST(CliBench, CalibratesTheMachine) {
   int rules = 0;
   for (const Json& rule : json["rules"]) rules += rule["device"] == device;
   EXPECT_GT(rules, 10);
+  // A block starts and joins all threads several times, which takes some microseconds.
+  EXPECT_GT(json["cpu_block_seconds"].get<double>(), 5e-7);
+  EXPECT_LT(json["cpu_block_seconds"].get<double>(), 5e-3);
   const std::vector<std::string> plan = {"plan", SourcePath("models/stories"), "--devices=cpu",
                                          "--explain"};
   std::vector<std::string> calibrated = plan;
