@@ -64,6 +64,7 @@ struct StepContext {
   // in one pass with the sum. nullptr: only the residual.
   const InputNorm* next_norm = nullptr;
   bool normed = false;    // the block before has done so
+  bool all_norm = false;  // every rank of the group has this next_norm
 };
 
 // A rank's rows of a vocabulary.

@@ -248,6 +248,7 @@ absl::Status Engine::RunBlocks(const Step& step, const StepTokens& tokens, const
     context.normed = JoinsNorm(block, step);
     const int next = block == last_main_block() ? spec_.head_block() : block + 1;
     if (JoinsNorm(next, step)) context.next_norm = &NormOf(next);
+    context.all_norm = placements_[next].ranks == placements_[block].ranks;
     const absl::Status status = RunBlock(block, tokens, context);
     if (!status.ok()) return Annotate(status, BlockName(spec_, block));
   }
