@@ -79,7 +79,7 @@ absl::Status TimeDecode(RankSession& session, const BenchSizes& sizes,
     RETURN_IF_ERROR(session.engine().Forward(runs, ForwardOutput::kGreedy));
     // The step ends when all know the next tokens.
     if (session.first_rank()) {
-      std::copy_n(session.engine().greedy_ids().begin(), next.size(), next.begin());
+      std::copy_n(session.engine().chosen_ids().begin(), next.size(), next.begin());
     }
     const auto bytes = static_cast<int64_t>(next.size() * sizeof(int32_t));
     RETURN_IF_ERROR(session.world().Broadcast(next.data(), bytes, 0));
