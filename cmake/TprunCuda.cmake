@@ -63,8 +63,8 @@ endfunction()
 # Tells builds apart whose C++ types differ: a digest of the headers that cross the border.
 function(tprun_cuda_interface_digest result)
   set(text "${CMAKE_CXX_COMPILER_ID} ${CMAKE_BUILD_TYPE} ${TPRUN_SANITIZE} ${absl_VERSION}")
-  foreach(header comm/cuda_module.h comm/peer_options.h comm/device.h comm/device_probe.h comm/communicator.h
-          engine/kernels/kernels.h engine/format/weight_format.h)
+  foreach(header comm/cuda_module.h comm/peer_options.h comm/device.h comm/device_probe.h comm/communicator.h comm/sum_and_norm.h
+          engine/kernels/kernels.h engine/kernels/sampling.h engine/format/weight_format.h)
     file(SHA256 ${CMAKE_SOURCE_DIR}/${header} digest)
     string(APPEND text " ${digest}")
     set_property(DIRECTORY ${CMAKE_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/dtype.h"
+#include "comm/sum_and_norm.h"
 
 namespace tprun {
 
@@ -45,6 +46,15 @@ class Communicator {
   // at least once.
   virtual absl::Status AllReduceSum(const void* send, void* receive, int64_t count,
                                     DType dtype) = 0;
+
+  // Whether AllReduceAddNorm takes so much; the same on every rank.
+  virtual bool FusesNorm(int64_t /*tokens*/, int64_t /*dim*/) const { return false; }
+
+  // residual += the sum over ranks of parts, with the same bits on every rank as AllReduceSum; then
+  // out = residual / sqrt(mean(residual^2) + eps) * weight, token by token.
+  virtual absl::Status AllReduceAddNorm(const SumAndNorm& /*what*/) {
+    return absl::UnimplementedError("this communicator does not join sum and norm");
+  }
 
   // Rank r gives counts[r] elements; `receive` gets all of them in rank order (sum of counts
   // elements). counts is the same on every rank, has size() entries, and may hold zeros. `send` may

@@ -53,6 +53,13 @@ class DeviceCommunicator final : public Communicator {
   bool buffers_sends() const override { return Messages().buffers_sends(); }
 
   absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override;
+  bool FusesNorm(int64_t tokens, int64_t dim) const override {
+    return CarrierOf(FloatBytes(tokens, dim)).FusesNorm(tokens, dim);
+  }
+  absl::Status AllReduceAddNorm(const SumAndNorm& what) override {
+    RETURN_IF_ERROR(Check());
+    return CarrierOf(FloatBytes(what.tokens, what.dim)).AllReduceAddNorm(what);
+  }
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
                          DType dtype) override;
   absl::Status Broadcast(void* data, int64_t bytes, int root) override;
@@ -64,6 +71,9 @@ class DeviceCommunicator final : public Communicator {
   void Abort(const std::string& reason) override { bootstrap().Abort(reason); }
 
  private:
+  static int64_t FloatBytes(int64_t tokens, int64_t dim) {
+    return tokens * dim * static_cast<int64_t>(sizeof(float));
+  }
   Communicator& bootstrap() const { return *carriers_->bootstrap; }
   Communicator& general() const { return *carriers_->general; }
   // The carrier of a collective whose parts have `bytes` bytes in all, and that of messages.

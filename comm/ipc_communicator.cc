@@ -39,6 +39,11 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   bool capturable() const override { return true; }
 
   absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override;
+  // Few tokens: each is one channel's.
+  bool FusesNorm(int64_t tokens, int64_t /*dim*/) const override {
+    return tokens <= view_.layout.channels;
+  }
+  absl::Status AllReduceAddNorm(const SumAndNorm& what) override;
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
                          DType dtype) override;
   absl::Status Broadcast(void* data, int64_t bytes, int root) override;
@@ -244,6 +249,12 @@ absl::Status IpcCommunicator::AllReduceSum(const void* send, void* receive, int6
   return RunTogether("AllReduceSum", [&] {
     return LaunchIpcAllReduce(view_, send, receive, count, dtype, device_.stream());
   });
+}
+
+absl::Status IpcCommunicator::AllReduceAddNorm(const SumAndNorm& what) {
+  if (what.tokens == 0 || what.dim == 0) return failure_;
+  return RunTogether("AllReduceAddNorm",
+                     [&] { return LaunchIpcAllReduceNorm(view_, what, device_.stream()); });
 }
 
 absl::Status IpcCommunicator::Gather(const char* operation, const void* send, void* receive,

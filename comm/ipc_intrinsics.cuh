@@ -37,6 +37,13 @@ __device__ __forceinline__ uint64_t Nanoseconds() {
   return now;
 }
 
+// A float of each thread of a block, in memory that they share.
+constexpr int kMostIpcThreads = 512;
+__device__ __forceinline__ float* FloatsOfBlock() {
+  __shared__ float floats[kMostIpcThreads];
+  return floats;
+}
+
 __device__ __forceinline__ float HalfToFloat(uint16_t bits) {
   return __half2float(__ushort_as_half(bits));
 }

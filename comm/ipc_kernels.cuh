@@ -2,6 +2,7 @@
 
 #include "comm/ipc_intrinsics.cuh"
 #include "comm/ipc_protocol.h"
+#include "comm/sum_and_norm.h"
 
 // The kernels of the ipc back end; comm/ipc_protocol.h has the protocol. A block is a channel, of
 // any number of threads.
@@ -174,6 +175,89 @@ __global__ void IpcAllReduceKernel(IpcView view, const char* send, char* receive
     PushPiece(view, channel, epoch, send + begin, length);
     if (!MeetPeers(view, channel, epoch)) return;
     SumPieces<T>(view, channel, epoch, send + begin, receive + begin, length);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) *counter = epoch;
+}
+
+// The sum over the block's threads, on all of them.
+__device__ inline float SumOfBlock(float value) {
+  float* const floats = FloatsOfBlock();
+  __syncthreads();
+  floats[threadIdx.x] = value;
+  for (unsigned half = kMostIpcThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half && threadIdx.x + half < blockDim.x) {
+      floats[threadIdx.x] += floats[threadIdx.x + half];
+    }
+  }
+  __syncthreads();
+  return floats[0];
+}
+
+// residual[i] += the sum of all ranks' pieces, as in SumPieces; this thread's part of the sum of
+// squares of what comes out.
+__device__ inline float AddPieces(const IpcView& view, int channel, uint64_t epoch,
+                                  const float* parts, float* residual, int64_t count) {
+  const char* own_slab = view.slabs[view.rank];
+  const auto piece_of = [&](int rank) {
+    return rank == view.rank ? reinterpret_cast<const char*>(parts)
+                             : own_slab + view.layout.SlotOffset(channel, epoch, rank);
+  };
+  float squares = 0;
+  const int64_t lines = Aligned16(parts, residual) ? count / 4 : 0;
+  for (int64_t i = threadIdx.x; i < lines; i += blockDim.x) {
+    float sum[4] = {};
+    for (int rank = 0; rank < view.layout.ranks; ++rank) {
+      const Line16 line = reinterpret_cast<const Line16*>(piece_of(rank))[i];
+      for (int k = 0; k < 4; ++k) {
+        sum[k] = rank == 0 ? LaneOf<float>(line, k) : sum[k] + LaneOf<float>(line, k);
+      }
+    }
+    Line16 line = reinterpret_cast<const Line16*>(residual)[i];
+    for (int k = 0; k < 4; ++k) {
+      const float value = LaneOf<float>(line, k) + sum[k];
+      SetLane<float>(line, k, value);
+      squares += value * value;
+    }
+    reinterpret_cast<Line16*>(residual)[i] = line;
+  }
+  for (int64_t i = lines * 4 + threadIdx.x; i < count; i += blockDim.x) {
+    float sum = reinterpret_cast<const float*>(piece_of(0))[i];
+    for (int rank = 1; rank < view.layout.ranks; ++rank) {
+      sum += reinterpret_cast<const float*>(piece_of(rank))[i];
+    }
+    const float value = residual[i] + sum;
+    residual[i] = value;
+    squares += value * value;
+  }
+  return squares;
+}
+
+// The same sum in one step, into a residual and its norm: a channel has whole tokens, so that it
+// knows their squares. Grid: channels, up to that of the layout.
+__global__ void IpcAllReduceNormKernel(IpcView view, SumAndNorm what, int channels) {
+  const int channel = blockIdx.x;
+  uint64_t* const counter = WordAt(view.slabs[view.rank], view.layout.epochs) + channel;
+  uint64_t epoch = *counter;
+  const int64_t most = view.layout.chunk_bytes / static_cast<int64_t>(sizeof(float));
+  for (int64_t token = channel; token < what.tokens; token += channels) {
+    const int64_t at = token * what.dim;
+    float squares = 0;
+    for (int64_t begin = 0; begin < what.dim; begin += most) {
+      const int64_t count = what.dim - begin < most ? what.dim - begin : most;
+      const float* parts = what.parts + at + begin;
+      ++epoch;
+      PushPiece(view, channel, epoch, reinterpret_cast<const char*>(parts), count * 4);
+      if (!MeetPeers(view, channel, epoch)) return;
+      squares += AddPieces(view, channel, epoch, parts, what.residual + at + begin, count);
+    }
+    const float mean = SumOfBlock(squares) / static_cast<float>(what.dim);
+    const float scale = 1.0f / sqrtf(mean + what.eps);
+    for (int64_t i = threadIdx.x; i < what.dim; i += blockDim.x) {
+      const float weight = what.weight[i] + (what.unit_offset ? 1.0f : 0.0f);
+      what.out[at + i] = what.residual[at + i] * scale * weight;
+    }
   }
   __syncthreads();
   if (threadIdx.x == 0) *counter = epoch;

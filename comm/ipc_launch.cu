@@ -8,7 +8,7 @@ namespace tprun {
 namespace {
 
 // Enough to keep NVLink busy with one chunk; few enough that many ranks' kernels fit on one GPU.
-constexpr int kThreads = 512;
+constexpr int kThreads = kMostIpcThreads;
 
 template <typename Kernel>
 cudaError_t Prepare(Kernel* kernel) {
@@ -21,8 +21,8 @@ cudaError_t Prepare(Kernel* kernel) {
 cudaError_t PrepareIpcKernels() {
   for (const cudaError_t error :
        {Prepare(IpcAllReduceKernel<float>), Prepare(IpcAllReduceKernel<HalfBits>),
-        Prepare(IpcAllReduceKernel<Bf16Bits>), Prepare(IpcAllGatherKernel), Prepare(IpcSendKernel),
-        Prepare(IpcReceiveKernel)}) {
+        Prepare(IpcAllReduceKernel<Bf16Bits>), Prepare(IpcAllReduceNormKernel),
+        Prepare(IpcAllGatherKernel), Prepare(IpcSendKernel), Prepare(IpcReceiveKernel)}) {
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
@@ -37,6 +37,13 @@ cudaError_t LaunchIpcAllReduce(const IpcView& view, const void* send, void* rece
                                         : IpcAllReduceKernel<Bf16Bits>;
   kernel<<<cut.channels, kThreads, 0, stream>>>(view, static_cast<const char*>(send),
                                                 static_cast<char*>(receive), bytes, cut);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchIpcAllReduceNorm(const IpcView& view, const SumAndNorm& what,
+                                   cudaStream_t stream) {
+  const int channels = static_cast<int>(std::min<int64_t>(what.tokens, view.layout.channels));
+  IpcAllReduceNormKernel<<<channels, kThreads, 0, stream>>>(view, what, channels);
   return cudaGetLastError();
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/dtype.h"
 #include "comm/ipc_protocol.h"
+#include "comm/sum_and_norm.h"
 
 namespace tprun {
 
@@ -17,6 +18,8 @@ cudaError_t PrepareIpcKernels();
 
 cudaError_t LaunchIpcAllReduce(const IpcView& view, const void* send, void* receive, int64_t count,
                                DType dtype, cudaStream_t stream);
+cudaError_t LaunchIpcAllReduceNorm(const IpcView& view, const SumAndNorm& what,
+                                   cudaStream_t stream);
 // sizes and offsets [ranks] in bytes.
 cudaError_t LaunchIpcAllGather(const IpcView& view, const void* send, void* receive,
                                const int64_t* sizes, const int64_t* offsets, cudaStream_t stream);

@@ -16,6 +16,10 @@ class Symbols {
     function = reinterpret_cast<Function>(dlsym(library_, name));
     if (function == nullptr && missing_ == nullptr) missing_ = name;
   }
+  template <typename Function>
+  void TakeIfThere(const char* name, Function& function) {
+    function = reinterpret_cast<Function>(dlsym(library_, name));
+  }
   const char* missing() const { return missing_; }
 
  private:
@@ -51,6 +55,10 @@ absl::StatusOr<NcclApi> LoadNccl() {
   symbols.Take("ncclRecv", api.Recv);
   symbols.Take("ncclGroupStart", api.GroupStart);
   symbols.Take("ncclGroupEnd", api.GroupEnd);
+  symbols.TakeIfThere("ncclMemAlloc", api.MemAlloc);
+  symbols.TakeIfThere("ncclMemFree", api.MemFree);
+  symbols.TakeIfThere("ncclCommWindowRegister", api.CommWindowRegister);
+  symbols.TakeIfThere("ncclCommWindowDeregister", api.CommWindowDeregister);
   int version = 0;
   if (api.GetVersion != nullptr) api.GetVersion(&version);
   // An older library would read past the end of its own ncclConfig_t.

@@ -25,6 +25,18 @@ struct NcclApi {
   decltype(&::ncclRecv) Recv = nullptr;
   decltype(&::ncclGroupStart) GroupStart = nullptr;
   decltype(&::ncclGroupEnd) GroupEnd = nullptr;
+
+  // Symmetric windows, of NCCL 2.27 on; null in older libraries. Older headers do not know the type
+  // of a window, which is a pointer.
+  ncclResult_t (*MemAlloc)(void** memory, size_t bytes) = nullptr;
+  ncclResult_t (*MemFree)(void* memory) = nullptr;
+  ncclResult_t (*CommWindowRegister)(ncclComm_t comm, void* memory, size_t bytes, void** window,
+                                     int flags) = nullptr;
+  ncclResult_t (*CommWindowDeregister)(ncclComm_t comm, void* window) = nullptr;
+  bool has_windows() const {
+    return MemAlloc != nullptr && MemFree != nullptr && CommWindowRegister != nullptr &&
+           CommWindowDeregister != nullptr;
+  }
 };
 
 // Loads libnccl.so.2, which stays loaded. Unimplemented with the reason when it is not there, lacks

@@ -1,12 +1,15 @@
 #include "comm/nccl_communicator.h"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "base/units.h"
 #include "comm/communicator_checks.h"
 #include "comm/cuda_device.h"
 #include "comm/deadline.h"
@@ -15,6 +18,11 @@
 
 namespace tprun {
 namespace {
+
+// Sums up to this size go through a symmetric window: enough for 512 tokens of 8,192 elements.
+constexpr int64_t kWindowBytes = int64_t{16} << 20;
+constexpr int kSymmetric = 1;  // NCCL_WIN_COLL_SYMMETRIC
+constexpr int64_t kTrySumCount = 100'000;
 
 ncclDataType_t NcclType(DType dtype) {
   switch (dtype) {
@@ -61,6 +69,15 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   absl::Status Finished() override;
 
  private:
+  absl::Status Connect(const NcclOptions& options);
+  // Collective, with one result on all ranks: memory that NCCL's kernels of all ranks reach
+  // directly, tried with a sum. Where that fails the communicator is of no further use.
+  absl::Status OpenWindow();
+  absl::Status AllocateWindow();
+  absl::Status RegisterWindow();
+  absl::Status TryWindow();
+  absl::Status SumInWindow(const void* send, void* receive, int64_t count, DType dtype);
+  void FreeWindow();
   // Calls NCCL through `call()` and waits until it has given its work to the stream.
   template <typename Call>
   absl::Status Run(const char* operation, const Call& call);
@@ -75,6 +92,8 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   CudaDevice& device_;
   std::string description_;
   ncclComm_t comm_ = nullptr;
+  void* window_memory_ = nullptr;
+  void* window_ = nullptr;
   const char* last_operation_ = "";
   bool waiting_ = false;  // the device waits for the stream since wait_began_
   Deadline::Clock::time_point wait_began_;
@@ -123,8 +142,7 @@ absl::Status NcclCommunicator::Run(const char* operation, const Call& call) {
   return AwaitCall(operation, call());
 }
 
-absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
-  RETURN_IF_ERROR(device_.MakeCurrent());
+absl::Status NcclCommunicator::Connect(const NcclOptions& options) {
   ncclUniqueId id = {};
   absl::Status status;
   if (rank() == 0) {
@@ -138,18 +156,95 @@ absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
   config.minCTAs = 1;
   config.maxCTAs = options.channels;
   const ncclResult_t result = api_.CommInitRankConfig(&comm_, size(), id, rank(), &config);
-  RETURN_IF_ERROR(AwaitCall("starting", result));
+  return AwaitCall("starting", result);
+}
+
+absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
+  RETURN_IF_ERROR(device_.MakeCurrent());
+  RETURN_IF_ERROR(Connect(options));
+  device_.Watch(this);
   int version = 0;
   api_.GetVersion(&version);
   description_ =
       absl::StrCat("NCCL ", NcclVersionText(version), ", at most ", options.channels, " channels");
-  device_.Watch(this);
-  return absl::OkStatus();
+  const absl::Status window = OpenWindow();
+  if (window.ok()) {
+    absl::StrAppend(&description_, ", sums up to ", FormatBytes(kWindowBytes),
+                    " in a symmetric window");
+    return absl::OkStatus();
+  }
+  absl::StrAppend(&description_, "; no symmetric window: ", window.message());
+  if (absl::IsUnimplemented(window)) return absl::OkStatus();  // nothing was tried
+  RETURN_IF_ERROR(Check());
+  (void)Fail(window);
+  FreeWindow();
+  failure_ = absl::OkStatus();
+  return Connect(options);
+}
+
+absl::Status NcclCommunicator::AllocateWindow() {
+  const ncclResult_t result = api_.MemAlloc(&window_memory_, kWindowBytes);
+  if (result == ncclSuccess) return absl::OkStatus();
+  window_memory_ = nullptr;
+  return NcclError("allocating a window", result);
+}
+
+// A window that is null: NCCL has none between these GPUs, which is no error to it.
+absl::Status NcclCommunicator::RegisterWindow() {
+  RETURN_IF_ERROR(Run("registering a window", [&] {
+    return api_.CommWindowRegister(comm_, window_memory_, kWindowBytes, &window_, kSymmetric);
+  }));
+  if (window_ != nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError("NCCL has none between these GPUs");
+}
+
+// A sum whose result is known.
+absl::Status NcclCommunicator::TryWindow() {
+  std::vector<float> values(kTrySumCount, static_cast<float>(rank() + 1));
+  const int64_t bytes = kTrySumCount * static_cast<int64_t>(sizeof(float));
+  RETURN_IF_ERROR(device_.CopyFromHost(window_memory_, values.data(), bytes));
+  RETURN_IF_ERROR(Run("trying a window", [&] {
+    return api_.AllReduce(window_memory_, window_memory_, kTrySumCount, ncclFloat32, ncclSum, comm_,
+                          device_.stream());
+  }));
+  RETURN_IF_ERROR(device_.CopyToHost(values.data(), window_memory_, bytes));
+  const float wanted = static_cast<float>(size() * (size() + 1)) / 2;
+  const auto right = std::count(values.begin(), values.end(), wanted);
+  if (right == kTrySumCount) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("a sum tried in it had ", kTrySumCount - right, " wrong elements"));
+}
+
+absl::Status NcclCommunicator::OpenWindow() {
+  Communicator& bootstrap = *group_.bootstrap;
+  RETURN_IF_ERROR(AgreeOnStatus(
+      bootstrap,
+      api_.has_windows() ? absl::OkStatus() : absl::UnimplementedError("NCCL is older than 2.27")));
+  RETURN_IF_ERROR(AgreeOnStatus(bootstrap, AllocateWindow()));
+  RETURN_IF_ERROR(AgreeOnStatus(bootstrap, RegisterWindow()));
+  return AgreeOnStatus(bootstrap, TryWindow());
+}
+
+absl::Status NcclCommunicator::SumInWindow(const void* send, void* receive, int64_t count,
+                                           DType dtype) {
+  const int64_t bytes = count * static_cast<int64_t>(SizeOf(dtype));
+  RETURN_IF_ERROR(device_.EnqueueCopy(window_memory_, send, bytes));
+  RETURN_IF_ERROR(Run("AllReduceSum", [&] {
+    return api_.AllReduce(window_memory_, window_memory_, count, NcclType(dtype), ncclSum, comm_,
+                          device_.stream());
+  }));
+  return device_.EnqueueCopy(receive, window_memory_, bytes);
+}
+
+void NcclCommunicator::FreeWindow() {
+  if (window_memory_ != nullptr) api_.MemFree(window_memory_);
+  window_memory_ = window_ = nullptr;
 }
 
 NcclCommunicator::~NcclCommunicator() {
   device_.Unwatch(this);
   Leave();
+  FreeWindow();
 }
 
 // Finalising takes the other ranks; when they do not come soon, or cannot, it is done without them.
@@ -158,11 +253,16 @@ void NcclCommunicator::Leave() {
   ncclResult_t result = ncclInternalError;
   if (Check().ok()) {
     const Deadline deadline(absl::Seconds(1));
-    result = api_.CommFinalize(comm_);
-    while (result == ncclInProgress && !deadline.Passed()) {
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-      if (api_.CommGetAsyncError(comm_, &result) != ncclSuccess) break;
-    }
+    const auto settled = [&](ncclResult_t called) {
+      result = called;
+      while (result == ncclInProgress && !deadline.Passed()) {
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+        if (api_.CommGetAsyncError(comm_, &result) != ncclSuccess) break;
+      }
+      return result == ncclSuccess;
+    };
+    const bool closed = window_ == nullptr || settled(api_.CommWindowDeregister(comm_, window_));
+    if (closed) settled(api_.CommFinalize(comm_));
   }
   if (result == ncclSuccess) {
     api_.CommDestroy(comm_);
@@ -195,6 +295,8 @@ absl::Status NcclCommunicator::Finished() {
 absl::Status NcclCommunicator::AllReduceSum(const void* send, void* receive, int64_t count,
                                             DType dtype) {
   if (count == 0) return failure_;
+  const int64_t bytes = count * static_cast<int64_t>(SizeOf(dtype));
+  if (window_ != nullptr && bytes <= kWindowBytes) return SumInWindow(send, receive, count, dtype);
   return Run("AllReduceSum", [&] {
     return api_.AllReduce(send, receive, count, NcclType(dtype), ncclSum, comm_, device_.stream());
   });

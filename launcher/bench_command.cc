@@ -26,6 +26,7 @@ namespace {
 struct BenchOptions {
   ModelOptions model;
   BenchSizes sizes;
+  int64_t prompt_tokens = 0;  // 0: nothing asked for
   std::string format = "text";
   bool calibrate = false;
   std::string output;  // of the calibration
@@ -78,7 +79,7 @@ absl::Status TimeDecode(RankSession& session, const BenchSizes& sizes,
     RETURN_IF_ERROR(session.engine().Forward(runs, ForwardOutput::kGreedy));
     // The step ends when all know the next tokens.
     if (session.first_rank()) {
-      std::copy_n(session.engine().greedy_ids().begin(), next.size(), next.begin());
+      std::copy_n(session.engine().chosen_ids().begin(), next.size(), next.begin());
     }
     const auto bytes = static_cast<int64_t>(next.size() * sizeof(int32_t));
     RETURN_IF_ERROR(session.world().Broadcast(next.data(), bytes, 0));
@@ -176,8 +177,20 @@ absl::StatusOr<BenchResult> Measure(RankSession& session, const BenchSizes& size
   return result;
 }
 
+// Who does not say how long the prompt is gets one that the context holds.
+BenchSizes SizesFor(const BenchOptions& options, const EngineOptions& plan) {
+  BenchSizes sizes = options.sizes;
+  sizes.batch = plan.batch;
+  if (options.prompt_tokens > 0) sizes.prompt_tokens = options.prompt_tokens;
+  if (options.prompt_tokens == 0 && sizes.tokens < plan.context) {
+    sizes.prompt_tokens = std::min(sizes.prompt_tokens, plan.context - sizes.tokens);
+  }
+  return sizes;
+}
+
 absl::Status CheckBench(const BenchOptions& options, const PreparedModel& model) {
-  const int64_t needed = options.sizes.prompt_tokens + options.sizes.tokens;
+  const BenchSizes sizes = SizesFor(options, model.plan.options);
+  const int64_t needed = sizes.prompt_tokens + sizes.tokens;
   if (needed <= model.plan.options.context) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("--prompt_tokens and --tokens need a context of ",
                                                  needed, ", but it is ", model.plan.options.context,
@@ -186,8 +199,7 @@ absl::Status CheckBench(const BenchOptions& options, const PreparedModel& model)
 
 absl::Status RunBench(const BenchOptions& options, RankSession& session) {
   RETURN_IF_ERROR(ReportMemory(session));
-  BenchSizes sizes = options.sizes;
-  sizes.batch = session.model().plan.options.batch;
+  const BenchSizes sizes = SizesFor(options, session.model().plan.options);
   ASSIGN_OR_RETURN(const BenchResult result, Measure(session, sizes));
   const MeasuredSpeeds speeds = {
       sizes.batch / result.step_seconds,
@@ -219,7 +231,7 @@ absl::Status Calibrate(const BenchOptions& options) {
   if (path.empty()) {
     ASSIGN_OR_RETURN(path, WriteStateFile("calibration.json", text));
   } else {
-    RETURN_IF_ERROR(WriteFile(path, text));
+    RETURN_IF_ERROR(Annotate(WriteFile(path, text), "--output"));
   }
   return WriteResult(CalibrationText(coefficients, path, options.output.empty()));
 }
@@ -231,10 +243,9 @@ Command MakeBenchCommand(CLI::App& app, const std::vector<std::string>& argument
       "bench", "Measure prefill and decode speed; a bare config.json runs with random weights");
   auto options = std::make_shared<BenchOptions>();
   command
-      ->add_option("--prompt_tokens", options->sizes.prompt_tokens,
-                   "Tokens of the prefill, per sequence")
-      ->check(CLI::Range(1, 1 << 24))
-      ->capture_default_str();
+      ->add_option("--prompt_tokens", options->prompt_tokens,
+                   "Tokens of the prefill, per sequence [512, fewer where the context is short]")
+      ->check(CLI::Range(1, 1 << 24));
   command->add_option("--tokens", options->sizes.tokens, "Tokens of the decode, per sequence")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();

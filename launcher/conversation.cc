@@ -3,10 +3,24 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 
 namespace tprun {
+namespace {
+
+// One of Unicode's noncharacters U+FDD0 to U+FDEF that no message has.
+absl::StatusOr<std::string> MarkFor(const std::vector<ChatMessage>& messages) {
+  for (int last = 0x90; last <= 0xaf; ++last) {
+    const std::string mark = {'\xEF', '\xB7', static_cast<char>(last)};
+    const auto has = [&](const auto& message) { return absl::StrContains(message.content, mark); };
+    if (std::none_of(messages.begin(), messages.end(), has)) return mark;
+  }
+  return absl::InvalidArgumentError("the messages have every noncharacter from U+FDD0 to U+FDEF");
+}
+
+}  // namespace
 
 Conversation::Conversation(const ChatTemplate& chat_template, const Tokenizer& tokenizer,
                            std::string system, int64_t context, int64_t room)
@@ -23,9 +37,16 @@ void Conversation::Reset() {
   if (!system_.empty()) messages_.push_back({"system", system_});
 }
 
+// Special tokens are those of the template alone: what is typed, and what the model spelled, is
+// text, lest it end its message and begin another one.
 absl::StatusOr<std::vector<int32_t>> Conversation::Encode() const {
-  ASSIGN_OR_RETURN(const std::string text, template_.Render(messages_));
-  return tokenizer_.Encode(text, {.add_bos = false, .parse_special = true});
+  ASSIGN_OR_RETURN(const std::string mark, MarkFor(messages_));
+  std::vector<ChatMessage> marked = messages_;
+  for (ChatMessage& message : marked) {
+    message.content = tokenizer_.MarkSpecial(message.content, mark);
+  }
+  ASSIGN_OR_RETURN(const std::string text, template_.Render(marked));
+  return tokenizer_.Encode(text, {.add_bos = false, .parse_special = true, .mark = mark});
 }
 
 absl::StatusOr<Turn> Conversation::Ask(std::string text) {

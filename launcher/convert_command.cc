@@ -195,7 +195,9 @@ absl::Status RunConvert(const ConvertOptions& options) {
   RETURN_IF_ERROR(CheckOutput(options, *source.checkpoint));
   if (!source.note.empty() && !options.quiet) WriteLog(source.note);
   const InterruptGuard guard;
-  ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> file, OutputFile::Create(options.output));
+  absl::StatusOr<std::unique_ptr<OutputFile>> created = OutputFile::Create(options.output);
+  if (!created.ok()) return Annotate(created.status(), "--output");
+  const std::unique_ptr<OutputFile> file = *std::move(created);
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   ThreadPool pool(options.threads > 0 ? options.threads : static_cast<int>(cores));
   ProgressBar bar("converting");

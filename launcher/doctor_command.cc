@@ -60,7 +60,9 @@ void AskCudaModule(SoftwareFacts& software, Topology& topology) {
 absl::StatusOr<DoctorFacts> GatherFacts(const DoctorOptions& options) {
   DoctorFacts facts;
   if (!options.from.empty()) {
-    ASSIGN_OR_RETURN(facts.topology, ReadTopologyFiles(options.from));
+    absl::StatusOr<Topology> topology = ReadTopologyFiles(options.from);
+    if (!topology.ok()) return Annotate(topology.status(), "--from");
+    facts.topology = *std::move(topology);
     return facts;
   }
   ASSIGN_OR_RETURN(facts.topology, DetectTopology());

@@ -45,7 +45,9 @@ struct EncodedText {
 
 absl::StatusOr<std::string> ReadText(const Options& options) {
   if (options.file.empty()) return options.text;
-  return ReadFile(options.file, kMostTextBytes);
+  absl::StatusOr<std::string> text = ReadFile(options.file, kMostTextBytes);
+  if (!text.ok()) return Annotate(text.status(), "--file");
+  return text;
 }
 
 absl::StatusOr<EncodedText> EncodeText(const Options& options, const PreparedModel& model) {

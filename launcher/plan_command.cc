@@ -80,7 +80,8 @@ std::vector<std::string> Formats() {
 }
 
 absl::Status Show(const PlanOptions& options, const std::string& text) {
-  return options.output.empty() ? WriteResult(text) : WriteFile(options.output, text);
+  return options.output.empty() ? WriteResult(text)
+                                : Annotate(WriteFile(options.output, text), "--output");
 }
 
 absl::Status RunCodecPlan(const PlanOptions& options, const Json& config) {

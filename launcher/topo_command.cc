@@ -46,20 +46,33 @@ absl::StatusOr<std::string> Render(const Topology& topology, const TopoOptions& 
   return TopologyText(topology, options.output.empty() && UseColor());
 }
 
+absl::StatusOr<Topology> ReadNamed(const std::vector<std::string>& files) {
+  absl::StatusOr<Topology> topology = ReadTopologyFiles(files);
+  if (!topology.ok()) return Annotate(topology.status(), "--from");
+  return topology;
+}
+
+// What leaves this machine tells where it is from.
+void NameCapture(const TopoOptions& options, Topology& topology) {
+  if (options.output.empty() && FormatOf(options) == "text") return;
+  if (!topology.hosts.empty()) topology.source = "capture of " + topology.hosts.front().name;
+}
+
 absl::Status RunTopo(const TopoOptions& options) {
   if (!options.measured_rank.empty()) return RunMeasuredRank(options.measured_rank);
   if (options.measure && !options.from.empty()) {
     return absl::InvalidArgumentError("--measure measures this machine: leave it or --from out");
   }
   ASSIGN_OR_RETURN(Topology topology,
-                   options.from.empty() ? DetectTopology() : ReadTopologyFiles(options.from));
+                   options.from.empty() ? DetectTopology() : ReadNamed(options.from));
   if (options.measure) {
     MeasureMachine(topology, [](const std::string& what) {
       WriteLog(absl::StrCat("tprun: measuring ", what, " ..."));
     });
   }
+  if (options.from.empty()) NameCapture(options, topology);
   ASSIGN_OR_RETURN(const std::string text, Render(topology, options));
-  if (!options.output.empty()) return WriteFile(options.output, text);
+  if (!options.output.empty()) return Annotate(WriteFile(options.output, text), "--output");
   return WriteResult(text);
 }
 

@@ -38,20 +38,20 @@ std::string Signature(const DeviceInfo& device) {
 
 std::vector<HostGroup> GroupHosts(const PlanRequest& request) {
   const Topology& topology = *request.topology;
+  std::vector<HostGroup> hosts(topology.hosts.size());
+  std::vector<std::string> signatures(topology.hosts.size());
+  for (const DeviceInfo& device : topology.devices) {
+    HostGroup& group = hosts[device.host];
+    absl::StrAppend(&signatures[device.host], Signature(device));
+    ++group.devices;
+    group.bandwidth += MemoryBandwidth(device);
+    if (device.kind == DeviceKind::kGpu) {
+      group.gpu_bytes += UsableBytes(device, device.id, request.limits);
+    }
+  }
   std::map<std::string, HostGroup> groups;
   for (int host = 0; host < static_cast<int>(topology.hosts.size()); ++host) {
-    HostGroup group;
-    std::string signature;
-    for (const DeviceInfo& device : topology.devices) {
-      if (device.host != host) continue;
-      absl::StrAppend(&signature, Signature(device));
-      ++group.devices;
-      group.bandwidth += MemoryBandwidth(device);
-      if (device.kind == DeviceKind::kGpu) {
-        group.gpu_bytes += UsableBytes(device, device.id, request.limits);
-      }
-    }
-    HostGroup& known = groups.emplace(signature, group).first->second;
+    HostGroup& known = groups.emplace(signatures[host], hosts[host]).first->second;
     for (int copy = 0; copy < topology.hosts[host].count; ++copy) {
       known.instances.emplace_back(host, copy);
     }

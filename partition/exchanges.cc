@@ -32,12 +32,15 @@ double HopSeconds(const Exchanges& exchanges, const std::vector<int>& from,
 
 TopologyExchanges::TopologyExchanges(const Topology& topology, std::vector<DeviceRef> devices,
                                      const Coefficients& coefficients)
-    : topology_(topology), devices_(std::move(devices)), coefficients_(coefficients) {
+    : topology_(topology),
+      finder_(topology),
+      devices_(std::move(devices)),
+      coefficients_(coefficients) {
   paths_.resize(devices_.size());
   for (size_t a = 0; a < devices_.size(); ++a) {
     for (size_t b = 0; b < devices_.size(); ++b) {
       const bool same = devices_[a] == devices_[b];
-      paths_[a].push_back(same ? Path{} : PathBetween(topology, devices_[a], devices_[b]));
+      paths_[a].push_back(same ? Path{} : finder_.Between(devices_[a], devices_[b]));
       if (!same && paths_[a][b].bandwidth_bytes_per_s <= 0) incomplete_ = true;
     }
   }
@@ -81,7 +84,7 @@ double TopologyExchanges::AllReduce(const std::vector<int>& group, int64_t bytes
   }
   double seconds = shared;
   if (distinct.size() > 1 && known) {
-    seconds += AllReduceCost(topology_, distinct, bytes).seconds;
+    seconds += AllReduceCost(finder_, distinct, bytes).seconds;
   } else if (distinct.size() > 1) {
     seconds += kSharedMemorySeconds + 2 * static_cast<double>(bytes) / kUnknownBandwidth;
   }
@@ -97,7 +100,7 @@ std::vector<int> TopologyExchanges::RingOrder(const std::vector<int>& group) con
   }
   if (refs.size() < 3) return group;
   std::vector<int> order;
-  for (const DeviceRef& ref : BestRing(topology_, refs)) {
+  for (const DeviceRef& ref : BestRing(finder_, refs)) {
     const auto at = std::find(refs.begin(), refs.end(), ref);
     order.push_back(group[at - refs.begin()]);
   }

@@ -47,6 +47,7 @@ class TopologyExchanges : public Exchanges {
   double SameDevice(int rank, int64_t bytes) const;
 
   const Topology& topology_;
+  PathFinder finder_;  // once for all questions: it looks at every link of the topology
   std::vector<DeviceRef> devices_;
   const Coefficients& coefficients_;
   std::vector<std::vector<Path>> paths_;  // [from][to]

@@ -28,6 +28,13 @@ hosts:
     gpus:
       - {name: NVIDIA RTX A6000, count: 4}
 END
+{
+  echo "hosts:"
+  for i in $(seq 10000); do
+    echo "  - {name: rack$((i / 40))-$((i % 40))-$i, cpu: {cores: 64, memory: 512GiB}, gpus: [{name: h100, count: 8}]}"
+  done
+  echo "network: {bandwidth: 400Gbit/s}"
+} > "$work/listed.yaml"
 unlike="rtx3060+rtx3090+rtx4090+rtx4080+rtx3080+rtx3070+rtxa6000+rtx4060ti cpu:16c,256GiB,60GB/s"
 
 # measure NAME ARGUMENTS...
@@ -46,6 +53,7 @@ measure "100 layers on 8 unlike cards, bf16" "$work" --topology="$unlike"
 measure "100 layers on 8 unlike cards, f32" "$work" --topology="$unlike" --weights=f32
 measure "100 layers on 8 unlike cards, q8_0, context" "$work" --topology="$unlike" --weights=q8_0 --objective=context
 measure "100 layers on 8 unlike cards, q4_k_m, throughput" "$work" --topology="$unlike" --weights=q4_k_m --objective=throughput
+measure "100 layers on 10,000 listed hosts of eight cards" "$work" --topology="$work/listed.yaml"
 [ -d "$configs/DeepSeek-V3" ] || exit 0
 measure "DeepSeek-V3 on 1,000 hosts" "$configs/DeepSeek-V3" --topology="$work/thousand.yaml"
 measure "DeepSeek-V3 on 8 H100" "$configs/DeepSeek-V3" --topology=8xh100

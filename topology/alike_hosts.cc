@@ -12,8 +12,8 @@ struct Parts {
 };
 
 bool Alike(const NumaNode& a, const NumaNode& b) {
-  return std::tie(a.id, a.memory_bytes, a.available_bytes, a.cpus) ==
-         std::tie(b.id, b.memory_bytes, b.available_bytes, b.cpus);
+  return std::tie(a.id, a.memory_bytes, a.available_bytes, a.cpus, a.package) ==
+         std::tie(b.id, b.memory_bytes, b.available_bytes, b.cpus, b.package);
 }
 
 bool Alike(const Host& a, const Host& b) {

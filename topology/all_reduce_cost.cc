@@ -45,7 +45,8 @@ std::vector<std::string> SharedParts(const Topology& topology, DeviceRef a, Devi
   }
   AddBridges(from, common, "up ", hop);
   AddBridges(to, common, "down ", hop);
-  if (hop.path.kind == LinkKind::kSystem && from.numa_node >= 0 && to.numa_node >= 0) {
+  if (hop.path.kind == LinkKind::kSystem && from.numa_node >= 0 && to.numa_node >= 0 &&
+      !InOnePackage(topology.hosts[from.host], from.numa_node, to.numa_node)) {
     hop.parts.push_back(absl::StrCat("socket ", from.numa_node, " ", to.numa_node));
   }
   return hop.parts;

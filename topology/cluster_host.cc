@@ -22,14 +22,19 @@ absl::Status ReadNuma(const YamlMap& host, ClusterHost& out) {
   if (!host.Has("numa")) return absl::OkStatus();
   ASSIGN_OR_RETURN(const auto nodes, YamlList(host.path(), host.Get("numa"), "numa", 1024));
   for (const YAML::Node& node : nodes) {
-    ASSIGN_OR_RETURN(const YamlMap map, YamlMap::Open(host.path(), node, "numa",
-                                                      {"id", "memory", "available", "cpus"}));
+    ASSIGN_OR_RETURN(
+        const YamlMap map,
+        YamlMap::Open(host.path(), node, "numa", {"id", "memory", "available", "cpus", "package"}));
     NumaNode numa;
     ASSIGN_OR_RETURN(const int64_t id, map.Int("id", 0, 65535));
     numa.id = static_cast<int>(id);
     ASSIGN_OR_RETURN(numa.memory_bytes, map.Bytes("memory"));
     ASSIGN_OR_RETURN(numa.available_bytes, map.BytesOr("available", numa.memory_bytes));
     ASSIGN_OR_RETURN(numa.cpus, map.StringOr("cpus", ""));
+    if (map.Has("package")) {
+      ASSIGN_OR_RETURN(const int64_t package, map.Int("package", 0, 65535));
+      numa.package = static_cast<int>(package);
+    }
     out.host.numa_nodes.push_back(std::move(numa));
   }
   return absl::OkStatus();

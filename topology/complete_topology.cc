@@ -147,13 +147,17 @@ Rate NvlinkRate(CardLookup& cards, const DeviceInfo& gpu) {
   return {25e9, "estimate: as NVLink of 25 GB/s"};
 }
 
+bool KnowsPcie(const DeviceInfo& device) {
+  return device.pcie_generation > 0 && device.pcie_width > 0 && !SlotIsEstimate(device);
+}
+
 // Each part that is not known is assumed on its own.
 Rate PcieRate(const DeviceInfo& device) {
   Rate rate;
   const int generation = device.pcie_generation > 0 ? device.pcie_generation : 3;
   const int width = device.pcie_width > 0 ? device.pcie_width : 16;
   rate.bytes_per_s = PcieBandwidth(generation, width);
-  if (device.pcie_generation <= 0 || device.pcie_width <= 0) {
+  if (!KnowsPcie(device)) {
     rate.source = absl::StrCat("estimate: as PCIe ", generation, "x", width);
   }
   return rate;
@@ -163,7 +167,7 @@ Rate PcieRate(const DeviceInfo& device) {
 // goes before an assumed one.
 Rate PcieRate(const DeviceInfo& device, double stated) {
   const Rate rate = PcieRate(device);
-  const bool known = device.pcie_generation > 0 && device.pcie_width > 0;
+  const bool known = KnowsPcie(device);
   if (stated <= 0 || (known && rate.bytes_per_s <= stated)) return rate;
   return {stated, "bandwidth of the link with the CPU"};
 }

@@ -4,8 +4,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "topology/path_model.h"
 #include "topology/pcie.h"
+#include "topology/stated_facts.h"
 
 namespace tprun {
 namespace {
@@ -25,6 +27,12 @@ Link PcieBetween(const Topology& topology, int a, int b) {
   const DeviceInfo& second = topology.devices[b];
   Link link = {.a = a, .b = b, .kind = LinkKind::kPcie};
   const double rate_b = PcieBandwidth(second.pcie_generation, second.pcie_width);
+  for (const DeviceInfo* card : {&first, &second}) {
+    if (link.source.empty() && SlotIsEstimate(*card)) {
+      link.source =
+          absl::StrCat("estimate: as PCIe ", card->pcie_generation, "x", card->pcie_width);
+    }
+  }
   if (first.kind == DeviceKind::kCpu) {
     link.bandwidth_bytes_per_s = rate_b;
     return link;

@@ -101,6 +101,11 @@ std::vector<NumaNode> ReadNumaNodes(hwloc_topology* topology, const std::string&
     node.memory_bytes = static_cast<int64_t>(object->attr->numanode.local_memory);
     node.available_bytes = std::min(NodeAvailableBytes(root, node.id), node.memory_bytes);
     node.cpus = CpuList(object->cpuset);
+    const hwloc_obj_t package = node.cpus.empty()
+                                    ? nullptr
+                                    : hwloc_get_next_obj_covering_cpuset_by_type(
+                                          topology, object->cpuset, HWLOC_OBJ_PACKAGE, nullptr);
+    if (package != nullptr) node.package = static_cast<int>(package->logical_index);
     nodes.push_back(std::move(node));
   }
   return nodes;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "base/units.h"
 #include "topology/doctor_checks.h"
+#include "topology/stated_facts.h"
 
 namespace tprun {
 namespace {
@@ -32,9 +33,8 @@ std::string ProcessList(const DeviceInfo& gpu) {
 
 // Not where a dump says nothing of it and all is taken for free.
 bool TellsFreeMemory(const DeviceInfo& gpu) {
-  const auto source = gpu.sources.find("available_bytes");
-  if (source == gpu.sources.end()) return gpu.available_bytes > 0;
-  return !absl::StartsWith(source->second, "estimate");
+  if (gpu.sources.count("available_bytes") == 0) return gpu.available_bytes > 0;
+  return !IsEstimate(gpu.sources, "available_bytes");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "topology/doctor_checks.h"
 #include "topology/pcie.h"
+#include "topology/stated_facts.h"
 
 namespace tprun {
 namespace {
@@ -64,8 +65,8 @@ Findings CheckCardLink(const DoctorFacts& facts, const GpuHealth& card) {
 // Of this card, not of all of its model.
 bool IsStated(const DeviceInfo& gpu, const std::string& key) {
   const auto source = gpu.sources.find(key);
-  return source == gpu.sources.end() || (!absl::StartsWith(source->second, "gpus.yaml") &&
-                                         !absl::StartsWith(source->second, "estimate"));
+  return source == gpu.sources.end() ||
+         (!absl::StartsWith(source->second, "gpus.yaml") && !IsEstimate(gpu.sources, key));
 }
 
 std::string PairTitle(const DoctorFacts& facts, const Link& link) {

@@ -13,6 +13,7 @@
 #include "topology/cpu_list.h"
 #include "topology/format_links.h"
 #include "topology/format_measured.h"
+#include "topology/stated_facts.h"
 #include "topology/text_table.h"
 #include "topology/text_view.h"
 
@@ -29,10 +30,9 @@ std::string CountOrUnknown(int count) { return count > 0 ? absl::StrCat(count) :
 // Unknown where the memory is: nothing is then known to be used up. None is free only where
 // somebody states it.
 std::string FreeText(const DeviceInfo& device) {
-  const auto source = device.sources.find("available_bytes");
-  const bool is_stated = source != device.sources.end();
   if (device.memory_bytes == 0) return "?";
-  if (is_stated && absl::StartsWith(source->second, "estimate")) return "?";
+  if (IsEstimate(device.sources, "available_bytes")) return "?";
+  const bool is_stated = device.sources.count("available_bytes") > 0;
   return is_stated ? FormatBytes(device.available_bytes) : BytesOrUnknown(device.available_bytes);
 }
 
@@ -131,7 +131,8 @@ std::string GpuDetails(const DeviceInfo& gpu, bool cpus_are_told) {
   std::vector<std::string> parts;
   if (!gpu.compute_capability.empty()) parts.push_back("sm " + gpu.compute_capability);
   if (gpu.pcie_generation > 0 || gpu.pcie_width > 0) {
-    parts.push_back(absl::StrCat("PCIe ", CountOrUnknown(gpu.pcie_generation), "x",
+    parts.push_back(absl::StrCat("PCIe ", SlotIsEstimate(gpu) ? "~" : "",
+                                 CountOrUnknown(gpu.pcie_generation), "x",
                                  CountOrUnknown(gpu.pcie_width)));
   }
   if (gpu.nvlink_count > 0) {
@@ -158,10 +159,7 @@ std::string CpuDetails(const DeviceInfo& cpu) {
 std::string Origin(const DeviceInfo& device) {
   if (device.measured.memory_bandwidth_bytes_per_s > 0) return "measured";
   if (device.memory_bandwidth_bytes_per_s <= 0) return "";
-  const auto source = device.sources.find("memory_bandwidth_bytes_per_s");
-  const bool estimate =
-      source != device.sources.end() && absl::StartsWith(source->second, "estimate");
-  return estimate ? "estimated" : "nominal";
+  return IsEstimate(device.sources, "memory_bandwidth_bytes_per_s") ? "estimated" : "nominal";
 }
 
 std::string DeviceTable(const TextView& view) {

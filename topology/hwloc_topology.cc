@@ -84,10 +84,25 @@ class HwlocTopologyMaker {
       if (object.type != "NUMANode" || object.os_index < 0) continue;
       host.numa_nodes.push_back({.id = object.os_index,
                                  .memory_bytes = object.local_memory_bytes,
-                                 .cpus = FormatCpuList(object.cpus)});
+                                 .cpus = FormatCpuList(object.cpus),
+                                 .package = PackageOf(object)});
       // A node without CPUs is the memory of a GPU (POWER9), or a slower kind.
       if (!object.cpus.empty()) host.memory_bytes += object.local_memory_bytes;
     }
+  }
+
+  // The number of the package that has all CPUs of a NUMA node, -1 if none has.
+  int PackageOf(const Object& node) const {
+    int package = 0;
+    for (const Object& object : dump_.objects) {
+      if (object.type != "Package" && object.type != "Socket") continue;
+      const std::set<int> cpus(object.cpus.begin(), object.cpus.end());
+      const bool holds = std::all_of(node.cpus.begin(), node.cpus.end(),
+                                     [&cpus](int cpu) { return cpus.count(cpu) > 0; });
+      if (holds && !node.cpus.empty()) return package;
+      ++package;
+    }
+    return -1;
   }
 
   void MakeCpu() {

@@ -113,6 +113,7 @@ class Merger {
       if (known.memory_bytes == 0) known.memory_bytes = node.memory_bytes;
       if (known.available_bytes == 0) known.available_bytes = node.available_bytes;
       if (known.cpus.empty()) known.cpus = node.cpus;
+      if (known.package < 0) known.package = node.package;
     }
   }
 

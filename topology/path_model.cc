@@ -87,6 +87,17 @@ double SocketBandwidth(absl::string_view cpu_name) {
   return 10e9;
 }
 
+bool InOnePackage(const Host& host, int node_a, int node_b) {
+  const auto package_of = [&host](int id) {
+    for (const NumaNode& node : host.numa_nodes) {
+      if (node.id == id) return node.package;
+    }
+    return -1;
+  };
+  const int package = package_of(node_a);
+  return package >= 0 && package == package_of(node_b);
+}
+
 // NCCL src/graph/paths.cc: peer access up to PXB; AMD hosts with at most two GPUs also beyond.
 bool UsesPeerAccess(LinkKind kind, absl::string_view cpu_name, int gpus, std::string& why) {
   if (kind == LinkKind::kPix || kind == LinkKind::kPxb) return true;

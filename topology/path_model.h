@@ -32,6 +32,10 @@ inline constexpr double kTreeStart = 6.8e-6;
 // What the link between two sockets carries per direction, by the name of the CPU.
 double SocketBandwidth(absl::string_view cpu_name);
 
+// Whether two NUMA nodes of a host are known to lie in one package (SNC, NPS), so that no link
+// between sockets is on the way.
+bool InOnePackage(const Host& host, int node_a, int node_b);
+
 // Whether NCCL uses peer access at this distance by default; `why` says why not.
 bool UsesPeerAccess(LinkKind kind, absl::string_view cpu_name, int gpus, std::string& why);
 

@@ -168,7 +168,8 @@ Path PathFinder::BetweenGpus(int a, int b) const {
     }
     path.kind = kind;
   }
-  if (kind == LinkKind::kSystem) {
+  if (kind == LinkKind::kSystem &&
+      !InOnePackage(topology_.hosts[first.host], first.numa_node, second.numa_node)) {
     const double sockets = SocketBandwidth(cpu_name);
     path.bandwidth_bytes_per_s = std::min(path.bandwidth_bytes_per_s, sockets);
     path.expected_bytes_per_s = std::min(path.expected_bytes_per_s, sockets);

@@ -18,7 +18,7 @@ bool Begins(char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }
 const LinkStyle& StyleOf(LinkKind kind) {
   static constexpr LinkStyle kNvlink = {"#009e73", "", "NVLink"};
   static constexpr LinkStyle kPcie = {"#0072b2", "", "PCIe"};
-  static constexpr LinkStyle kSystem = {"#aa4499", "7 4", "between sockets (SYS)"};
+  static constexpr LinkStyle kSystem = {"#aa4499", "7 4", "between NUMA nodes (SYS)"};
   static constexpr LinkStyle kNetwork = {"#555555", "2 3", "network"};
   switch (kind) {
     case LinkKind::kNvlink:

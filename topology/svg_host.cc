@@ -320,10 +320,13 @@ class HostDrawing {
       const int to = right->second.first;
       absl::StrAppend(&lines,
                       SvgLine(absl::StrFormat("M%d %d H%d", from, y, to), LinkKind::kSystem, 3));
-      if (cpu.name.empty()) continue;
-      absl::StrAppend(&labels, SvgLabel((from + to) / 2, y - 10,
-                                        absl::StrCat("SYS ", RateText(SocketBandwidth(cpu.name))),
-                                        StyleOf(LinkKind::kSystem).color));
+      const bool one = InOnePackage(topology_.hosts[host_], left->first, right->first);
+      if (cpu.name.empty() && !one) continue;
+      absl::StrAppend(
+          &labels,
+          SvgLabel((from + to) / 2, y - 10,
+                   one ? "one socket" : absl::StrCat("SYS ", RateText(SocketBandwidth(cpu.name))),
+                   StyleOf(LinkKind::kSystem).color));
     }
     return lines + labels;
   }

@@ -25,6 +25,7 @@ struct NumaNode {
   int64_t memory_bytes = 0;
   int64_t available_bytes = 0;
   std::string cpus;  // "0-15,32-47"
+  int package = -1;  // the socket it is in; -1: unknown. Several nodes may share one (SNC, NPS)
 };
 
 // What somebody measured on this very device; the nominal figures stay beside it.

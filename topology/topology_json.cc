@@ -13,7 +13,8 @@ Json HostJson(const Host& host) {
     nodes.push_back({{"id", node.id},
                      {"memory_bytes", node.memory_bytes},
                      {"available_bytes", node.available_bytes},
-                     {"cpus", node.cpus}});
+                     {"cpus", node.cpus},
+                     {"package", node.package}});
   }
   return {{"name", host.name},
           {"count", host.count},

@@ -130,6 +130,7 @@ absl::StatusOr<Host> ParseHost(const Json& json) {
     ASSIGN_OR_RETURN(node.id, IntIn(element, "id", 0, 65535));
     RETURN_IF_ERROR(ReadMemory(element, node.memory_bytes, node.available_bytes));
     ASSIGN_OR_RETURN(node.cpus, GetStringOr(element, "cpus", ""));
+    ASSIGN_OR_RETURN(node.package, IntInOr(element, "package", -1, 65535, -1));
     host.numa_nodes.push_back(std::move(node));
   }
   ASSIGN_OR_RETURN(host.software, TextMapOf(json, "software"));

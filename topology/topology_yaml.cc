@@ -148,6 +148,7 @@ std::string NumaYaml(const Host& host) {
     out.Add("memory", Size(node.memory_bytes));
     out.Add("available", Size(node.available_bytes));
     out.AddText("cpus", node.cpus);
+    out.AddInt("package", node.package, -1);
     absl::StrAppend(&yaml, "      - ", out.Braces(), "\n");
   }
   return yaml.empty() ? "" : "    numa:\n" + yaml;

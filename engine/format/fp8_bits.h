@@ -1,8 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace tprun {
 
@@ -10,19 +12,21 @@ namespace tprun {
 // infinity; 0x7f and 0xff are NaN.
 inline constexpr float kLargestE4M3 = 448;
 
-inline float FromE4M3(uint8_t bits) {
-  const int exponent = (bits >> 3) & 15;
-  const int mantissa = bits & 7;
-  float value;
-  if (exponent == 15 && mantissa == 7) {
-    value = NAN;
-  } else if (exponent == 0) {
-    value = static_cast<float>(mantissa) * 0x1p-9f;
-  } else {
-    value = std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+// The value of each byte.
+inline constexpr std::array<float, 256> kE4M3Values = [] {
+  std::array<float, 256> values = {};
+  for (int bits = 0; bits < 128; ++bits) {
+    const int exponent = bits >> 3, mantissa = bits & 7;
+    float value = static_cast<float>(exponent == 0 ? mantissa : 8 + mantissa) * 0x1p-9f;
+    for (int i = 1; i < exponent; ++i) value *= 2;
+    if (bits == 0x7f) value = std::numeric_limits<float>::quiet_NaN();
+    values[bits] = value;
+    values[bits + 128] = -value;
   }
-  return (bits & 0x80) != 0 ? -value : value;
-}
+  return values;
+}();
+
+inline float FromE4M3(uint8_t bits) { return kE4M3Values[bits]; }
 
 // Rounds to nearest even and saturates; NaN stays NaN.
 inline uint8_t ToE4M3(float value) {

@@ -28,9 +28,12 @@ struct TileBlock {
   HWY_INLINE U8Vec Word(int64_t offset) const {
     return hn::LoadU(U8Tag(), data + kTileRows * offset + 4 * first_row);
   }
-  HWY_INLINE F32Vec Half(int64_t offset) const {
-    return F16ToF32(data + kTileRows * offset + 2 * first_row);
+  // One element of each row.
+  template <class Element>
+  HWY_INLINE F32Vec Float(int64_t offset) const {
+    return Element::Load(data + kTileRows * offset + Element::kBytes * first_row);
   }
+  HWY_INLINE F32Vec Half(int64_t offset) const { return Float<F16Element>(offset); }
   HWY_INLINE I32Vec Byte(int64_t offset) const {
     const hn::Rebind<uint8_t, F32Tag> d8;
     return hn::PromoteTo(I32Tag(), hn::LoadU(d8, data + kTileRows * offset + first_row));
@@ -62,6 +65,8 @@ struct FormatBase {
   static constexpr int kMost = kLargest;
   static constexpr int kScales = kScalesOf32;
   static constexpr int kMins = kMinsOf32;
+  static constexpr bool kVaries = false;  // whether blocks of fewer columns are read, too
+  static constexpr bool kPairs = false;   // as Int8Format::pairs
 };
 
 HWY_INLINE U8Vec ShiftBytes(U8Vec v, int bits) {  // the bits of other bytes are to be masked off
@@ -304,6 +309,44 @@ struct Q2_KInt8 : FormatBase<256, 84, 0, 45, 1, 2> {
       out.min[i] = hn::Mul(dmin, ToF32(hn::ShiftRight<4>(both)));
     }
     out.scale[0] = block.Half(80);
+  }
+};
+
+// Groups of integers (engine/format/int_groups.h) of up to 128 columns; a symmetric quantiser's
+// zero is the offset, so that it leaves no minimum.
+template <int kBits, class Scale>
+struct IntGroupInt8
+    : FormatBase<128, Scale::kBytes + 1 + 16 * kBits, 1 << (kBits - 1), (1 << kBits) - 1, 1, 1> {
+  using Base =
+      FormatBase<128, Scale::kBytes + 1 + 16 * kBits, 1 << (kBits - 1), (1 << kBits) - 1, 1, 1>;
+  static constexpr bool kVaries = true;
+  static constexpr bool kPairs = kBits == 4;
+  template <int kColumns>
+  static constexpr Units kUnits[] = {{Scale::kBytes, 1}, {1, 1}, {4, kColumns* kBits / 32}};
+  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<IntGroupInt8>& out) {
+    constexpr int kAt = Scale::kBytes + 1;
+    const int64_t first = kAt + 4 * kBits * group;
+    if constexpr (kBits == 4) {
+      for (int j = 0; j < 4; ++j) {
+        const U8Vec pair = block.Word(first + 4 * j);
+        out.u[2 * j] = Mask(pair, 15);
+        out.u[2 * j + 1] = Mask(ShiftBytes<4>(pair), 15);
+      }
+    } else {
+      for (int j = 0; j < 8; ++j) out.u[j] = block.Word(first + 4 * j);
+    }
+    const I32Vec zero = block.Byte(Scale::kBytes);
+    out.scale[0] = block.Float<Scale>(0);
+    out.min[0] = hn::Mul(out.scale[0], ToF32(hn::Sub(zero, hn::Set(I32Tag(), Base::kOffset))));
+  }
+};
+
+struct BnbInt8 : FormatBase<64, 68, 128, 255> {
+  static constexpr Units kUnits[] = {{4, 1}, {4, 16}};
+  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<BnbInt8>& out) {
+    const U8Vec flip = hn::Set(U8Tag(), 0x80);
+    for (int j = 0; j < 8; ++j) out.u[j] = hn::Xor(block.Word(4 + 32 * group + 4 * j), flip);
+    out.scale[0] = hn::Mul(block.Float<F32Element>(0), hn::Set(F32Tag(), 1.0f / 127));
   }
 };
 

@@ -13,7 +13,7 @@ int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool QuantizeAlike(const Int8Format& a, const Int8Format& b) {
   return a.format->block_elements == b.format->block_elements && a.offset == b.offset &&
-         a.halves == b.halves;
+         a.halves == b.halves && a.pairs == b.pairs;
 }
 
 // Tokens that a worker goes over with all its rows before it takes the next.
@@ -71,7 +71,8 @@ void Int8MatMul::RunChunk(const float* x, absl::Span<const Projection> projectio
                                   ? alike->problem.x
                                   : Quantize(*format, x, columns, tokens, quantized_[tasks.size()]);
     tasks.push_back({format,
-                     {groups, tokens, p.weight, p.bias, p.out + first * p.out_stride, p.out_stride},
+                     {groups, tokens, p.weight, p.bias, p.out + first * p.out_stride, p.out_stride,
+                      format->units},
                      tiles});
     tiles += CeilDivide(p.weight.rows, kTileRows);
   }

@@ -7,6 +7,7 @@
 #include <cfloat>
 #include <cstring>
 
+#include "engine/format/int_groups.h"
 #include "engine/kernels/cpu_features.h"
 #include "engine/kernels/cpu_targets.h"
 #include "engine/kernels/int8_ops.h"
@@ -123,8 +124,10 @@ HWY_INLINE void AddGroup(const Unpacked<F> (&w)[kVectors], const Int8Group* x, i
 template <class F, class Dot, int kPlanes, int kVectors>
 HWY_NOINLINE void MultiplyVectors(const Int8Problem& p, int64_t first, int64_t token_begin,
                                   int64_t tokens, float* HWY_RESTRICT sums) {
-  constexpr int64_t kGroups = F::kBlock / kGroupColumns;
-  const int64_t blocks = p.w.columns / F::kBlock;
+  const int64_t block_columns = F::kVaries ? p.w.format->block_elements : F::kBlock;
+  const int64_t bytes = F::kVaries ? p.w.format->block_bytes : F::kBytes;
+  const int64_t groups = block_columns / kGroupColumns;
+  const int64_t blocks = p.w.columns / block_columns;
   const int64_t row = first / kVectorsOfTile * kTileRows;
   const int64_t rows = std::min(kTileRows, p.w.rows - row);
   const auto* data = static_cast<const uint8_t*>(p.w.data);
@@ -133,28 +136,28 @@ HWY_NOINLINE void MultiplyVectors(const Int8Problem& p, int64_t first, int64_t t
   TileBlock tiles[kVectors];
   for (int v = 0; v < kVectors; ++v) {
     const int64_t tile_row = (first + v) / kVectorsOfTile * kTileRows;
-    tiles[v] = {data + tile_row * blocks * F::kBytes, (first + v) % kVectorsOfTile * kLanes};
+    tiles[v] = {data + tile_row * blocks * bytes, (first + v) % kVectorsOfTile * kLanes};
   }
   for (int64_t block = 0; block < blocks; ++block) {
     TileBlock at[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      const uint8_t* in = tiles[v].data + block * rows * F::kBytes;
+      const uint8_t* in = tiles[v].data + block * rows * bytes;
       at[v] = {in, tiles[v].first_row};
       if (rows < kTileRows) {
-        SpreadBlock(F::kUnits, in, rows, spread);
+        SpreadBlock(p.units, in, rows, spread);
         at[v].data = spread;
       } else {
-        for (int64_t line = 0; line < kTileRows * F::kBytes; line += 64) {
+        for (int64_t line = 0; line < kTileRows * bytes; line += 64) {
           __builtin_prefetch(in + kAhead + line, 0, 2);
         }
       }
     }
-    for (int64_t group = 0; group < kGroups; ++group) {
+    for (int64_t group = 0; group < groups; ++group) {
       Unpacked<F> w[kVectors];
       for (int v = 0; v < kVectors; ++v) {
         F::Unpack(at[v], static_cast<int>(group), w[v]);
       }
-      const Int8Group* x = p.x + (block * kGroups + group) * p.tokens + token_begin;
+      const Int8Group* x = p.x + (block * groups + group) * p.tokens + token_begin;
       AddGroup<F, Dot, kPlanes, kVectors>(w, x, tokens, sums);
     }
   }
@@ -213,12 +216,20 @@ void Multiply(const Int8Problem& p, const Int8Part& part, float* scratch) {
 }
 
 template <class F>
+constexpr Int8Format FormatOf(const WeightFormat& format, absl::Span<const Units> units) {
+  return {&format,    units,
+          F::kOffset, F::kScales == 2 || F::kMins == 2,
+          F::kPairs,  {Multiply<F, 1>, Multiply<F, 2>}};
+}
+template <class F>
 constexpr Int8Format FormatOf(const WeightFormat& format) {
-  return {&format,
-          F::kUnits,
-          F::kOffset,
-          F::kScales == 2 || F::kMins == 2,
-          {Multiply<F, 1>, Multiply<F, 2>}};
+  return FormatOf<F>(format, F::kUnits);
+}
+// Number `i` of the formats of integers in groups, which has kColumns of them.
+template <int kBits, class Scale, int kColumns>
+constexpr Int8Format GroupsOf(int i) {
+  using F = IntGroupInt8<kBits, Scale>;
+  return FormatOf<F>(kIntGroupFormats[i], F::template kUnits<kColumns>);
 }
 
 const Int8Format* FindInt8Format(const WeightFormat& format) {
@@ -229,7 +240,13 @@ const Int8Format* FindInt8Format(const WeightFormat& format) {
       FormatOf<Iq4XsInt8>(kIq4XsFormat), FormatOf<Mxfp4Int8>(kMxfp4Format),
       FormatOf<Q4_KInt8>(kQ4_KFormat),   FormatOf<Q5_KInt8>(kQ5_KFormat),
       FormatOf<Q6_KInt8>(kQ6_KFormat),   FormatOf<Q3_KInt8>(kQ3_KFormat),
-      FormatOf<Q2_KInt8>(kQ2_KFormat)};
+      FormatOf<Q2_KInt8>(kQ2_KFormat),   FormatOf<BnbInt8>(kBnbInt8Format),
+      GroupsOf<4, F16Element, 32>(0),    GroupsOf<4, F16Element, 64>(1),
+      GroupsOf<4, F16Element, 128>(2),   GroupsOf<4, BF16Element, 32>(3),
+      GroupsOf<4, BF16Element, 64>(4),   GroupsOf<4, BF16Element, 128>(5),
+      GroupsOf<8, F16Element, 32>(6),    GroupsOf<8, F16Element, 128>(7),
+      GroupsOf<8, BF16Element, 32>(8),   GroupsOf<8, BF16Element, 128>(9),
+      GroupsOf<8, F32Element, 32>(10),   GroupsOf<8, F32Element, 128>(11)};
   for (const Int8Format& known : kFormats) {
     if (known.format == &format) return &known;
   }
@@ -264,6 +281,11 @@ HWY_INLINE void QuantizeGroup(const Int8Format& format, int planes, const float*
     const I32Vec low = hn::Sub(q, hn::ShiftLeft<8>(high));
     hn::StoreU(hn::DemoteTo(d8, low), d8, out.q[1] + i);
     sums[half][1] += hn::GetLane(hn::SumOfLanes(di, low));
+  }
+  for (int p = 0; format.pairs && p < planes; ++p) {
+    int8_t columns[kGroupColumns];
+    std::memcpy(columns, out.q[p], sizeof(columns));
+    for (int i = 0; i < kGroupColumns; ++i) out.q[p][i] = columns[PairedColumn(i)];
   }
   out.scale = scale;
   for (int i = 0; i < 2; ++i) {

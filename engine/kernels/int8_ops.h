@@ -18,6 +18,10 @@ namespace tprun::cpu {
 
 inline constexpr int64_t kGroupColumns = 32;  // activations are met in groups of so many columns
 
+// The column at place i of a group whose formats have neighbours in the nibbles of a byte: 4 low
+// nibbles of 4 bytes come before their high ones.
+inline constexpr int64_t PairedColumn(int64_t i) { return i / 8 * 8 + i % 4 * 2 + i / 4 % 2; }
+
 // 32 columns of one token. Rounded to 8 bits value i is scale * q[0][i]; to 16 bits it is scale *
 // (256 * q[0][i] + q[1][i]), which a second pass of the same products takes.
 struct alignas(16) Int8Group {
@@ -36,6 +40,7 @@ struct Int8Problem {
   const float* bias = nullptr;
   float* out = nullptr;
   int64_t out_stride = 0;
+  absl::Span<const Units> units;  // of a block of w
 };
 
 // Tiles [tile_begin, tile_end) for tokens [token_begin, token_end), at most kInt8Tokens.
@@ -55,6 +60,7 @@ struct Int8Format {
   absl::Span<const Units> units;
   int offset;   // weights are scale * (u - offset) - min, with u in [0, 255]
   bool halves;  // 16 columns, not 32, have a scale or minimum
+  bool pairs;   // of 8 columns the even ones come first, as in PairedColumn()
   // With activations of 1 or 2 planes.
   void (*multiply[2])(const Int8Problem& problem, const Int8Part& part, float* scratch);
 };

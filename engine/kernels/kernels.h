@@ -9,6 +9,7 @@
 #include "base/dtype.h"
 #include "base/thread_pool.h"
 #include "engine/format/weight_format.h"
+#include "engine/kernels/sampling.h"
 #include "engine/model/model_spec.h"
 
 namespace tprun {
@@ -206,8 +207,19 @@ class Kernels {
   virtual absl::Status AddRmsNorm(float* residual, const float* y, const float* w, int64_t tokens,
                                   int64_t dim, const NormSpec& norm, float* out);
 
-  // Mixtures of experts and latent attention. Here these read device memory from the host and use
-  // the ops above; a back end whose memory the host cannot reach overrides them.
+  // Drawing tokens, mixtures of experts and latent attention. Here these read device memory from
+  // the host and use the ops above; a back end whose memory the host cannot reach overrides them.
+
+  // chosen[r].id = the token drawn from logits[r, 0 .. vocab) as requests[r] says, the same on
+  // every back end (engine/kernels/sampling.h), and some finite logit of the row; -1 where there is
+  // none, as in ArgMax. Overwrites logits. `seen` [sequences, SeenWords(vocab)]; requests on the
+  // device.
+  virtual absl::Status Sample(float* logits, const SampleRequest* requests, int64_t rows,
+                              int64_t vocab, const uint32_t* seen, BestLogit* chosen);
+
+  // Sets the bits of ids[t] in sequences[t]'s part of `seen`.
+  virtual absl::Status MarkSeen(const int32_t* ids, const int32_t* sequences, int64_t tokens,
+                                int64_t vocab, uint32_t* seen);
 
   // The experts of each token: scores of the logits [tokens, count] as experts.score says, plus
   // choice_bias (or none), the best per_token of the best groups; ids and weights [tokens,

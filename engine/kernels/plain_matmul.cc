@@ -21,8 +21,10 @@ T* AtLeast(int64_t count, std::vector<T>& buffer) {
 }  // namespace
 
 bool PlainMatMul::Takes(absl::Span<const Projection> projections) {
-  return std::all_of(projections.begin(), projections.end(),
-                     [](const Projection& p) { return !PlainUnits(*p.weight.format, 2).empty(); });
+  return std::all_of(projections.begin(), projections.end(), [](const Projection& p) {
+    const WeightFormat& format = *p.weight.format;
+    return !PlainUnits(format, 2 * format.block_elements).empty();
+  });
 }
 
 PackedTokens PlainMatMul::Pack(const float* x, int64_t columns, int64_t tokens, bool bf16) {

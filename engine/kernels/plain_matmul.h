@@ -11,7 +11,7 @@
 
 namespace tprun::cpu {
 
-// MatMuls with arranged f32, f16 and bf16 weights over a thread pool, which outlives it.
+// MatMuls with arranged weights of plain_tiles.h over a thread pool, which outlives it.
 class PlainMatMul {
  public:
   // round: activations that bf16 weights meet, to bf16, where the CPU has a fast product of them.

@@ -10,7 +10,8 @@ namespace tprun::cpu {
 
 // Products with f32, f16 and bf16 weights that lie in tiles (see arrange.h): one column of 16 rows
 // after another, of bf16 two columns at a time. So matrices are read as one stream, and a tile
-// meets tokens without being turned first.
+// meets tokens without being turned first. Blocks of float levels with a scale (fp8, nf4, fp4) lie
+// likewise and are decoded to f32, some columns at a time (scaled_blocks-inl.h).
 
 // The units of a whole row; none where the format or this instruction set has no such product.
 std::vector<Units> PlainUnits(const WeightFormat& format, int64_t columns);

@@ -12,6 +12,7 @@
 #define HWY_TARGET_INCLUDE "engine/kernels/plain_tiles_cpu.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
+#include "engine/kernels/scaled_blocks-inl.h"
 #include "engine/kernels/simd-inl.h"
 #include "hwy/highway.h"
 
@@ -39,7 +40,13 @@ std::vector<Units> PlainUnits(const WeightFormat& format, int64_t columns) {
   if (&format == &kBF16Format) return {{4, columns / 2}, {2, columns % 2}};
   if (&format == &kF16Format) return {{2, columns}};
   if (&format == &kF32Format) return {{4, columns}};
-  return {};
+  if (FindScaledBlocks(format) == nullptr) return {};
+  std::vector<Units> units;
+  for (int64_t column = 0; column < columns; column += format.block_elements) {
+    units.push_back({4, 1});
+    units.push_back({1, format.block_bytes - 4});
+  }
+  return units;
 }
 
 // How a unit of a tile is met. kTerms products of a unit: Load gives the weights of a vector of
@@ -182,14 +189,16 @@ HWY_INLINE void ForGroups(int64_t tokens, const Body& body) {
   run(std::integral_constant<int, 1>());
 }
 
-// kVectors vectors of rows, for all tokens and the columns of one block.
+// kVectors vectors of rows, for all tokens and columns of one block, of which x has some `before`.
 template <class W, int kVectors>
-HWY_NOINLINE void AllTokens(const Rows (&w)[kVectors], int64_t columns, const PackedTokens& x,
-                            const typename W::X* first, float* out, int64_t out_stride) {
+HWY_NOINLINE void AllTokens(const Rows (&w)[kVectors], int64_t before, int64_t columns,
+                            const PackedTokens& x, const typename W::X* first, float* out,
+                            int64_t out_stride) {
   ForGroups(x.tokens, [&](auto size, int64_t t) HWY_ATTR {
     constexpr int kTokens = decltype(size)::value;
-    Outer<W, kTokens, kVectors>(w, columns, first + t * x.block_elements, out + t * out_stride,
-                                out_stride);
+    const auto* elements =
+        first + t * x.block_elements + before / W::kColumns * W::kTerms * kTokens;
+    Outer<W, kTokens, kVectors>(w, columns, elements, out + t * out_stride, out_stride);
   });
 }
 
@@ -200,29 +209,81 @@ struct TileTarget {
   int64_t out_stride;
 };
 
-// Column block `block` of tiles whose sums lie beside each other, or of one.
+// Columns of one block of x.
+struct Columns {
+  int64_t first;
+  int64_t count;
+};
+
+// Tiles whose sums lie beside each other, or one; their data is at the first of the columns.
 template <class W>
-void MultiplyBlock(const PlainProblem& p, int64_t block, const TileTarget* tiles, int64_t count) {
-  const int64_t column = block * p.x.block_columns;
-  const int64_t columns = std::min(p.x.block_columns, p.w.columns - column);
-  const auto* x =
-      static_cast<const typename W::X*>(p.x.data) + block * p.x.tokens * p.x.block_elements;
+void MultiplyColumns(const PackedTokens& x, Columns columns, const TileTarget* tiles,
+                     int64_t count) {
+  const int64_t block = columns.first / x.block_columns;
+  const int64_t before = columns.first % x.block_columns;
+  const auto* of_block =
+      static_cast<const typename W::X*>(x.data) + block * x.tokens * x.block_elements;
   const auto rows = [&](int64_t vector) -> Rows {
-    return {tiles[vector / kVectorsOfTile].data + column / W::kColumns * kTileRows * W::kBytes,
-            vector % kVectorsOfTile * kLanes};
+    return {tiles[vector / kVectorsOfTile].data, vector % kVectorsOfTile * kLanes};
   };
-  const int64_t vectors = count * kVectorsOfTile;
+  const int64_t vectors = count * kVectorsOfTile, stride = tiles[0].out_stride;
   // One stream of weights is read faster than two.
-  const int64_t step = p.x.tokens > kFewTokens && vectors >= 2 ? 2 : 1;
+  const int64_t step = x.tokens > kFewTokens && vectors >= 2 ? 2 : 1;
   for (int64_t v = 0; v < vectors; v += step) {
     float* out = tiles[0].out + v * kLanes;
     if (step == 2) {
-      AllTokens<W, 2>({rows(v), rows(v + 1)}, columns, p.x, x, out, tiles[0].out_stride);
+      AllTokens<W, 2>({rows(v), rows(v + 1)}, before, columns.count, x, of_block, out, stride);
     } else {
-      AllTokens<W, 1>({rows(v)}, columns, p.x, x, out, tiles[0].out_stride);
+      AllTokens<W, 1>({rows(v)}, before, columns.count, x, of_block, out, stride);
     }
   }
 }
+
+// Weights that are met as they lie.
+template <class W>
+struct AsTheyLie {
+  void operator()(const PlainProblem& p, Columns columns, const TileTarget* tiles,
+                  int64_t count) const {
+    TileTarget at[2];
+    for (int64_t i = 0; i < count; ++i) {
+      at[i] = tiles[i];
+      at[i].data += columns.first / W::kColumns * kTileRows * W::kBytes;
+    }
+    MultiplyColumns<W>(p.x, columns, at, count);
+  }
+};
+
+// Weights that are decoded to f32 tiles first: so few columns at a time that those stay in L1.
+struct Decoded {
+  static constexpr int64_t kColumns = 128;
+  const ScaledBlocks* blocks;
+
+  void operator()(const PlainProblem& p, Columns columns, const TileTarget* tiles,
+                  int64_t count) const {
+    if (p.x.tokens == 1) return AddToken(p, columns, tiles, count);
+    HWY_ALIGN float values[2][kColumns * kTileRows];
+    const int64_t end = columns.first + columns.count;
+    for (int64_t column = columns.first; column < end; column += kColumns) {
+      const int64_t some = std::min(kColumns, end - column);
+      TileTarget at[2];
+      for (int64_t i = 0; i < count; ++i) {
+        blocks->decode(tiles[i].data + kTileRows * p.w.format->Bytes(column), some, values[i]);
+        at[i] = tiles[i];
+        at[i].data = reinterpret_cast<const uint8_t*>(values[i]);
+      }
+      MultiplyColumns<Single<F32Element> >(p.x, {column, some}, at, count);
+    }
+  }
+
+  void AddToken(const PlainProblem& p, Columns columns, const TileTarget* tiles,
+                int64_t count) const {
+    const auto* x = static_cast<const float*>(p.x.data) + columns.first;
+    for (int64_t i = 0; i < count; ++i) {
+      blocks->add_products(tiles[i].data + kTileRows * p.w.format->Bytes(columns.first),
+                           columns.count, x, tiles[i].out);
+    }
+  }
+};
 
 void StartSums(const PlainProblem& p, int64_t tile, const TileTarget& target) {
   const int64_t row = tile * kTileRows, rows = std::min(kTileRows, p.w.rows - row);
@@ -236,8 +297,8 @@ void StartSums(const PlainProblem& p, int64_t tile, const TileTarget& target) {
   }
 }
 
-template <class W>
-void Multiply(const PlainProblem& p, int64_t begin, int64_t end, float* scratch) {
+template <class Meet>
+void Multiply(const PlainProblem& p, const Meet& meet, int64_t begin, int64_t end, float* scratch) {
   const int64_t row_bytes = p.w.format->Bytes(p.w.columns);
   const auto* data = static_cast<const uint8_t*>(p.w.data);
   const int64_t full = p.w.rows / kTileRows, left = p.w.rows % kTileRows;
@@ -255,11 +316,12 @@ void Multiply(const PlainProblem& p, int64_t begin, int64_t end, float* scratch)
     return {data + tile * kTileRows * row_bytes, p.out + tile * kTileRows, p.out_stride};
   };
   for (int64_t tile = begin; tile < end; ++tile) StartSums(p, tile, target(tile));
-  for (int64_t column = 0, block = 0; column < p.w.columns; column += p.x.block_columns, ++block) {
+  for (int64_t column = 0; column < p.w.columns; column += p.x.block_columns) {
+    const Columns columns = {column, std::min(p.x.block_columns, p.w.columns - column)};
     for (int64_t tile = begin; tile < end;) {
       const int64_t count = tile + 2 <= std::min(end, full) ? 2 : 1;
       const TileTarget tiles[] = {target(tile), target(tile + count - 1)};
-      MultiplyBlock<W>(p, block, tiles, count);
+      meet(p, columns, tiles, count);
       tile += count;
     }
   }
@@ -270,12 +332,14 @@ void Multiply(const PlainProblem& p, int64_t begin, int64_t end, float* scratch)
 }
 
 void MultiplyPlainTiles(const PlainProblem& p, int64_t begin, int64_t end, float* scratch) {
-  if (p.w.format == &kF32Format) return Multiply<Single<F32Element> >(p, begin, end, scratch);
-  if (p.w.format == &kF16Format) return Multiply<Single<F16Element> >(p, begin, end, scratch);
+  const auto run = [&](const auto& meet) HWY_ATTR { Multiply(p, meet, begin, end, scratch); };
+  if (p.w.format == &kF32Format) return run(AsTheyLie<Single<F32Element> >());
+  if (p.w.format == &kF16Format) return run(AsTheyLie<Single<F16Element> >());
+  if (const auto* blocks = FindScaledBlocks(*p.w.format)) return run(Decoded{blocks});
 #if HWY_TARGET == HWY_AVX3
-  if (p.x.bf16) return Multiply<Bf16Dot>(p, begin, end, scratch);
+  if (p.x.bf16) return run(AsTheyLie<Bf16Dot>());
 #endif
-  Multiply<Bf16Pairs>(p, begin, end, scratch);
+  run(AsTheyLie<Bf16Pairs>());
 }
 
 // To bf16, to the nearest, ties to even; NaN stays NaN. Pairs of columns, a last one with a zero.

@@ -67,18 +67,20 @@ struct BF16Element : ElementBase<BF16Element, 2> {
 // A byte of sign, 4 bits of exponent with bias 7 and 3 of mantissa is the high part of an f16,
 // whose bias is 15; all ones are NaN.
 struct E4M3Element : ElementBase<E4M3Element, 1> {
+  static constexpr float kFactor = 256;
   static HWY_INLINE F32Vec Load(const uint8_t* p) {
-    const F32Tag d;
-    const hn::Rebind<uint8_t, F32Tag> d8;
-    const hn::Rebind<uint16_t, F32Tag> d16;
+    return hn::Mul(LoadShrunk(p), hn::Set(F32Tag(), kFactor));
+  }
+  // 1 / kFactor of it.
+  static HWY_INLINE F32Vec LoadShrunk(const uint8_t* p) {
+    const hn::Rebind<int8_t, F32Tag> d8;
+    const hn::Rebind<int16_t, F32Tag> d16;
     const hn::Rebind<hwy::float16_t, F32Tag> df16;
-    const auto byte = hn::PromoteTo(d16, hn::LoadU(d8, p));
-    const auto magnitude = hn::And(byte, hn::Set(d16, 0x7f));
-    const auto sign = hn::ShiftLeft<8>(hn::Xor(byte, magnitude));
-    const auto nan =
-        hn::IfThenElseZero(hn::Eq(magnitude, hn::Set(d16, 0x7f)), hn::Set(d16, 0x7c00));
-    const auto half = hn::Or(hn::Or(sign, nan), hn::ShiftLeft<7>(magnitude));
-    return hn::Mul(hn::PromoteTo(d, hn::BitCast(df16, half)), hn::Set(d, 256.0f));
+    const F32Tag d;
+    const auto bits = hn::PromoteTo(d16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(p)));
+    const auto half = hn::AndNot(hn::Set(d16, 0x4000), hn::ShiftLeft<7>(bits));
+    const F32Vec value = hn::PromoteTo(d, hn::BitCast(df16, half));
+    return hn::IfThenElse(hn::Eq(hn::Abs(value), hn::Set(d, 1.875f)), hn::NaN(d), value);
   }
 };
 

@@ -1,3 +1,5 @@
+#include <numeric>
+
 #include "base/status_macros.h"
 #include "engine/layers/layers.h"
 
@@ -55,6 +57,21 @@ absl::Status RunGreedyHead(const HeadBlock& block, absl::Span<const TokenRange> 
   const int64_t elements = count * static_cast<int64_t>(sizeof(BestLogit) / sizeof(float));
   const std::vector<int64_t> counts(step.group->size(), elements);
   return step.group->AllGather(best, work.best, counts, DType::kF32);
+}
+
+absl::Status RunSampledHead(const HeadBlock& block, absl::Span<const TokenRange> tokens,
+                            const StepContext& step) {
+  const Workspace& work = step.workspace;
+  const int64_t count = Count(tokens), rows = block.weight.rows;
+  const int64_t vocab =
+      std::accumulate(block.row_counts.begin(), block.row_counts.end(), int64_t{0});
+  float* own = step.group == nullptr ? work.logits : work.logits_shard;
+  RETURN_IF_ERROR(LogitsShard(block, tokens, step, own));
+  for (int64_t t = 0; step.group != nullptr && t < count; ++t) {  // each token's in one piece
+    RETURN_IF_ERROR(step.group->AllGather(own + t * rows, work.logits + t * vocab, block.row_counts,
+                                          DType::kF32));
+  }
+  return step.kernels.Sample(work.logits, work.sampling, count, vocab, work.seen, work.best);
 }
 
 }  // namespace tprun

@@ -30,6 +30,8 @@ struct Workspace {
   float* logits = nullptr;
   BestLogit* best_shard = nullptr;
   BestLogit* best = nullptr;
+  SampleRequest* sampling = nullptr;
+  uint32_t* seen = nullptr;
   int32_t* step_inputs = nullptr;
 };
 
@@ -61,7 +63,8 @@ struct StepContext {
   // Of the next block, where this rank runs it too: workspace.normed gets it of the new residual,
   // in one pass with the sum. nullptr: only the residual.
   const InputNorm* next_norm = nullptr;
-  bool normed = false;  // the block before has done so
+  bool normed = false;    // the block before has done so
+  bool all_norm = false;  // every rank of the group has this next_norm
 };
 
 // A rank's rows of a vocabulary.
@@ -163,6 +166,11 @@ absl::Status RunHead(const HeadBlock& block, absl::Span<const TokenRange> tokens
 // Only the best of those logits: in workspace.best one part per rank of the group, each [tokens].
 absl::Status RunGreedyHead(const HeadBlock& block, absl::Span<const TokenRange> tokens,
                            const StepContext& step);
+
+// A token drawn from each row of those logits as workspace.sampling says, on every rank of the
+// group: workspace.best [tokens].
+absl::Status RunSampledHead(const HeadBlock& block, absl::Span<const TokenRange> tokens,
+                            const StepContext& step);
 
 // workspace.normed = norm(residual), unless the block before has done so.
 absl::Status NormInput(const InputNorm& norm, int64_t tokens, const StepContext& step);

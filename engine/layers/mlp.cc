@@ -9,10 +9,26 @@ absl::Status NormInput(const InputNorm& norm, int64_t tokens, const StepContext&
                               step.workspace.normed);
 }
 
+namespace {
+
+// All ranks of the group go from the sum to the same norm, in one step.
+bool JoinsSumAndNorm(int64_t tokens, const StepContext& step) {
+  return step.group != nullptr && step.next_norm != nullptr && step.all_norm &&
+         step.group->FusesNorm(tokens, step.dim);
+}
+
+}  // namespace
+
 absl::Status AddToResidual(int64_t tokens, const float* bias, const float* post_norm_weight,
                            const NormSpec& norm, const StepContext& step) {
   float* output = step.workspace.block_output;
   const int64_t count = tokens * step.dim;
+  if (JoinsSumAndNorm(tokens, step) && bias == nullptr && post_norm_weight == nullptr) {
+    const InputNorm& next = *step.next_norm;
+    return step.group->AllReduceAddNorm({output, step.workspace.residual, next.weight,
+                                         step.workspace.normed, tokens, step.dim, next.norm.eps,
+                                         next.norm.unit_offset});
+  }
   if (step.group != nullptr) {
     RETURN_IF_ERROR(step.group->AllReduceSum(output, output, count, DType::kF32));
   }

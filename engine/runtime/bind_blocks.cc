@@ -35,6 +35,8 @@ void Engine::BindWorkspace() {
   workspace_.logits = floats(RegionUse::kLogits);
   workspace_.best_shard = static_cast<BestLogit*>(at(RegionUse::kBestShard));
   workspace_.best = static_cast<BestLogit*>(at(RegionUse::kBest));
+  workspace_.sampling = static_cast<SampleRequest*>(at(RegionUse::kSampling));
+  workspace_.seen = static_cast<uint32_t*>(at(RegionUse::kSeen));
   workspace_.step_inputs = static_cast<int32_t*>(at(RegionUse::kStepInputs));
 }
 

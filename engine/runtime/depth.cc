@@ -108,7 +108,7 @@ absl::Status Engine::ForwardDepth(int step, absl::Span<const int32_t> tokens) {
   RETURN_IF_ERROR(Hop(placements_[head].ranks, {0}, workspace_.logits, count * spec_.depth.vocab));
   depth_steps_done_ = std::max(depth_steps_done_, step + 1);
   logits_.clear();
-  greedy_ids_.clear();
+  chosen_ids_.clear();
   if (rank_ != 0) return absl::OkStatus();
   logits_.resize(count * spec_.depth.vocab);
   return FetchLogits(0, count, rows);

@@ -35,9 +35,9 @@ struct EngineParts {
   int load_threads = 0;  // of the pool that read weights, at most; 0: all
 };
 
-// What Forward gives of the last token of each run: all logits, or the likeliest token alone, which
-// costs less.
-enum class ForwardOutput { kLogits, kGreedy };
+// What Forward gives of the last token of each run: all logits, or one token alone, the likeliest
+// or one drawn on the device, which costs less.
+enum class ForwardOutput { kLogits, kGreedy, kSampled };
 
 // Whether to give a Forward up; the same answer on every rank.
 using StopCheck = std::function<absl::StatusOr<bool>()>;
@@ -86,6 +86,12 @@ class Engine {
     return Forward({{sequence, first_position, tokens}});
   }
 
+  // How the next Forward with kSampled draws, one request for each of its runs, whose sequences are
+  // set there; and which tokens a sequence had before its next run, for repetition penalties. Both
+  // with the same arguments on every rank.
+  void SetSampling(std::vector<SampleRequest> requests) { sampling_ = std::move(requests); }
+  absl::Status SetSeen(int sequence, absl::Span<const int32_t> ids);
+
   // One step of the second stack, for every run of the last Forward: `tokens`, one for each, are
   // those chosen before (of the first stream for step 0), in the order of the runs. Leaves logits()
   // [runs, spec().depth.vocab] on rank 0. InvalidArgument for a step out of turn.
@@ -108,9 +114,9 @@ class Engine {
 
   // [runs, vocab] of the last Forward, if it gave logits; meaningful on rank 0.
   absl::Span<const float> logits() const { return logits_; }
-  // [runs] of the last Forward, if it was greedy: the lowest id of the largest finite logit, -1
-  // where there is none; meaningful on rank 0.
-  absl::Span<const int32_t> greedy_ids() const { return greedy_ids_; }
+  // [runs] of the last Forward, if it gave tokens: the lowest id of the largest finite logit, or
+  // the one that was drawn; -1 where no logit is finite; meaningful on rank 0.
+  absl::Span<const int32_t> chosen_ids() const { return chosen_ids_; }
 
   const ModelSpec& spec() const { return spec_; }
   const EngineOptions& options() const { return options_; }
@@ -190,7 +196,10 @@ class Engine {
   absl::StatusOr<Step> MakeDepthStep(int step, absl::Span<const int32_t> tokens) const;
   absl::Status RunDepthInput(int step, const StepTokens& tokens);
   absl::Status RunDepthHead(int step, std::vector<int64_t> rows, int64_t count);
-  absl::Status FetchGreedyIds(int64_t first_run, int64_t runs);
+  // The best of what `parts` ranks chose.
+  absl::Status FetchChosenIds(int64_t first_run, int64_t runs, int64_t parts);
+  absl::Status CheckSampling(absl::Span<const SequenceRun> runs);
+  absl::Status UploadSampling(const Step& step);
 
   ModelSpec spec_;
   std::vector<Placement> placements_;
@@ -216,12 +225,13 @@ class Engine {
   HeadBlock head_;
   std::unique_ptr<Buffer> results_;  // host memory that the device copies a step's output to
   std::vector<float> logits_;
-  std::vector<int32_t> greedy_ids_;
-  std::vector<int64_t> reached_;      // of each sequence: the end of what it has seen since 0
-  std::vector<int64_t> stream_rows_;  // of each stream's table
-  std::vector<int64_t> depth_rows_;   // of the table of each step of the second stack
-  std::vector<int> ended_sequences_;  // of the last Forward's runs
-  int depth_steps_done_ = 0;          // since then
+  std::vector<int32_t> chosen_ids_;
+  std::vector<SampleRequest> sampling_;  // of the next Forward's runs
+  std::vector<int64_t> reached_;         // of each sequence: the end of what it has seen since 0
+  std::vector<int64_t> stream_rows_;     // of each stream's table
+  std::vector<int64_t> depth_rows_;      // of the table of each step of the second stack
+  std::vector<int> ended_sequences_;     // of the last Forward's runs
+  int depth_steps_done_ = 0;             // since then
 };
 
 }  // namespace tprun

@@ -80,13 +80,12 @@ absl::Status Engine::CheckRuns(absl::Span<const SequenceRun> runs) const {
 absl::Status Engine::Forward(absl::Span<const SequenceRun> runs, ForwardOutput output,
                              const StopCheck& stop) {
   RETURN_IF_ERROR(CheckRuns(runs));
+  if (output == ForwardOutput::kSampled) RETURN_IF_ERROR(CheckSampling(runs));
   NoteReached(runs, /*done=*/false);
   logits_.clear();
-  greedy_ids_.clear();
-  if (rank_ == 0) {
-    if (output == ForwardOutput::kLogits) logits_.resize(runs.size() * spec_.vocab);
-    if (output == ForwardOutput::kGreedy) greedy_ids_.resize(runs.size());
-  }
+  chosen_ids_.clear();
+  if (rank_ == 0 && output == ForwardOutput::kLogits) logits_.resize(runs.size() * spec_.vocab);
+  if (rank_ == 0 && output != ForwardOutput::kLogits) chosen_ids_.resize(runs.size());
   const int64_t chunk = ChunkTokens(options_);
   ended_sequences_.clear();
   for (const SequenceRun& run : runs) ended_sequences_.push_back(run.sequence);
@@ -104,7 +103,7 @@ absl::Status Engine::ForwardAll(const SequenceRun& run, int64_t first, const Log
   const int64_t chunk = ChunkTokens(options_);
   const int64_t rows = std::min(std::max<int64_t>(options_.batch, options_.logit_rows), chunk);
   logits_.clear();
-  greedy_ids_.clear();
+  chosen_ids_.clear();
   if (rank_ == 0) logits_.resize(rows * spec_.vocab);
   int64_t done = 0;
   ended_sequences_.clear();
@@ -133,6 +132,36 @@ absl::Status Engine::GiveLogits(Step& step, const TokenRange& part, int64_t firs
   return sink(first_of_step + part.begin, absl::MakeConstSpan(logits_.data(), elements));
 }
 
+absl::Status Engine::CheckSampling(absl::Span<const SequenceRun> runs) {
+  if (spec_.streams > 1 || spec_.vocab >= int64_t{1} << kSampleIdBits) {
+    return absl::UnimplementedError(
+        absl::StrCat("tokens of ", spec_.streams, " streams and a vocabulary of ", spec_.vocab,
+                     " are not drawn on the device; wanted one stream and fewer than ",
+                     int64_t{1} << kSampleIdBits));
+  }
+  if (sampling_.size() != runs.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "wanted ", runs.size(), " sampling requests, one for each run, found ", sampling_.size()));
+  }
+  for (size_t i = 0; i < runs.size(); ++i) sampling_[i].sequence = runs[i].sequence;
+  return absl::OkStatus();
+}
+
+absl::Status Engine::UploadSampling(const Step& step) {
+  if (step.ended == 0 || !Runs(spec_.head_block())) return absl::OkStatus();
+  return parts_.device->CopyFromHost(workspace_.sampling, sampling_.data() + step.first_ended,
+                                     step.ended * static_cast<int64_t>(sizeof(SampleRequest)));
+}
+
+absl::Status Engine::SetSeen(int sequence, absl::Span<const int32_t> ids) {
+  if (!Runs(spec_.head_block())) return absl::OkStatus();
+  const int64_t words = SeenWords(spec_.vocab);
+  std::vector<uint32_t> bits(words);
+  for (int32_t id : ids) bits[id / 32] |= 1u << (id % 32);
+  return parts_.device->CopyFromHost(workspace_.seen + sequence * words, bits.data(),
+                                     words * static_cast<int64_t>(sizeof(uint32_t)));
+}
+
 absl::StatusOr<StepTokens> Engine::UploadInputs(const Step& step) {
   const int64_t tokens = step.tokens();
   StepTokens result;
@@ -148,14 +177,19 @@ absl::StatusOr<StepTokens> Engine::UploadInputs(const Step& step) {
 
 absl::Status Engine::RunStep(const Step& step, ForwardOutput output, const StopCheck& stop) {
   ASSIGN_OR_RETURN(const StepTokens tokens, UploadInputs(step));
+  if (output == ForwardOutput::kSampled) RETURN_IF_ERROR(UploadSampling(step));
   if (record_decode_ && step.all_end) {
     RETURN_IF_ERROR(EnqueueRecorded(step, tokens, output));
   } else {
     RETURN_IF_ERROR(Enqueue(step, tokens, output, stop));
   }
   if (rank_ != 0 || step.ended == 0) return absl::OkStatus();
-  return output == ForwardOutput::kLogits ? FetchLogits(step.first_ended, step.ended, LogitRows())
-                                          : FetchGreedyIds(step.first_ended, step.ended);
+  if (output == ForwardOutput::kLogits) {
+    return FetchLogits(step.first_ended, step.ended, LogitRows());
+  }
+  const int64_t parts =
+      output == ForwardOutput::kGreedy ? placements_[spec_.head_block()].ranks.size() : 1;
+  return FetchChosenIds(step.first_ended, step.ended, parts);
 }
 
 absl::Status Engine::EnqueueRecorded(const Step& step, StepTokens tokens, ForwardOutput output) {
@@ -177,6 +211,10 @@ absl::Status Engine::EnqueueRecorded(const Step& step, StepTokens tokens, Forwar
 absl::Status Engine::Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output,
                              const StopCheck& stop) {
   RETURN_IF_ERROR(RunBlocks(step, tokens, stop));
+  if (output == ForwardOutput::kSampled && Runs(spec_.head_block())) {
+    RETURN_IF_ERROR(parts_.kernels->MarkSeen(tokens.ids, tokens.batch.sequences, step.tokens(),
+                                             spec_.vocab, workspace_.seen));
+  }
   if (step.ended == 0) return absl::OkStatus();
   RETURN_IF_ERROR(EnqueueHead(step, output));
   return spec_.depth.steps > 0 ? KeepHidden(step) : absl::OkStatus();
@@ -189,7 +227,8 @@ absl::Status Engine::EnqueueHead(const Step& step, ForwardOutput output) {
     return Hop(head.ranks, {0}, workspace_.logits, step.ended * spec_.vocab);
   }
   constexpr int64_t kFloats = sizeof(BestLogit) / sizeof(float);
-  const auto ranks = static_cast<int64_t>(head.ranks.size());
+  const int64_t ranks =
+      output == ForwardOutput::kGreedy ? static_cast<int64_t>(head.ranks.size()) : 1;
   return Hop(head.ranks, {0}, workspace_.best, step.ended * ranks * kFloats);
 }
 
@@ -209,6 +248,7 @@ absl::Status Engine::RunBlocks(const Step& step, const StepTokens& tokens, const
     context.normed = JoinsNorm(block, step);
     const int next = block == last_main_block() ? spec_.head_block() : block + 1;
     if (JoinsNorm(next, step)) context.next_norm = &NormOf(next);
+    context.all_norm = placements_[next].ranks == placements_[block].ranks;
     const absl::Status status = RunBlock(block, tokens, context);
     if (!status.ok()) return Annotate(status, BlockName(spec_, block));
   }
@@ -225,9 +265,10 @@ absl::Status Engine::RunHeadBlock(const Step& step, ForwardOutput output) {
   if (!Runs(head)) return absl::OkStatus();
   StepContext context = StepOf(head);
   context.normed = JoinsNorm(head, step);
-  const absl::Status status = output == ForwardOutput::kLogits
-                                  ? RunHead(head_, step.ends, context)
-                                  : RunGreedyHead(head_, step.ends, context);
+  const auto run = output == ForwardOutput::kLogits   ? RunHead
+                   : output == ForwardOutput::kGreedy ? RunGreedyHead
+                                                      : RunSampledHead;
+  const absl::Status status = run(head_, step.ends, context);
   return Annotate(status, BlockName(spec_, head));
 }
 
@@ -314,8 +355,7 @@ absl::Status Engine::FetchLogits(int64_t first_run, int64_t runs,
   return absl::OkStatus();
 }
 
-absl::Status Engine::FetchGreedyIds(int64_t first_run, int64_t runs) {
-  const int64_t ranks = placements_[spec_.head_block()].ranks.size();
+absl::Status Engine::FetchChosenIds(int64_t first_run, int64_t runs, int64_t ranks) {
   const int64_t count = runs * ranks;
   RETURN_IF_ERROR(FetchResults(workspace_.best, count * static_cast<int64_t>(sizeof(BestLogit))));
   const auto* parts = static_cast<const BestLogit*>(results_->data());  // [rank, run], ids rise
@@ -324,7 +364,7 @@ absl::Status Engine::FetchGreedyIds(int64_t first_run, int64_t runs) {
     for (int64_t i = run; i < count; i += runs) {
       if (parts[i].id >= 0 && (best.id < 0 || parts[i].logit > best.logit)) best = parts[i];
     }
-    greedy_ids_[first_run + run] = best.id;
+    chosen_ids_[first_run + run] = best.id;
   }
   return absl::OkStatus();
 }

@@ -14,22 +14,23 @@ constexpr int32_t kStop = -1;  // instead of a token id
 // What all ranks have to know of rank 0's request.
 struct Request {
   std::vector<int32_t> prompt;
-  ForwardOutput output = ForwardOutput::kLogits;
+  SamplerOptions sampler;
   int64_t reuse = 0;
   bool may_stop = false;
 };
 
 absl::StatusOr<Request> ShareRequest(Communicator& world, absl::Span<const int32_t> prompt,
                                      const GenerateOptions& options) {
-  int64_t header[] = {static_cast<int64_t>(prompt.size()), options.sampler.greedy() ? 1 : 0,
-                      options.reuse, options.stop != nullptr ? 1 : 0};
+  int64_t header[] = {static_cast<int64_t>(prompt.size()), options.reuse,
+                      options.stop != nullptr ? 1 : 0};
   RETURN_IF_ERROR(world.Broadcast(header, sizeof(header), 0));
   Request request;
+  request.sampler = options.sampler;
+  RETURN_IF_ERROR(world.Broadcast(&request.sampler, sizeof(request.sampler), 0));
   request.prompt.assign(prompt.begin(), prompt.end());
   request.prompt.resize(header[0]);
-  if (header[1] != 0) request.output = ForwardOutput::kGreedy;
-  request.reuse = header[2];
-  request.may_stop = header[3] != 0;
+  request.reuse = header[1];
+  request.may_stop = header[2] != 0;
   const int64_t bytes = header[0] * static_cast<int64_t>(sizeof(int32_t));
   RETURN_IF_ERROR(world.Broadcast(request.prompt.data(), bytes, 0));
   return request;
@@ -51,15 +52,37 @@ absl::Status CheckReuse(int64_t reuse, int64_t prompt) {
       absl::StrCat("tokens to take from the cache: wanted 0 to ", prompt - 1, ", found ", reuse));
 }
 
-// Rank 0's part of a step: draws the next token, or kStop.
+// Puts tokens through the model; every rank asks for the same draw.
+class Stepper {
+ public:
+  Stepper(Engine& engine, const SamplerOptions& options)
+      : engine_(engine), greedy_(options.greedy()), sampler_(options) {}
+
+  absl::Status Run(int64_t first_position, absl::Span<const int32_t> tokens,
+                   const StopCheck& stop) {
+    if (greedy_) {
+      return engine_.Forward({{0, first_position, tokens}}, ForwardOutput::kGreedy, stop);
+    }
+    engine_.SetSampling({sampler_.Next()});
+    return engine_.Forward({{0, first_position, tokens}}, ForwardOutput::kSampled, stop);
+  }
+
+ private:
+  Engine& engine_;
+  const bool greedy_;
+  Sampler sampler_;
+};
+
+// Rank 0's part of a step: the next token, or kStop.
 class Chooser {
  public:
   Chooser(const GenerateOptions& options, const OnToken& on_token, GenerateResult& result)
-      : options_(options), on_token_(on_token), result_(result), sampler_(options.sampler) {}
+      : options_(options), on_token_(on_token), result_(result) {}
 
-  absl::StatusOr<int32_t> Next(const Engine& engine, absl::Span<const int32_t> history, bool room) {
+  absl::StatusOr<int32_t> Next(const Engine& engine, bool room) {
     if (static_cast<int64_t>(result_.ids.size()) >= options_.max_tokens) return kStop;
-    ASSIGN_OR_RETURN(const int32_t id, Draw(engine, history));
+    const int32_t id = engine.chosen_ids()[0];
+    if (id < 0) return NoFiniteLogit();
     const auto& ends = options_.end_ids;
     if (std::find(ends.begin(), ends.end(), id) != ends.end()) {
       result_.ended = true;
@@ -72,17 +95,9 @@ class Chooser {
   }
 
  private:
-  absl::StatusOr<int32_t> Draw(const Engine& engine, absl::Span<const int32_t> history) {
-    if (!options_.sampler.greedy()) return sampler_.Sample(engine.logits(), history);
-    const int32_t id = engine.greedy_ids()[0];
-    if (id < 0) return NoFiniteLogit();
-    return id;
-  }
-
   const GenerateOptions& options_;
   const OnToken& on_token_;
   GenerateResult& result_;
-  Sampler sampler_;
 };
 
 }  // namespace
@@ -114,7 +129,10 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
   absl::Time start = absl::Now();
   const auto fresh = absl::MakeConstSpan(history).subspan(request.reuse);
   const StopCheck stop = SharedStop(world, request, options);
-  const absl::Status prefill = engine.Forward({{0, request.reuse, fresh}}, request.output, stop);
+  const auto reused = absl::MakeConstSpan(history).first(request.reuse);
+  if (!request.sampler.greedy()) RETURN_IF_ERROR(engine.SetSeen(0, reused));
+  Stepper stepper(engine, request.sampler);
+  const absl::Status prefill = stepper.Run(request.reuse, fresh, stop);
   if (stop != nullptr && absl::IsCancelled(prefill)) {
     result.stopped = true;
     result.prefill_seconds = absl::ToDoubleSeconds(absl::Now() - start);
@@ -125,7 +143,7 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
     int32_t next = kStop;
     if (first_rank) {
       const bool room = static_cast<int64_t>(history.size()) < context;
-      ASSIGN_OR_RETURN(next, chooser.Next(engine, history, room));
+      ASSIGN_OR_RETURN(next, chooser.Next(engine, room));
     }
     RETURN_IF_ERROR(world.Broadcast(&next, sizeof(next), 0));
     if (result.prefill_seconds == 0) {
@@ -133,8 +151,7 @@ absl::StatusOr<GenerateResult> Generate(Engine& engine, Communicator& world,
       start = absl::Now();
     }
     if (next == kStop) break;
-    RETURN_IF_ERROR(
-        engine.Forward({{0, static_cast<int64_t>(history.size()), {&next, 1}}}, request.output));
+    RETURN_IF_ERROR(stepper.Run(static_cast<int64_t>(history.size()), {&next, 1}, nullptr));
     history.push_back(next);
     ++result.decode_steps;
   }

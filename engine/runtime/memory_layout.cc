@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/kernels/sampling.h"
 
 namespace tprun {
 namespace {
@@ -218,6 +219,9 @@ class Builder {
     if (widths_.head) {
       AddWorkspace(RegionUse::kLogitsShard, {ends, widths_.logits_shard, kFloat});
       AddWorkspace(RegionUse::kBestShard, {ends, kBestLogit});
+      AddWorkspace(RegionUse::kSampling, {ends, static_cast<int64_t>(sizeof(SampleRequest))});
+      AddWorkspace(RegionUse::kSeen, {options_.batch, SeenWords(spec_.vocab),
+                                      static_cast<int64_t>(sizeof(uint32_t))});
     }
     if (!widths_.head && rank_ != 0) return;
     const int64_t head_ranks = placements_[spec_.head_block()].ranks.size();

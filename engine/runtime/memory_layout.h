@@ -69,6 +69,8 @@ enum class RegionUse {
   kLogits,       // of each rank of the head's group: [ends, its rows]
   kBestShard,    // BestLogit [ends]
   kBest,         // of each rank of the head's group: BestLogit [ends]
+  kSampling,     // SampleRequest [ends]
+  kSeen,         // uint32 [batch, SeenWords(vocab)]: a bit for each token of a sequence so far
   kStepInputs,   // int32 [streams + 2, tokens]: ids, sequences and positions of a chunk's tokens
   kDepthHidden,  // [batch, dim], only where there is a second stack
   kRopeFrequencies,  // of `layer`: [rope.dims / 2]

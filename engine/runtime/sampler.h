@@ -2,10 +2,9 @@
 
 #include <cstdint>
 #include <random>
-#include <vector>
 
-#include "absl/status/statusor.h"
-#include "absl/types/span.h"
+#include "absl/status/status.h"
+#include "engine/kernels/sampling.h"
 
 namespace tprun {
 
@@ -30,26 +29,16 @@ absl::Status ValidateSampler(const SamplerOptions& options);
 // Internal: what is said when a model gives no finite logit.
 absl::Status NoFiniteLogit();
 
-// Draws tokens; the same seed and logits give the same tokens.
+// Makes the requests by which tokens are drawn one after another (Kernels::Sample); the same seed
+// and logits give the same tokens. Infinite and NaN logits are never drawn.
 class Sampler {
  public:
-  explicit Sampler(const SamplerOptions& options) : options_(options), random_(options.seed) {}
+  explicit Sampler(const SamplerOptions& options);
 
-  // `history`: the tokens so far, prompt included. Infinite or NaN logits are never drawn, unless
-  // there is nothing else: then Internal.
-  absl::StatusOr<int32_t> Sample(absl::Span<const float> logits, absl::Span<const int32_t> history);
+  SampleRequest Next();
 
  private:
-  struct Candidate {
-    int32_t id;
-    float logit;
-    double probability;
-  };
-  std::vector<Candidate> Candidates(absl::Span<const float> logits,
-                                    absl::Span<const int32_t> history) const;
-  void KeepMostLikely(std::vector<Candidate>& candidates) const;
-
-  SamplerOptions options_;
+  SampleRequest request_;
   std::mt19937_64 random_;
 };
 

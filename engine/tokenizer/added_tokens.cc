@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 
 namespace tprun {
@@ -78,6 +79,21 @@ absl::Status AddedTokens::Split(absl::string_view text, bool parse_special,
   }
   if (done < text.size()) RETURN_IF_ERROR(plain(text.substr(done), done));
   return absl::OkStatus();
+}
+
+std::string AddedTokens::Mark(absl::string_view text, absl::string_view mark) const {
+  std::string marked;
+  bool begun = false;  // a token, with the character before
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool in_character = (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80;
+    if (begun && !in_character) {
+      absl::StrAppend(&marked, mark);
+      begun = false;
+    }
+    begun = begun || FindAt(text, i, /*parse_special=*/true) != nullptr;
+    marked.push_back(text[i]);
+  }
+  return marked;
 }
 
 }  // namespace tprun

@@ -37,6 +37,10 @@ class AddedTokens {
       const std::function<absl::Status(absl::string_view part, size_t offset)>& plain,
       const std::function<void(int32_t id)>& token) const;
 
+  // `text` with `mark` after the first character of all tokens that begin in it, also those that
+  // overlap; tokens of one character stay.
+  std::string Mark(absl::string_view text, absl::string_view mark) const;
+
  private:
   const AddedToken* FindAt(absl::string_view text, size_t position, bool parse_special) const;
 

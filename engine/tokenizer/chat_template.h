@@ -31,8 +31,9 @@ class ChatTemplate {
   // InvalidArgument tells line and column of what is wrong or not supported.
   static absl::StatusOr<ChatTemplate> Parse(ChatStyle style);
 
-  // The prompt, to be encoded with special tokens parsed and no BOS added. InvalidArgument when
-  // roles do not alternate, the last message is not a user's, or the template refuses them.
+  // The prompt, to be encoded with special tokens parsed and no BOS added; those that messages
+  // spell are to be marked before (Tokenizer::MarkSpecial). InvalidArgument when roles do not
+  // alternate, the last message is not a user's, or the template refuses them.
   absl::StatusOr<std::string> Render(absl::Span<const ChatMessage> messages) const;
 
  private:

@@ -47,7 +47,8 @@ struct JinjaStatement {
     kIf,        // expressions[0], body, otherwise
     kFor,       // names in expressions[0] if expressions[1]: body, else otherwise
     kSet,       // names = expressions[0], or names[0].name = expressions[0]
-    kSetBlock,  // names[0] = what body writes
+    kSetBlock,  // names[0] = what body writes, or expressions[0] of it
+    kFilter,    // expressions[0] of what body writes
     kMacro,     // name(names, the last of them with expressions as defaults): body
     kGroup,     // body
     kBreak,
@@ -60,6 +61,9 @@ struct JinjaStatement {
   std::vector<JinjaExpression> expressions;
   std::vector<JinjaStatement> body, otherwise;
 };
+
+// The name that what a block writes has in its expression; no template can spell it.
+inline constexpr char kJinjaWritten[] = "";
 
 // The statements of a normalized template (see NormalizeJinja). InvalidArgument tells line, column
 // and what is wrong or not supported there.

@@ -157,6 +157,11 @@ absl::StatusOr<JinjaEvaluator::Flow> JinjaEvaluator::ExecuteOne(const JinjaState
     case JinjaStatement::Kind::kSetBlock:
       RETURN_IF_ERROR(Set(statement, scope));
       break;
+    case JinjaStatement::Kind::kFilter: {
+      ASSIGN_OR_RETURN(const JinjaValue value, Written(statement, scope));
+      out += value.Text();
+      break;
+    }
     case JinjaStatement::Kind::kMacro:
       DefineMacro(statement, scope);
       break;
@@ -219,13 +224,21 @@ absl::Status JinjaEvaluator::Assign(const JinjaStatement& statement, JinjaValue 
   return absl::OkStatus();
 }
 
+// What a body writes, through the filters of its block.
+JinjaEvaluator::Value JinjaEvaluator::Written(const JinjaStatement& statement, JinjaScope& scope) {
+  JinjaScope inner = {{}, &scope};
+  std::string text;
+  RETURN_IF_ERROR(Execute(statement.body, inner, text).status());
+  if (statement.expressions.empty()) return JinjaValue(std::move(text));
+  JinjaScope filtered = {{}, &scope};
+  filtered.values.Put(kJinjaWritten, std::move(text));
+  return Evaluate(statement.expressions[0], filtered);
+}
+
 absl::Status JinjaEvaluator::Set(const JinjaStatement& statement, JinjaScope& scope) {
   JinjaValue value;
   if (statement.kind == JinjaStatement::Kind::kSetBlock) {
-    JinjaScope inner = {{}, &scope};
-    std::string text;
-    RETURN_IF_ERROR(Execute(statement.body, inner, text).status());
-    value = std::move(text);
+    ASSIGN_OR_RETURN(value, Written(statement, scope));
   } else {
     ASSIGN_OR_RETURN(value, Evaluate(statement.expressions[0], scope));
   }

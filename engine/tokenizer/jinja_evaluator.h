@@ -37,6 +37,7 @@ class JinjaEvaluator {
   absl::StatusOr<Flow> For(const JinjaStatement& statement, JinjaScope& scope, std::string& out);
   absl::StatusOr<JinjaList> LoopElements(const JinjaStatement& statement, JinjaScope& scope);
   absl::Status Set(const JinjaStatement& statement, JinjaScope& scope);
+  Value Written(const JinjaStatement& statement, JinjaScope& scope);
   absl::Status Assign(const JinjaStatement& statement, JinjaValue value, JinjaScope& scope);
   void DefineMacro(const JinjaStatement& statement, JinjaScope& scope);
   Value CallMacro(const JinjaStatement& macro, JinjaScope& scope, const JinjaArguments& arguments);

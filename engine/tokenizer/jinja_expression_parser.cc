@@ -398,6 +398,16 @@ absl::StatusOr<JinjaExpression> JinjaExpressionParser::Filters(JinjaExpression o
   }
 }
 
+absl::StatusOr<JinjaExpression> JinjaExpressionParser::FiltersOfBlock() {
+  const size_t position = token().position;
+  JinjaExpression written = Node(Kind::kName);
+  written.name = kJinjaWritten;
+  ASSIGN_OR_RETURN(JinjaExpression filter, Around(Kind::kFilter, position, std::move(written)));
+  ASSIGN_OR_RETURN(filter.name, Name());
+  if (IsOperator("(")) RETURN_IF_ERROR(Arguments(filter));
+  return Filters(std::move(filter));
+}
+
 absl::StatusOr<JinjaExpression> JinjaExpressionParser::Test(JinjaExpression of) {
   const size_t position = token().position;
   const bool negated = TakeName("not");

@@ -19,6 +19,8 @@ class JinjaExpressionParser {
   absl::StatusOr<JinjaExpression> Or();        // without a condition behind it
   absl::StatusOr<JinjaExpression> Elements();  // "a, b" is a list
   absl::StatusOr<std::string> Name();
+  // "f|g(1)", filters of what a block writes.
+  absl::StatusOr<JinjaExpression> FiltersOfBlock();
 
   bool IsOperator(absl::string_view text) const;
   bool IsName(absl::string_view text) const;

@@ -79,6 +79,7 @@ class Parser {
     if (tag.TakeName("for")) return For(tag, statement);
     if (tag.TakeName("set")) return Set(tag, statement);
     if (tag.TakeName("macro")) return Macro(tag, statement);
+    if (tag.TakeName("filter")) return Filter(tag, statement);
     // What transformers marks for training has no other meaning.
     if (tag.TakeName("generation")) {
       statement.kind = Kind::kGroup;
@@ -90,8 +91,8 @@ class Parser {
       statement.kind = Kind::kContinue;
     } else {
       return tag.Wanted(
-          "if, for, set, macro, generation, break, continue or raw (no other "
-          "statement is supported)");
+          "if, for, set, macro, filter, generation, break, continue or raw (no "
+          "other statement is supported)");
     }
     if (loops_ == 0) return JinjaError(source_, statement.position, "wanted within a loop only");
     return tag.ExpectEnd();
@@ -188,7 +189,29 @@ class Parser {
     }
     if (statement.names.size() > 1) return tag.Wanted("=");
     statement.kind = Kind::kSetBlock;
-    return Until(tag, "endset", statement);
+    if (!tag.TakeOperator("|")) return Written(tag, "endset", statement);
+    return FiltersAndBlock(tag, "endset", statement);
+  }
+
+  absl::Status Filter(JinjaExpressionParser& tag, JinjaStatement& statement) {
+    statement.kind = Kind::kFilter;
+    return FiltersAndBlock(tag, "endfilter", statement);
+  }
+
+  absl::Status FiltersAndBlock(JinjaExpressionParser& tag, absl::string_view end,
+                               JinjaStatement& statement) {
+    ASSIGN_OR_RETURN(JinjaExpression filters, tag.FiltersOfBlock());
+    statement.expressions.push_back(std::move(filters));
+    return Written(tag, end, statement);
+  }
+
+  // A body whose text is a value: no loop around it can be left from within.
+  absl::Status Written(JinjaExpressionParser& tag, absl::string_view end,
+                       JinjaStatement& statement) {
+    const int loops = std::exchange(loops_, 0);
+    RETURN_IF_ERROR(Until(tag, end, statement));
+    loops_ = loops;
+    return absl::OkStatus();
   }
 
   absl::Status Macro(JinjaExpressionParser& tag, JinjaStatement& statement) {
@@ -206,10 +229,7 @@ class Parser {
       }
       if (!tag.IsOperator(")")) RETURN_IF_ERROR(tag.Expect(","));
     }
-    const int loops = std::exchange(loops_, 0);
-    RETURN_IF_ERROR(Until(tag, "endmacro", statement));
-    loops_ = loops;
-    return absl::OkStatus();
+    return Written(tag, "endmacro", statement);
   }
 
   absl::string_view source_;

@@ -14,10 +14,11 @@ class LibraryEncoder : public SegmentEncoder {
  public:
   explicit LibraryEncoder(std::unique_ptr<SentencePieceLibrary> library)
       : library_(std::move(library)) {}
-  absl::Status Encode(absl::string_view segment, bool, bool,
+  absl::Status Encode(absl::string_view segment, bool, const EncodeOptions& options,
                       std::vector<int32_t>* ids) const override {
     std::vector<int> found;
-    std::string error;
+    std::string error, kept;
+    segment = WithoutMark(segment, options.mark, &kept);
     if (!library_->Encode(segment.data(), segment.size(), &found, &error)) {
       return absl::InvalidArgumentError(absl::StrCat("SentencePiece: ", error));
     }

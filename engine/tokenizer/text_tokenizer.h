@@ -13,13 +13,16 @@
 
 namespace tprun {
 
+// `text` without the mark of the options; kept: where the result may point to.
+absl::string_view WithoutMark(absl::string_view text, absl::string_view mark, std::string* kept);
+
 // Encodes text between two added tokens. Thread-safe after creation.
 class SegmentEncoder {
  public:
   virtual ~SegmentEncoder() = default;
   // Appends to `ids`. `starts_text`: nothing stands before the segment.
-  virtual absl::Status Encode(absl::string_view segment, bool starts_text, bool parse_special,
-                              std::vector<int32_t>* ids) const = 0;
+  virtual absl::Status Encode(absl::string_view segment, bool starts_text,
+                              const EncodeOptions& options, std::vector<int32_t>* ids) const = 0;
 };
 
 // Normalise, find added tokens that are looked for in normalised text, split, merge.
@@ -31,7 +34,7 @@ class BpeSegmentEncoder : public SegmentEncoder {
         normalized_tokens_(std::move(normalized_tokens)),
         pre_tokenizer_(std::move(pre_tokenizer)),
         bpe_(std::move(bpe)) {}
-  absl::Status Encode(absl::string_view segment, bool starts_text, bool parse_special,
+  absl::Status Encode(absl::string_view segment, bool starts_text, const EncodeOptions& options,
                       std::vector<int32_t>* ids) const override;
 
  private:
@@ -62,12 +65,13 @@ class TextTokenizer : public Tokenizer {
   absl::Span<const int32_t> end_ids() const override { return parts_.end_ids; }
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text,
                                               const EncodeOptions& options) const override;
+  std::string MarkSpecial(absl::string_view text, absl::string_view mark) const override;
   std::string TokenBytes(int32_t id) const override;
   std::string Decode(absl::Span<const int32_t> ids) const override;
 
  private:
   TokenizerParts parts_;
-  AddedTokens raw_tokens_;
+  AddedTokens raw_tokens_, special_tokens_;
 };
 
 }  // namespace tprun

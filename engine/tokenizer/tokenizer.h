@@ -17,6 +17,9 @@ struct EncodeOptions {
   bool add_bos = true;
   // Recognise special tokens (<|eot_id|>) in the text; else their characters are plain text.
   bool parse_special = true;
+  // Left out of the text once special tokens were looked for, so that what it stands in is none
+  // (see MarkSpecial).
+  absl::string_view mark;
 };
 
 // Text to token ids and back. Thread-safe after creation.
@@ -32,6 +35,11 @@ class Tokenizer {
   // Text is UTF-8; bytes that are not are encoded as bytes where the vocabulary has them.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text,
                                                       const EncodeOptions& options) const = 0;
+
+  // `text` with `mark` after the first character of every special token that it spells: encoded
+  // with the same mark it is plain text, whatever stands around it. Special tokens of one character
+  // are not marked. `mark`: characters that are not in `text`.
+  virtual std::string MarkSpecial(absl::string_view text, absl::string_view mark) const = 0;
 
   // The bytes of one token: what it adds to the text after other text. Control tokens give "".
   // May be part of a UTF-8 character. Ids outside the vocabulary give "".

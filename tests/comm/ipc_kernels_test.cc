@@ -5,6 +5,8 @@
 #include "comm/ipc_kernels.cuh"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -116,6 +118,61 @@ TEST_P(IpcKernelsTest, EveryRankGetsTheSameBits) {
     sums[view.rank] = values;
   });
   for (const std::vector<float>& other : sums) EXPECT_EQ(other, sums[0]);
+}
+
+// Every thread of a block runs `body`.
+void RunBlock(int threads, unsigned block, const std::function<void()>& body) {
+  EmulatedBlock shared(threads);
+  std::vector<std::thread> all;
+  for (int t = 0; t < threads; ++t) {
+    all.emplace_back([&, t] {
+      emulated_block = &shared;
+      blockIdx.x = block;
+      threadIdx.x = t;
+      blockDim.x = threads;
+      body();
+    });
+  }
+  for (std::thread& thread : all) thread.join();
+}
+
+// Sum, residual and norm at once: the residual has the bits of the ops apart, the norm is that of
+// float64. Rows of one piece and several, more tokens than channels, one thread and several.
+TEST_P(IpcKernelsTest, AllReduceAddNormIsTheOpsApart) {
+  constexpr int kChannels = 3;
+  Group group(GetParam(), kChannels, /*chunk_bytes=*/1024, /*ring_bytes=*/256);
+  group.Run([&](const IpcView& view) {
+    for (const auto [tokens, dim, threads] : std::vector<std::array<int, 3>>{
+             {1, 256, 1}, {1, 7, 4}, {2, 64, 8}, {5, 300, 3}, {4, 1030, 8}}) {
+      const int64_t count = int64_t{tokens} * dim;
+      std::vector<float> parts(count), residual(count), weight(dim), out(count);
+      for (int64_t i = 0; i < count; ++i) {
+        parts[i] = static_cast<float>(Given(view.rank, i)) * 0.37f;
+        residual[i] = static_cast<float>(Given(99, i)) * 1.7f;
+      }
+      for (int i = 0; i < dim; ++i) weight[i] = 0.5f + static_cast<float>(i % 5);
+      std::vector<float> sum = parts, wanted = residual;
+      AllReduce<float>(view, sum.data(), sum.data(), count * 4);
+      for (int64_t i = 0; i < count; ++i) wanted[i] += sum[i];
+      const bool unit_offset = tokens % 2 == 0;
+      const SumAndNorm what = {parts.data(), residual.data(), weight.data(), out.data(), tokens,
+                               dim,          0.01f,           unit_offset};
+      const int channels = std::min(tokens, kChannels);
+      for (int c = 0; c < channels; ++c) {
+        RunBlock(threads, c, [&] { IpcAllReduceNormKernel(view, what, channels); });
+      }
+      ASSERT_EQ(residual, wanted) << tokens << " tokens of " << dim;
+      for (int64_t t = 0; t < tokens; ++t) {
+        double squares = 0;
+        for (int i = 0; i < dim; ++i) squares += std::pow(double{wanted[t * dim + i]}, 2);
+        const double scale = 1 / std::sqrt(squares / dim + 0.01);
+        for (int i = 0; i < dim; ++i) {
+          const double exact = wanted[t * dim + i] * scale * (weight[i] + (unit_offset ? 1 : 0));
+          ASSERT_NEAR(out[t * dim + i], exact, 1e-5 * (1 + std::fabs(exact)));
+        }
+      }
+    }
+  });
 }
 
 // Parts of different lengths, some empty, in memory that is not aligned.

@@ -63,6 +63,21 @@ TEST(CliBench, TextSaysWhatWasMeasured) {
   EXPECT_THAT(three.out, HasSubstr("all-reduce"));
 }
 
+TEST(CliBench, ThePromptFitsTheContextUnlessSomeoneSaysHowLong) {
+  std::vector<std::string> arguments = {"bench",          SourcePath("models/stories"),
+                                        "--context=24",   "--tokens=4",
+                                        "--repeats=1",    "--threads=1",
+                                        "--devices=cpu",  "--format=json",
+                                        "--backend=local"};
+  const ProcessResult fits = RunTprun(arguments);
+  ASSERT_EQ(fits.exit_code, 0) << fits.err;
+  EXPECT_EQ(Json::parse(fits.out)["prompt_tokens"], 20);
+  arguments.push_back("--prompt_tokens=21");
+  const ProcessResult refused = RunTprun(arguments);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("need a context of 25, but it is 24"));
+}
+
 TEST(CliBench, ProfilesTheOps) {
   const ProcessResult text = Bench({"--devices=cpu", "--profile"});
   ASSERT_EQ(text.exit_code, 0) << text.err;

@@ -121,10 +121,11 @@ TEST_F(Capture, RoundTripsWithMeasuredFigures) {
 TEST_F(Capture, ExtensionPicksTheForm) {
   for (const auto& [extension, begin] :
        {std::pair("yaml", "# Written by tprun"), std::pair("json", "{"), std::pair("svg", "<"),
-        std::pair("txt", "this machine")}) {
+        std::pair("txt", "capture of ")}) {
     ASSERT_EQ(RunTprun({"topo", "--output=" + Path(extension)}).exit_code, 0);
     EXPECT_THAT(*ReadFile(Path(extension)), StartsWith(begin));
   }
+  EXPECT_THAT(RunTprun({"topo", "--from=" + Path("yaml")}).out, StartsWith("capture of "));
   ASSERT_EQ(RunTprun({"topo", "--format=json", "--output=" + Path("txt")}).exit_code, 0);
   EXPECT_THAT(*ReadFile(Path("txt")), StartsWith("{")) << "--format goes before";
 }

@@ -291,6 +291,13 @@ TEST(TopologyText, LeavesAHostOutOfWhichNothingIsKnown) {
   EXPECT_THAT(TopologyText(topology, false), HasSubstr("driver 580.1"));
 }
 
+TEST(TopologyText, AGuessedSlotIsMarked) {
+  Topology topology = Example("rtx3090-rtx3060.yaml");
+  EXPECT_THAT(TopologyText(topology, false), Not(HasSubstr("PCIe ~")));
+  topology.devices[1].sources["pcie_generation"] = "estimate: as another";
+  EXPECT_THAT(TopologyText(topology, false), HasSubstr("PCIe ~"));
+}
+
 TEST(TopologyText, NetworkCardsHaveNoLatency) {
   Topology topology = Example("rtx3090-rtx3060.yaml");
   topology.nics.push_back({.name = "mlx5_0",
@@ -375,9 +382,17 @@ TEST(TopologySvg, NicsHangOnTheirNumaNode) {
   }
 }
 
+TEST(TopologySvg, NodesOfOneSocketAreToldApartFromSockets) {
+  Topology topology = Example("dgx-h200.yaml");
+  ASSERT_EQ(topology.hosts[0].numa_nodes.size(), 2);
+  EXPECT_THAT(TopologySvg(topology), Not(HasSubstr("one socket")));
+  for (NumaNode& node : topology.hosts[0].numa_nodes) node.package = 0;
+  EXPECT_THAT(TopologySvg(topology), HasSubstr("one socket"));
+}
+
 TEST(TopologySvg, TheLegendHasWhatIsDrawn) {
   const std::string dgx = TopologySvg(Example("dgx-h200.yaml"));
-  for (const char* kind : {">NVLink<", ">PCIe<", ">between sockets (SYS)<"}) {
+  for (const char* kind : {">NVLink<", ">PCIe<", ">between NUMA nodes (SYS)<"}) {
     EXPECT_THAT(dgx, HasSubstr(kind));
   }
   EXPECT_THAT(dgx, Not(HasSubstr(">network<")));

@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/test_data.h"
+#include "topology/derive_links.h"
 #include "topology/source.h"
 
 namespace tprun {
@@ -179,6 +180,24 @@ TEST(CompleteTopology, AssumesOnlyWhatIsUnknownOfPcie) {
   ASSERT_EQ(topology.links.size(), 1);
   EXPECT_NEAR(topology.links[0].bandwidth_bytes_per_s, 3.94e9, 0.01e9);
   EXPECT_EQ(topology.links[0].source, "estimate: as PCIe 3x4");
+}
+
+TEST(CompleteTopology, TheSlotOfAnUnknownCardIsAnEstimateToo) {
+  Topology topology = OneGpu("NVIDIA Dream Card", 24 * kGiB);
+  topology.devices.push_back(topology.devices[0]);
+  CompleteTopology(Catalogue(), topology);
+  ASSERT_EQ(topology.links.size(), 1);
+  EXPECT_THAT(topology.links[0].source, HasSubstr("estimate: as PCIe 3x16"));
+  topology.links.clear();
+  AddHostLinks(topology);
+  EXPECT_THAT(topology.links[0].source, HasSubstr("estimate: as PCIe 3x16"));
+  Topology known = OneGpu("NVIDIA GeForce RTX 3090", 24 * kGiB);
+  known.devices.push_back(known.devices[0]);
+  CompleteTopology(Catalogue(), known);
+  EXPECT_THAT(known.links[0].source, testing::Not(HasSubstr("estimate")));
+  known.links.clear();
+  AddHostLinks(known);
+  EXPECT_EQ(known.links[0].source, "");
 }
 
 TEST(CompleteTopology, PeersAreNotFasterThanTheStatedLinkWithTheCpu) {

@@ -136,6 +136,23 @@ TEST(HwlocXml, DoesNotCountTheMemoryOfGpusAsTheHosts) {
   EXPECT_EQ(topology.hosts[0].memory_bytes, 1024);
 }
 
+TEST(HwlocXml, TellsWhichNodesShareASocket) {
+  const std::string text =
+      "<?xml version=\"1.0\"?>\n<topology version=\"2.0\">\n"
+      "<object type=\"Machine\" cpuset=\"0xff\" nodeset=\"0x7\" gp_index=\"1\">"
+      "<object type=\"Package\" cpuset=\"0x0f\" gp_index=\"2\">"
+      "<object type=\"NUMANode\" os_index=\"0\" cpuset=\"0x03\" gp_index=\"3\" local_memory=\"8\"/>"
+      "<object type=\"NUMANode\" os_index=\"1\" cpuset=\"0x0c\" gp_index=\"4\" local_memory=\"8\"/>"
+      "</object><object type=\"Package\" cpuset=\"0xf0\" gp_index=\"5\">"
+      "<object type=\"NUMANode\" os_index=\"2\" cpuset=\"0xf0\" gp_index=\"6\" local_memory=\"8\"/>"
+      "<object type=\"NUMANode\" os_index=\"3\" cpuset=\"0x0\" gp_index=\"7\" local_memory=\"8\"/>"
+      "</object></object></topology>";
+  const Topology topology = Read(text);
+  std::vector<int> packages;
+  for (const NumaNode& node : topology.hosts[0].numa_nodes) packages.push_back(node.package);
+  EXPECT_THAT(packages, testing::ElementsAre(0, 0, 1, -1)) << "one without CPUs is in none";
+}
+
 TEST(HwlocXml, RefusesWhatIsBrokenWithLineAndReason) {
   EXPECT_THAT(Refusal(Machine("", "", "4.0")), HasSubstr("box.xml:3: hwloc XML of version 4.0"));
   EXPECT_THAT(Refusal("<topology version=\"2.0\"/>"), HasSubstr("box.xml:1: wanted an <object>"));

@@ -126,6 +126,18 @@ TEST(PathBetween, TheSocketIsANarrowPart) {
   EXPECT_EQ(path.expected_bytes_per_s, 10e9);
 }
 
+TEST(PathBetween, NodesOfOneSocketHaveNoSocketBetweenThem) {
+  Topology box = Machine("2xa100pcie numa:2");
+  box.devices[0].name = "Intel(R) Xeon(R) Gold 6240 CPU @ 2.60GHz";
+  box.hosts[0].numa_nodes = {{.id = 0, .package = 0}, {.id = 1, .package = 1}};
+  EXPECT_EQ(PathBetween(box, {1}, {2}).bandwidth_bytes_per_s, 10e9);
+  box.hosts[0].numa_nodes[1].package = 0;
+  const Path path = PathBetween(box, {1}, {2});
+  EXPECT_EQ(path.kind, LinkKind::kSystem) << "as NVIDIA's tools call it";
+  EXPECT_NEAR(path.bandwidth_bytes_per_s, 31.5e9, 0.1e9) << "the slots are what is narrow";
+  EXPECT_GT(path.expected_bytes_per_s, 10e9);
+}
+
 TEST(PathBetween, MeasuredGoesBeforeNominal) {
   Topology box = Machine("2xrtx3090 nvlink-pairs");
   for (Link& link : box.links) {

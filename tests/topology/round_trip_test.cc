@@ -64,7 +64,7 @@ class Maker {
     host.count = Bool() ? 1 : Int(2, 10000);
     Memory(host.memory_bytes, host.available_bytes);
     for (int i = Int(0, 2); i > 0; --i) {
-      NumaNode node = {.id = i * 8, .cpus = Text()};
+      NumaNode node = {.id = i * 8, .cpus = Text(), .package = Int(-1, 3)};
       Memory(node.memory_bytes, node.available_bytes);
       host.numa_nodes.push_back(node);
     }

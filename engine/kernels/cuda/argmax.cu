@@ -1,27 +1,11 @@
+#include "engine/kernels/cuda/best.cuh"
 #include "engine/kernels/cuda/intrinsics.cuh"
 #include "engine/kernels/cuda/ops.h"
-#include "engine/kernels/cuda/reduce.cuh"
 
 namespace tprun::cuda {
 namespace {
 
 constexpr int kThreads = 1024;
-
-__device__ __forceinline__ Best BetterOf(const Best& a, const Best& b) {
-  if (b.id < 0) return a;
-  if (a.id < 0 || b.logit > a.logit) return b;
-  return b.logit == a.logit && b.id < a.id ? b : a;
-}
-
-__device__ __forceinline__ Best BestOfWarp(Best best) {
-#pragma unroll
-  for (int bits = 16; bits > 0; bits /= 2) {
-    const Best other = {__shfl_xor_sync(kAllLanes, best.logit, bits),
-                        __shfl_xor_sync(kAllLanes, best.id, bits)};
-    best = BetterOf(best, other);
-  }
-  return best;
-}
 
 __global__ void __launch_bounds__(kThreads)
     ArgMaxKernel(const float* x, int64_t columns, int32_t first_id, Best* best) {
@@ -34,8 +18,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll 4
   for (int64_t i = threadIdx.x; i < columns; i += kThreads) {
     const float value = row[i];
-    const bool finite = fabsf(value) <= 3.4028235e38f;  // false for NaN too
-    if (finite && (mine.id < 0 || value > mine.logit)) {
+    if (IsFinite(value) && (mine.id < 0 || value > mine.logit)) {
       mine = {value, static_cast<int32_t>(first_id + i)};
     }
   }

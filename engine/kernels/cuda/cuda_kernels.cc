@@ -305,6 +305,20 @@ class CudaKernels final : public Kernels {
         cuda::ArgMax(stream_, x, rows, columns, first_id, reinterpret_cast<Best*>(best)), "ArgMax");
   }
 
+  absl::Status Sample(float* logits, const SampleRequest* requests, int64_t rows, int64_t vocab,
+                      const uint32_t* seen, BestLogit* chosen) override {
+    if (rows == 0) return absl::OkStatus();
+    return Launched(
+        cuda::Sample(stream_, logits, requests, rows, vocab, seen, reinterpret_cast<Best*>(chosen)),
+        "Sample");
+  }
+
+  absl::Status MarkSeen(const int32_t* ids, const int32_t* sequences, int64_t tokens, int64_t vocab,
+                        uint32_t* seen) override {
+    if (tokens == 0) return absl::OkStatus();
+    return Launched(cuda::MarkSeen(stream_, ids, sequences, tokens, vocab, seen), "MarkSeen");
+  }
+
  private:
   char* memory() const { return static_cast<char*>(workspace_->data()); }
 

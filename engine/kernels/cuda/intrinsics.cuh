@@ -37,6 +37,16 @@ __device__ __forceinline__ void LetNextKernelStart() {
 // which costs registers.
 __device__ __forceinline__ void KeepLoadsHere() { asm volatile("" ::: "memory"); }
 
+// The compiler computes the value here, once, and keeps it instead of what it is made of.
+__device__ __forceinline__ void KeepInRegister(uint32_t& value) { asm volatile("" : "+r"(value)); }
+
+// Where the compiler needs more registers for the same code (nvcc 13.0).
+#if __CUDA_ARCH__ >= 1200
+constexpr bool kTightRegisters = true;
+#else
+constexpr bool kTightRegisters = false;
+#endif
+
 // Loads of data that is read once: it need not stay in the first-level cache.
 __device__ __forceinline__ uint4 LoadStreaming(const uint4* p) {
   uint4 v;

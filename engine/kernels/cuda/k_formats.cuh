@@ -110,17 +110,27 @@ struct KRow : SuperRow<kHighWords, 0> {
     if constexpr (kHighWords > 0) pair |= ((c.high >> (4 * step + j)) & 0x00010001u) << 4;
     return SubtractBf16x2(pair | 0x43004300u, 0x43004300u);  // 128 + value, less 128
   }
+  // Makes the chunk's half the first of its block.
+  __device__ static __forceinline__ void Unpack(Chunk& c) {
+    c.scales.y = ScalesOf(c);
+    c.scales.z = MinsOf(c);
+    c.half = 0;
+    KeepInRegister(c.scales.y);
+    KeepInRegister(c.scales.z);
+  }
+  __device__ static __forceinline__ uint32_t ScalesOf(const Chunk& c) {
+    return c.half == 0 ? c.scales.y & 0x3f3f3f3fu
+                       : (c.scales.w & 0x0f0f0f0fu) | (c.scales.y >> 2 & 0x30303030u);
+  }
+  __device__ static __forceinline__ uint32_t MinsOf(const Chunk& c) {
+    return c.half == 0 ? c.scales.z & 0x3f3f3f3fu
+                       : (c.scales.w >> 4 & 0x0f0f0f0fu) | (c.scales.z >> 2 & 0x30303030u);
+  }
   __device__ static __forceinline__ float Scale(const Chunk& c, int step) {
-    const uint32_t four = c.half == 0
-                              ? c.scales.y & 0x3f3f3f3fu
-                              : (c.scales.w & 0x0f0f0f0fu) | (c.scales.y >> 2 & 0x30303030u);
-    return HalfBits(c.scales.x & 0xffff) * ByteOf(four, step);
+    return HalfBits(c.scales.x & 0xffff) * ByteOf(ScalesOf(c), step);
   }
   __device__ static __forceinline__ float Min(const Chunk& c, int step) {
-    const uint32_t four = c.half == 0
-                              ? c.scales.z & 0x3f3f3f3fu
-                              : (c.scales.w >> 4 & 0x0f0f0f0fu) | (c.scales.z >> 2 & 0x30303030u);
-    return HalfBits(c.scales.x >> 16) * ByteOf(four, step);
+    return HalfBits(c.scales.x >> 16) * ByteOf(MinsOf(c), step);
   }
   // Neighbouring columns: the lane's.
   __device__ static __forceinline__ int LaneOf(int column) { return column % 32 / 8; }

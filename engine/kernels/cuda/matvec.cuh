@@ -137,7 +137,12 @@ struct MatVecWarp {
     }
   }
 
-  __device__ __forceinline__ void Compute(const Chunk& chunk, int lane) {
+  template <bool kUnpack>
+  __device__ __forceinline__ void Compute(Chunk& chunk, int lane) {
+    if constexpr (kUnpack) {
+#pragma unroll
+      for (int h = 0; h < 2 * kRowTiles; ++h) F::Unpack(chunk.of_row[h]);
+    }
 #pragma unroll
     for (int step = 0; step < F::kChunkColumns / kStepColumns; ++step) {
       Step(chunk.of_row, step, step * kStepColumns / 2, lane);
@@ -415,8 +420,11 @@ __global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
   for (int i = 0; i < F::kChunksAhead; ++i)
     part.template Load<kWhole>(first + i * step, lane % 4, ahead[i]);
   if (!kStacked) WaitForPreviousKernel();
-  // x of the next chunk is loaded ahead too, where there are registers for it.
-  constexpr bool kXAhead = kTokens * F::kChunkColumns <= 256;
+  // What the compiler finds registers for: x of the next chunk ahead too; scales and mins unpacked
+  // once, which helps where many sums fill the registers and otherwise takes more of them.
+  constexpr bool kXAhead =
+      kTokens * F::kChunkColumns <= 256 && !(kTightRegisters && (F::kMins || kStacked));
+  constexpr bool kUnpack = F::kMins && (kTokens > 4 || (kTightRegisters && kStacked));
   XValues<F, kTokens> x;
   if (kXAhead) x.Load(x_from, columns, first, lane);
   for (int chunk = first; chunk < chunks;) {
@@ -427,7 +435,7 @@ __global__ void __launch_bounds__(MatVecShape<F, kTokens>::kMostWarps * 32, 1)
       x.Store(part.x_words, lane);
       __syncwarp();
       if (kXAhead) x.Load(x_from, columns, chunk + step, lane);
-      part.Compute(ahead[i], lane);
+      part.template Compute<kUnpack>(ahead[i], lane);
       part.template Load<kWhole>(chunk + F::kChunksAhead * step, lane % 4, ahead[i]);
       __syncwarp();
       chunk += step;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "engine/kernels/cuda/launch.h"
+#include "engine/kernels/sampling.h"
 
 // The kernels of cuda_kernels.cc, one function per launch. Everything is on the device; arguments
 // have been checked. The formulas are those of engine/kernels/kernels.h. Plain types only: nvcc is
@@ -186,6 +187,14 @@ struct Best {  // as BestLogit
 };
 cudaError_t ArgMax(const Stream& stream, const float* x, int64_t rows, int64_t columns,
                    int32_t first_id, Best* best);
+
+// sample.cu
+
+// chosen[r].id = the token drawn from row r of logits [rows, vocab], which are penalised in place.
+cudaError_t Sample(const Stream& stream, float* logits, const SampleRequest* requests, int64_t rows,
+                   int64_t vocab, const uint32_t* seen, Best* chosen);
+cudaError_t MarkSeen(const Stream& stream, const int32_t* ids, const int32_t* sequences,
+                     int64_t tokens, int64_t vocab, uint32_t* seen);
 
 // rope.cu
 

@@ -7,5 +7,5 @@ set(TPRUN_CUDA_KERNEL_SOURCES
   elementwise.cu expert_products.cc experts.cu heads.cu
   matvec.cu matvec_bf16.cu matvec_f16.cu matvec_fp8.cu matvec_int4.cu matvec_int4_bf16.cu matvec_mxfp4.cu
   matvec_q4_0.cu matvec_q4_k.cu matvec_q5_k.cu matvec_q6_k.cu matvec_q8_0.cu
-  norm.cu plain_formats.cu projections.cc quantiser_formats.cu rope.cu weights.cu)
+  norm.cu plain_formats.cu projections.cc quantiser_formats.cu rope.cu sample.cu weights.cu)
 list(TRANSFORM TPRUN_CUDA_KERNEL_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/engine/kernels/cuda/)

@@ -142,6 +142,12 @@ T atomicAdd(T* to, T value) {
   return old;
 }
 template <class T>
+T atomicOr(T* to, T value) {
+  const T old = *to;
+  *to = old | value;
+  return old;
+}
+template <class T>
 T atomicMax(T* to, T value) {
   const T old = *to;
   *to = std::max(old, value);

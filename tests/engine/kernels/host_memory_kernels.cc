@@ -334,6 +334,33 @@ class HostMemoryKernels final : public Kernels {
     return on_best.Out(*device_, best);
   }
 
+  absl::Status Sample(float* logits, const SampleRequest* requests, int64_t rows, int64_t vocab,
+                      const uint32_t* seen, BestLogit* chosen) override {
+    Mirror on_logits, on_requests, on_seen, on_chosen;
+    RETURN_IF_ERROR(on_logits.In(*device_, logits, FloatBytes(rows * vocab)));
+    RETURN_IF_ERROR(
+        on_requests.In(*device_, requests, rows * static_cast<int64_t>(sizeof(SampleRequest))));
+    int32_t last = 0;
+    for (int64_t r = 0; r < rows; ++r) last = std::max(last, requests[r].sequence);
+    RETURN_IF_ERROR(on_seen.In(*device_, seen, (last + 1) * SeenWords(vocab) * 4));
+    RETURN_IF_ERROR(on_chosen.In(*device_, chosen, rows * static_cast<int64_t>(sizeof(BestLogit))));
+    RETURN_IF_ERROR(kernels_->Sample(on_logits.as<float>(), on_requests.as<SampleRequest>(), rows,
+                                     vocab, on_seen.as<uint32_t>(), on_chosen.as<BestLogit>()));
+    return on_chosen.Out(*device_, chosen);
+  }
+
+  absl::Status MarkSeen(const int32_t* ids, const int32_t* sequences, int64_t tokens, int64_t vocab,
+                        uint32_t* seen) override {
+    Mirror on_ids, on_sequences, on_seen;
+    RETURN_IF_ERROR(on_ids.In(*device_, ids, tokens * 4));
+    RETURN_IF_ERROR(on_sequences.In(*device_, sequences, tokens * 4));
+    const int32_t last = *std::max_element(sequences, sequences + tokens);
+    RETURN_IF_ERROR(on_seen.In(*device_, seen, (last + 1) * SeenWords(vocab) * 4));
+    RETURN_IF_ERROR(kernels_->MarkSeen(on_ids.as<int32_t>(), on_sequences.as<int32_t>(), tokens,
+                                       vocab, on_seen.as<uint32_t>()));
+    return on_seen.Out(*device_, seen);
+  }
+
   absl::Status RouteExperts(const float* logits, const float* choice_bias, int64_t tokens,
                             const ExpertsSpec& experts, int32_t* ids, float* weights) override {
     Mirror on_logits, on_bias, on_ids, on_weights;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/format/int_groups.h"
 #include "engine/kernels/int8_ops.h"
 #include "tests/engine/kernels/kernels_under_test.h"
 
@@ -120,6 +121,14 @@ TEST_P(Int8MatMulTest, TakesTheBlockFormats) {
     EXPECT_EQ(bytes, format->block_bytes) << format->name;
   }
   EXPECT_EQ(cpu::FindInt8Format(kBF16Format), nullptr);
+  EXPECT_NE(cpu::FindInt8Format(kBnbInt8Format), nullptr);
+  for (const WeightFormat& format : kIntGroupFormats) {
+    const cpu::Int8Format* known = cpu::FindInt8Format(format);
+    ASSERT_NE(known, nullptr) << format.name;
+    int64_t bytes = 0;
+    for (const cpu::Units& units : known->units) bytes += units.bytes * units.count;
+    EXPECT_EQ(bytes, format.block_bytes) << format.name;
+  }
 }
 
 TEST_P(Int8MatMulTest, AgainstDouble) {

@@ -1,4 +1,4 @@
-// Products with f32, f16 and bf16 weights in tiles, against sums in double.
+// Products with weights in tiles that meet f32 activations, against sums in double.
 
 #include "engine/kernels/plain_tiles.h"
 
@@ -87,6 +87,54 @@ class PlainTilesTest : public KernelsTest {
 
 constexpr const WeightFormat* kPlain[] = {&kF32Format, &kF16Format, &kBF16Format};
 
+constexpr const WeightFormat* kScaled[] = {&kFp8Format, &kFp8B32Format, &kNf4Format, &kFp4Format};
+
+TEST_P(PlainTilesTest, ScaledBlocksAgainstDouble) {
+  for (const WeightFormat* format : kScaled) {
+    const int64_t block = format->block_elements;
+    for (int64_t rows : {1, 7, 16, 37, 70}) {
+      for (int64_t tokens : {1, 2, 3, 8, 12, 13, 27}) {
+        Check(*format, rows, block * (1 + tokens % 4), tokens);
+      }
+    }
+    Check(*format, 37, 1024 + block, 31);
+    Check(*format, 33, 256 + block, 520);
+    Check(*format, 16, 2048, 1);
+  }
+}
+
+// Each byte that a block can have, met by itself; also through a column that alone is not zero.
+TEST_P(PlainTilesTest, EveryByteOfScaledBlocks) {
+  for (const WeightFormat* format : kScaled) {
+    const int64_t head = 4, bytes = format->block_bytes - head, rows = 256;
+    Matrix w;
+    w.bytes.resize(format->Bytes(rows * format->block_elements));
+    for (int64_t r = 0; r < rows; ++r) {
+      uint8_t* block = &w.bytes[r * format->block_bytes];
+      const float scale = 1 + static_cast<float>(r) / 8;
+      std::memcpy(block, &scale, sizeof(scale));
+      std::fill_n(block + head, bytes, static_cast<uint8_t>(r));
+    }
+    w.values.resize(rows * format->block_elements);
+    format->dequantize(w.bytes.data(), w.values.data(), rows * format->block_elements);
+    const WeightMatrix view = {w.bytes.data(), format, rows, format->block_elements};
+    ASSERT_TRUE(exact_->ArrangeWeights(*format, w.bytes.data(), rows, format->block_elements).ok());
+    for (int64_t column : {int64_t{0}, int64_t{1}, format->block_elements - 1}) {
+      std::vector<float> x(format->block_elements, 0), out(rows);
+      x[column] = 1;
+      ASSERT_TRUE(exact_->MatMul(x.data(), view, nullptr, 1, out.data(), rows).ok());
+      for (int64_t r = 0; r < rows; ++r) {
+        const float expected = w.values[r * format->block_elements + column];
+        if (std::isnan(expected)) {
+          EXPECT_TRUE(std::isnan(out[r])) << format->name << " " << r;
+        } else {
+          EXPECT_EQ(out[r], expected) << format->name << " " << r;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(PlainTilesTest, AgainstDouble) {
   for (const WeightFormat* format : kPlain) {
     for (int64_t rows : {1, 7, 16, 37, 70}) {
@@ -122,9 +170,11 @@ TEST_P(PlainTilesTest, SeveralProjections) {
 }
 
 TEST_P(PlainTilesTest, EmbeddingOfArrangedRows) {
-  for (const WeightFormat* format : kPlain) {
+  for (const WeightFormat* format : AllWeightFormats()) {
+    if (cpu::PlainUnits(*format, format->block_elements).empty()) continue;
     for (int64_t columns : {1, 33, 64}) {
       const int64_t rows = 21;
+      columns *= format->block_elements;
       const Matrix table = MakeMatrix(*format, rows, columns);
       std::vector<int32_t> ids(rows);
       std::iota(ids.begin(), ids.end(), 0);

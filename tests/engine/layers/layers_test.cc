@@ -84,6 +84,89 @@ TEST(AddToResidual, AlsoDoesTheNextNorm) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
+// Joins sum and norm with plain loops, and counts how often.
+class JoiningCommunicator final : public Communicator {
+ public:
+  explicit JoiningCommunicator(Communicator& base) : base_(base) {}
+  int joined = 0;
+
+  int rank() const override { return base_.rank(); }
+  int size() const override { return base_.size(); }
+  absl::Duration timeout() const override { return base_.timeout(); }
+  absl::string_view backend() const override { return "joining"; }
+  absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override {
+    return base_.AllReduceSum(send, receive, count, dtype);
+  }
+  bool FusesNorm(int64_t tokens, int64_t /*dim*/) const override { return tokens <= 1; }
+  absl::Status AllReduceAddNorm(const SumAndNorm& what) override {
+    ++joined;
+    const int64_t count = what.tokens * what.dim;
+    std::vector<float> sum(count);
+    const absl::Status status = AllReduceSum(what.parts, sum.data(), count, DType::kF32);
+    for (int64_t i = 0; i < count; ++i) what.residual[i] += sum[i];
+    const std::unique_ptr<Kernels> kernels = MakeReferenceKernels();
+    EXPECT_TRUE(kernels
+                    ->RmsNorm(what.residual, what.weight, what.tokens, what.dim,
+                              {.eps = what.eps, .unit_offset = what.unit_offset}, what.out)
+                    .ok());
+    return status;
+  }
+  absl::Status AllGather(const void*, void*, absl::Span<const int64_t>, DType) override {
+    return absl::UnimplementedError("");
+  }
+  absl::Status Broadcast(void*, int64_t, int) override { return absl::UnimplementedError(""); }
+  absl::Status Send(const void*, int64_t, int) override { return absl::UnimplementedError(""); }
+  absl::Status Receive(void*, int64_t, int) override { return absl::UnimplementedError(""); }
+  absl::Status Barrier() override { return base_.Barrier(); }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(absl::Span<const int>) override {
+    return absl::UnimplementedError("");
+  }
+  void Abort(const std::string& reason) override { base_.Abort(reason); }
+
+ private:
+  Communicator& base_;
+};
+
+// Where all ranks of a group have the same next norm, the communicator may do both; not beside a
+// bias or a norm of the sum, nor for more tokens than it takes.
+TEST(AddToResidual, LeavesSumAndNormToACommunicatorThatJoinsThem) {
+  struct Case {
+    int tokens;
+    bool bias, post_norm, all_norm;
+    int joined;
+  };
+  for (const Case& c : std::vector<Case>{{1, false, false, true, 1},
+                                         {1, true, false, true, 0},
+                                         {1, false, true, true, 0},
+                                         {1, false, false, false, 0},
+                                         {2, false, false, true, 0}}) {
+    const absl::Status status = OnRanks(2, [&](Kernels& kernels, Communicator* group, int rank) {
+      const std::vector<float> weight = {1, 2}, bias = {3, 4};
+      const InputNorm next = {weight.data(), {.eps = 0.5f, .unit_offset = true}};
+      JoiningCommunicator joining(*group);
+      std::vector<std::vector<float>> results;
+      for (Communicator* over : {group, static_cast<Communicator*>(&joining)}) {
+        std::vector<float> residual = {1, 0, 5, 6}, normed(4);
+        std::vector<float> output = {1.0f + static_cast<float>(rank), 2, 3, 4};
+        const Workspace work = {
+            .residual = residual.data(), .normed = normed.data(), .block_output = output.data()};
+        StepContext step = {kernels, over, work, kDim, &next};
+        step.all_norm = c.all_norm;
+        const absl::Status added =
+            AddToResidual(c.tokens, c.bias ? bias.data() : nullptr,
+                          c.post_norm ? weight.data() : nullptr, {.eps = 0.1f}, step);
+        if (!added.ok()) return added;
+        residual.insert(residual.end(), normed.begin(), normed.end());
+        results.push_back(residual);
+      }
+      EXPECT_EQ(joining.joined, c.joined);
+      EXPECT_THAT(results[1], testing::Pointwise(FloatEq(), results[0]));
+      return absl::OkStatus();
+    });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
 TEST(RunEmbedding, EachRankHasSomeRowsOfTheVocabulary) {
   const std::vector<float> table = {1, 2, 3, 4, 5, 6};  // 3 rows
   const absl::Status status = OnRanks(3, [&](Kernels& kernels, Communicator* group, int rank) {

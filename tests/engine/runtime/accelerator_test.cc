@@ -98,7 +98,7 @@ TEST(Recording, ServesEveryLaterStepOfAsManyTokens) {
         RETURN_IF_ERROR(engine.Forward(runs, output));
         std::vector<int32_t> got(3);
         if (world.rank() == 0 && step < 5) {
-          std::copy_n(engine.greedy_ids().begin(), 3, got.begin());
+          std::copy_n(engine.chosen_ids().begin(), 3, got.begin());
           ids->insert(ids->end(), got.begin(), got.end());
         }
         RETURN_IF_ERROR(world.Broadcast(got.data(), 12, 0));

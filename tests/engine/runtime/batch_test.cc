@@ -125,7 +125,7 @@ TEST_P(Batch, GreedyIsTheLargestLogit) {
     for (int step : {0, 1, 2}) {
       RETURN_IF_ERROR(engine.Forward(RunsOf(step), ForwardOutput::kGreedy));
       EXPECT_TRUE(engine.logits().empty());
-      ids.insert(ids.end(), engine.greedy_ids().begin(), engine.greedy_ids().end());
+      ids.insert(ids.end(), engine.chosen_ids().begin(), engine.chosen_ids().end());
     }
     return absl::OkStatus();
   });

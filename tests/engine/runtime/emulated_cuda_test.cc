@@ -1,8 +1,10 @@
 // The whole engine with the CUDA kernels, run without a GPU by tests/cuda_emulation, behind fake
 // accelerators (fake_accelerator.h): layouts, batches and recorded steps.
+#include <set>
 #include <string>
 
 #include "base/json.h"
+#include "engine/runtime/generate.h"
 #include "gmock/gmock.h"
 #include "tests/cuda_emulation/emulated_device.h"
 #include "tests/engine/runtime/engine_harness.h"
@@ -136,6 +138,48 @@ TEST(EmulatedCudaKvTypes, GiveWhatTheCpuGives) {
   const double rounding = LargestDifference(rounded, run(kF32Format, nullptr));
   EXPECT_GT(rounding, 1e-5);
   EXPECT_LT(LargestDifference(run(kE4M3Format, EmulatedParts(true)), rounded), rounding / 3);
+}
+
+// Tokens drawn on the device, in recorded steps too, are those of the CPU: the logits differ by
+// less than any of these draws is from another token.
+TEST(EmulatedCudaSampling, DrawsTheTokensOfTheCpu) {
+  const auto model = OpenTestModel(SourcePath("tests/golden/llama_gqa"));
+  ASSERT_TRUE(model.ok()) << model.status();
+  const std::vector<SamplerOptions> ways = {
+      {.temperature = 1.2f, .seed = 11},
+      {.temperature = 0.7f, .top_k = 20, .top_p = 0.9f, .repetition_penalty = 1.3f, .seed = 5},
+      {.temperature = 1, .min_p = 0.1f, .seed = 6},
+      {.repetition_penalty = 1.5f}};
+  std::set<std::vector<int32_t>> texts;
+  for (const SamplerOptions& sampler : ways) {
+    const auto generate = [&](const TestLayout& layout, const MakeRankParts& parts) {
+      std::vector<int32_t> ids;
+      TestOptions options;
+      options.prefill_chunk = 8;
+      options.make_parts = parts;
+      const absl::Status status =
+          RunEngines(*model, layout, options, [&](Engine& engine, Communicator& world) {
+            const std::vector<int32_t> prompt = {1, 5, 9, 2, 8, 3, 7, 4, 6, 11};
+            const GenerateOptions wanted = {
+                .max_tokens = 12, .sampler = world.rank() == 0 ? sampler : SamplerOptions{}};
+            const auto result = Generate(engine, world, prompt, wanted, nullptr);
+            if (world.rank() == 0 && result.ok()) ids = result->ids;
+            return result.status();
+          });
+      EXPECT_TRUE(status.ok()) << layout.name << ": " << status;
+      return ids;
+    };
+    const std::vector<int32_t> expected = generate(TensorSplit({1}), nullptr);
+    EXPECT_EQ(expected.size(), 12);
+    texts.insert(expected);
+    for (const TestLayout& layout : {TensorSplit({2, 1}), BlocksApart(), ChangingGroups()}) {
+      EXPECT_EQ(generate(layout, nullptr), expected) << layout.name;
+    }
+    for (const TestLayout& layout : {TensorSplit({1}), TensorSplit({2, 1}), BlocksApart()}) {
+      EXPECT_EQ(generate(layout, EmulatedParts(true)), expected) << layout.name;
+    }
+  }
+  EXPECT_EQ(texts.size(), ways.size()) << "each way draws another text";
 }
 
 // A second stack of layers, whose ops are those of the first.

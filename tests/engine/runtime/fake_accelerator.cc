@@ -210,6 +210,20 @@ class FakeKernels final : public Kernels {
       return kernels().ArgMax(x, rows, columns, first_id, best);
     });
   }
+  absl::Status Sample(float* logits, const SampleRequest* requests, int64_t rows, int64_t vocab,
+                      const uint32_t* seen, BestLogit* chosen) override {
+    return Enqueue([=, this, logits = Behind(logits), requests = Behind(requests),
+                    seen = Behind(seen), chosen = Behind(chosen)] {
+      return kernels().Sample(logits, requests, rows, vocab, seen, chosen);
+    });
+  }
+  absl::Status MarkSeen(const int32_t* ids, const int32_t* sequences, int64_t tokens, int64_t vocab,
+                        uint32_t* seen) override {
+    return Enqueue(
+        [=, this, ids = Behind(ids), sequences = Behind(sequences), seen = Behind(seen)] {
+          return kernels().MarkSeen(ids, sequences, tokens, vocab, seen);
+        });
+  }
   absl::Status RouteExperts(const float* logits, const float* choice_bias, int64_t tokens,
                             const ExpertsSpec& experts, int32_t* ids, float* weights) override {
     return Enqueue([=, this, logits = Behind(logits), bias = Behind(choice_bias), ids = Behind(ids),

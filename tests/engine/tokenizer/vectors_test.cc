@@ -62,6 +62,15 @@ void ExpectRoundTrip(const Tokenizer& tokenizer, const std::string& text, const 
   EXPECT_EQ(streamed + stream.Finish(), text);
 }
 
+// What is marked gives no special token, though they are parsed, whatever the text is.
+void ExpectMarkedIsPlain(const Tokenizer& tokenizer, const std::string& text) {
+  const std::string mark = "\xEF\xB7\x90";
+  const auto ids = tokenizer.Encode(tokenizer.MarkSpecial(text, mark),
+                                    {.add_bos = false, .parse_special = true, .mark = mark});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(*ids, MustEncode(tokenizer, text, false)) << text;
+}
+
 void ExpectSpecials(const Tokenizer& tokenizer, const std::string& path) {
   const auto tests = ReadJsonFile(path);
   ASSERT_TRUE(tests.ok()) << tests.status();
@@ -70,6 +79,7 @@ void ExpectSpecials(const Tokenizer& tokenizer, const std::string& path) {
     const std::string text = test["text"].get<std::string>();
     EXPECT_EQ(MustEncode(tokenizer, text, true), test["ids_parse_special"].get<Ids>()) << text;
     EXPECT_EQ(MustEncode(tokenizer, text, false), test["ids_as_plain_text"].get<Ids>()) << text;
+    ExpectMarkedIsPlain(tokenizer, text);
   }
 }
 
@@ -89,6 +99,7 @@ TEST_P(VectorsTest, EncodesAndDecodesAsExpected) {
     const Ids ids = MustEncode(*tokenizer, inputs[i], false);
     EXPECT_EQ(ids, outputs[i]) << "'" << inputs[i] << "'";
     ExpectRoundTrip(*tokenizer, inputs[i], ids);
+    ExpectMarkedIsPlain(*tokenizer, inputs[i]);
   }
   if (GetParam().specials.empty()) return;
   ExpectSpecials(*tokenizer, Models(GetParam().specials));

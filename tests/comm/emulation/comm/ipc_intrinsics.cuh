@@ -1,9 +1,12 @@
 #pragma once
 
 // Stands in for comm/ipc_intrinsics.cuh where tests run the kernels of the ipc back end on the
-// host: a block is a thread of the system, of one GPU thread.
+// host: a block is a thread of the system of one GPU thread; or, with an EmulatedBlock, some.
 
+#include <atomic>
+#include <barrier>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <thread>
@@ -20,12 +23,38 @@ struct EmulatedIndex {
   unsigned x = 0;
 };
 extern thread_local EmulatedIndex blockIdx;
-inline const EmulatedIndex threadIdx = {0};
-inline const EmulatedIndex blockDim = {1};
+inline thread_local EmulatedIndex threadIdx = {0};
+inline thread_local EmulatedIndex blockDim = {1};
 inline const EmulatedIndex gridDim = {1};
 
-inline void __syncthreads() {}
-inline int __syncthreads_and(int value) { return value; }
+constexpr int kMostIpcThreads = 8;
+
+// What the threads of a block share.
+struct EmulatedBlock {
+  explicit EmulatedBlock(int threads) : barrier(threads) {}
+  std::barrier<> barrier;
+  std::atomic<bool> all{true};
+  float floats[kMostIpcThreads] = {};
+};
+inline thread_local EmulatedBlock* emulated_block = nullptr;
+
+inline float* FloatsOfBlock() {
+  static thread_local float alone[1];
+  return emulated_block == nullptr ? alone : emulated_block->floats;
+}
+inline void __syncthreads() {
+  if (emulated_block != nullptr) emulated_block->barrier.arrive_and_wait();
+}
+inline int __syncthreads_and(int value) {
+  if (emulated_block == nullptr) return value;
+  if (value == 0) emulated_block->all = false;
+  __syncthreads();
+  const bool all = emulated_block->all;
+  __syncthreads();
+  emulated_block->all = true;
+  __syncthreads();
+  return all ? 1 : 0;
+}
 inline unsigned atomicAdd(unsigned* p, unsigned value) {
   return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
 }

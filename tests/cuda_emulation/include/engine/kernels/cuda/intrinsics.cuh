@@ -20,6 +20,8 @@ inline void WaitForPreviousKernel() {}
 inline void LetNextKernelStart() {}
 
 inline void KeepLoadsHere() {}
+inline void KeepInRegister(uint32_t&) {}
+constexpr bool kTightRegisters = false;
 
 inline uint4 LoadStreaming(const uint4* p) { return *p; }
 inline uint2 LoadStreaming(const uint2* p) { return *p; }
