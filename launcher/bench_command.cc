@@ -181,10 +181,9 @@ absl::StatusOr<BenchResult> Measure(RankSession& session, const BenchSizes& size
 BenchSizes SizesFor(const BenchOptions& options, const EngineOptions& plan) {
   BenchSizes sizes = options.sizes;
   sizes.batch = plan.batch;
-  if (options.prompt_tokens > 0) sizes.prompt_tokens = options.prompt_tokens;
-  if (options.prompt_tokens == 0 && sizes.tokens < plan.context) {
-    sizes.prompt_tokens = std::min(sizes.prompt_tokens, plan.context - sizes.tokens);
-  }
+  sizes.prompt_tokens = options.prompt_tokens > 0 ? options.prompt_tokens
+                                                  : std::clamp<int64_t>(plan.context - sizes.tokens,
+                                                                        1, sizes.prompt_tokens);
   return sizes;
 }
 

@@ -43,15 +43,24 @@ struct Place {
   int64_t available = 0;
 };
 
+// What a codec has nothing to do with.
+absl::Status CheckOptions(const ModelOptions& options) {
+  for (const CLI::Option* option : options.plan_options) {
+    const std::string name = option->get_name();
+    const bool applies = name == "--devices" || name == "--topology" || name == "--reserve" ||
+                         name == "--utilization" || name == "--limit";
+    if (applies || option->count() == 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": ", options.model, " is a codec, which has nothing to choose there"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<Place>> PlacesFor(const CodecSize& size, const ModelOptions& options) {
   ASSIGN_OR_RETURN(const Topology topology, TopologyFor(options));
   ASSIGN_OR_RETURN(const MemoryLimits limits, ReadLimits(options));
-  std::vector<DeviceRef> refs;
-  for (const std::string& id : options.devices) {
-    ASSIGN_OR_RETURN(const DeviceRef ref, LocateDevice(topology, id));
-    refs.push_back(ref);
-  }
-  if (refs.empty()) refs = AllDeviceRefs(topology);
+  ASSIGN_OR_RETURN(const std::vector<DeviceRef> refs,
+                   PlannedDevices(options, topology, limits, options.devices));
   std::vector<Place> places;
   for (const DeviceRef& ref : refs) {
     const DeviceInfo& device = topology.devices[ref.device];
@@ -66,6 +75,13 @@ absl::StatusOr<std::vector<Place>> PlacesFor(const CodecSize& size, const ModelO
 
 absl::optional<Json> FindCodecConfig(const std::string& model) {
   absl::optional<Json> found;
+  // A language model may have its codec's config beside it.
+  const std::string own = JoinPath(model, "config.json");
+  if (IsDirectory(model) && FileExists(own)) {
+    const absl::StatusOr<Json> json = ReadJsonFile(own);
+    if (!json.ok() || !IsCodecConfig(*json)) return absl::nullopt;
+    return *json;
+  }
   for (const std::string& file : FilesOf(model)) {
     if (!absl::EndsWith(file, ".json")) continue;
     absl::StatusOr<Json> json = ReadJsonFile(file);
@@ -79,6 +95,7 @@ absl::optional<Json> FindCodecConfig(const std::string& model) {
 absl::StatusOr<CodecPlan> PlanCodec(const Json& config, const ModelOptions& options) {
   absl::StatusOr<CodecSize> size = CodecSizeOf(config);
   if (!size.ok()) return Annotate(size.status(), options.model);
+  RETURN_IF_ERROR(CheckOptions(options));
   ASSIGN_OR_RETURN(const std::vector<Place> places, PlacesFor(*size, options));
   CodecPlan plan;
   const std::string name = NameOf(options.model);

@@ -138,14 +138,17 @@ absl::Status CheckOnlyPlan(const ModelOptions& options) {
   return absl::OkStatus();
 }
 
-// What a plan cannot do without: known devices, and their memory.
-absl::Status CheckDevices(const ModelOptions& options, const PlanRequest& request) {
-  const Topology& topology = *request.topology;
-  for (const auto& [id, bytes] : request.limits.limit_bytes) {
+}  // namespace
+
+absl::StatusOr<std::vector<DeviceRef>> PlannedDevices(const ModelOptions& options,
+                                                      const Topology& topology,
+                                                      const MemoryLimits& limits,
+                                                      absl::Span<const std::string> devices) {
+  for (const auto& [id, bytes] : limits.limit_bytes) {
     RETURN_IF_ERROR(Annotate(LocateDevice(topology, id).status(), "--limit"));
   }
   std::vector<DeviceRef> refs;
-  for (const std::string& id : request.devices) {
+  for (const std::string& id : devices) {
     const absl::StatusOr<DeviceRef> ref = LocateDevice(topology, id);
     if (!ref.ok()) return Annotate(ref.status(), "--devices");
     refs.push_back(*ref);
@@ -159,10 +162,8 @@ absl::Status CheckDevices(const ModelOptions& options, const PlanRequest& reques
         " has is not stated; merge it with an output that tells it (`nvidia-smi -q` or the plain "
         "table): tprun topo --from=THIS --from=THAT --output=box.yaml, then --topology=box.yaml"));
   }
-  return absl::OkStatus();
+  return refs;
 }
-
-}  // namespace
 
 absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options) {
   MemoryLimits limits;
@@ -220,7 +221,8 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
   UseBandwidths(request.coefficients, topology);
   request.topology = &topology;
   request.devices = !options.devices.empty() ? options.devices : default_devices;
-  RETURN_IF_ERROR(CheckDevices(options, request));
+  RETURN_IF_ERROR(
+      PlannedDevices(options, *request.topology, request.limits, request.devices).status());
   request.load_buffers = BuffersFor(*model.checkpoint);
   request.threads = options.threads;
   request.smaller_models = [&] { return SmallerModels(*model.checkpoint, model.spec); };

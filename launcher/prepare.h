@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/model_spec.h"
 #include "launcher/model_options.h"
@@ -27,6 +28,13 @@ absl::StatusOr<Topology> TopologyFor(const ModelOptions& options);
 
 // What --reserve, --utilization and --limit say.
 absl::StatusOr<MemoryLimits> ReadLimits(const ModelOptions& options);
+
+// `devices`, or all of them where none is named: what a plan cannot do without is checked, that
+// they and those of the limits are there, and how much memory they have.
+absl::StatusOr<std::vector<DeviceRef>> PlannedDevices(const ModelOptions& options,
+                                                      const Topology& topology,
+                                                      const MemoryLimits& limits,
+                                                      absl::Span<const std::string> devices);
 
 // Opens the model and makes its plan, or reads it from --plan (then options that choose a plan are
 // InvalidArgument). `default_devices` stands for --devices if not given. A plan that does not fit

@@ -43,12 +43,13 @@ std::vector<std::string> DefaultDevices(int ranks, bool quiet) {
 // What the user should know before it runs.
 void TellOfPlan(const ModelOptions& options, const PreparedModel& model) {
   if (!model.note.empty()) WriteLog(model.note);
-  const double speed = model.plan.decode.expected;
-  if (!model.plan.fits() || !(speed < options.min_speed)) return;
-  WriteLog(absl::StrFormat(
-      "the plan expects %.1f tokens/s, less than --min_speed=%g: `tprun plan` with these options "
-      "tells what would help",
-      speed, options.min_speed));
+  const double speed = model.plan.decode.expected / model.plan.options.batch;
+  if (!model.plan.fits() || !(speed > 0 && speed < options.min_speed)) return;
+  WriteLog(
+      absl::StrFormat("the plan expects %.1f tokens/s of each sequence, less than --min_speed=%g: "
+                      "`tprun plan` with these options "
+                      "tells what would help",
+                      speed, options.min_speed));
 }
 
 absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,

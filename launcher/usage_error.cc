@@ -70,6 +70,12 @@ std::string Number(absl::string_view text) {
 
 // What CLI11 found wrong with an option's value, in the words of our other messages.
 std::string Reworded(const std::string& text) {
+  absl::string_view pair = text;
+  if (absl::ConsumePrefix(&pair, "Could not convert: ")) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(pair, absl::MaxSplits(" = ", 1));
+    return absl::StrCat(parts.first, ": wanted a number, found ", parts.second);
+  }
   const size_t end = text.find(": ");
   if (end == std::string::npos) return text;
   const std::string option = text.substr(0, end + 2);

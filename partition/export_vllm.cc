@@ -77,7 +77,7 @@ absl::StatusOr<std::string> PlanVllmCommand(const Plan& plan, const ModelSpec& s
   const bool fp8 = absl::StartsWith(kv_type, "fp8");
   if (!fp8 && kv_type != "f32" && kv_type != "f16" && kv_type != "bf16") {
     return absl::InvalidArgumentError(
-        absl::StrCat("vLLM has no KV cache of type ", kv_type, "; plan with fp8 or f16"));
+        absl::StrCat("vLLM has no KV cache of type ", kv_type, "; plan with fp8_e4m3 or f16"));
   }
   ASSIGN_OR_RETURN(const Stages stages, ReadStages(plan, spec));
   std::vector<int> gpus;

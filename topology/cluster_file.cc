@@ -306,7 +306,13 @@ absl::StatusOr<Topology> ParseClusterFile(const std::string& text, const std::st
   if (listed.has_value() && CheckSize(listed->text, path).ok()) {
     absl::StatusOr<Topology> topology = ReadCluster(listed->text, path, catalogue, listed->names);
     if (topology.ok()) return topology;
-    // The whole text has the right lines for what is wrong with it.
+    // The whole text has the right lines for what is wrong with it, if it can be read.
+    if (!CheckSize(text, path).ok()) {
+      return absl::Status(topology.status().code(),
+                          absl::StrCat(topology.status().message(),
+                                       " (lines are those of the file without the hosts that are "
+                                       "like the one before)"));
+    }
   }
   RETURN_IF_ERROR(CheckSize(text, path));
   return ReadCluster(text, path, catalogue, {});

@@ -87,8 +87,7 @@ std::vector<absl::string_view> TakeItems(absl::string_view& block) {
       if (indent == kNotThere) return {};
       if (own < indent || (own == indent && !begins)) break;  // the next key
       if (own == indent) items.push_back(line.substr(0, 0));
-    }
-    if (!items.empty()) {
+      // Lines that say nothing belong to no item, but where it goes on behind them.
       const char* begin = items.back().data();
       items.back() = {begin, static_cast<size_t>(line.data() + line.size() - begin)};
     }
@@ -100,6 +99,7 @@ std::vector<absl::string_view> TakeItems(absl::string_view& block) {
 }  // namespace
 
 std::optional<ListedHosts> JoinListedHosts(absl::string_view text) {
+  if (!text.empty() && text.back() != '\n') return JoinListedHosts(absl::StrCat(text, "\n"));
   // Anchors may join what looks apart; tabs, other line ends and several documents are not usual.
   constexpr absl::string_view kStart = "\nhosts:\n";
   const bool first = absl::StartsWith(text, kStart.substr(1));

@@ -28,13 +28,15 @@ std::string ShortRate(double rate) {
   return text.substr(0, text.find(' '));
 }
 
-std::string KindText(const Link& link) {
-  if (link.kind == LinkKind::kNvlink) {
+// `kind`: of the way, where the link itself may carry nothing.
+std::string KindText(const Link& link, LinkKind kind) {
+  if (kind == LinkKind::kNvlink) {
     return link.count > 0 ? absl::StrCat("NV", link.count) : "NV";
   }
-  if (link.kind == LinkKind::kSystem) return "SYS";
-  return absl::AsciiStrToUpper(LinkKindName(link.kind));
+  if (kind == LinkKind::kSystem) return "SYS";
+  return absl::AsciiStrToUpper(LinkKindName(kind));
 }
+std::string KindText(const Link& link) { return KindText(link, link.kind); }
 
 absl::string_view StyleOfKind(LinkKind kind) {
   switch (kind) {
@@ -63,16 +65,19 @@ TextCell Cell(const PathFinder& finder, int a, int b, Marks& marks) {
   const Link* link = finder.Direct(a, b);
   if (link == nullptr) return {"-", kDim};
   const double measured = link->measured_bandwidth_bytes_per_s;
-  const double nominal = finder.Between({.device = a}, {.device = b}).bandwidth_bytes_per_s;
+  const Path path = finder.Between({.device = a}, {.device = b});
+  const bool is_broken = link->kind == LinkKind::kNvlink && link->peer_access == PeerAccess::kNo;
+  const LinkKind kind = is_broken ? path.kind : link->kind;
   const bool estimated = measured <= 0 && absl::StrContains(link->source, "estimate: as ");
-  std::string text = absl::StrCat(KindText(*link), estimated ? " ~" : " ",
-                                  ShortRate(measured > 0 ? measured : nominal));
+  std::string text =
+      absl::StrCat(KindText(*link, kind), estimated ? " ~" : " ",
+                   ShortRate(measured > 0 && !is_broken ? measured : path.bandwidth_bytes_per_s));
   if (measured > 0) text += "m";
   if (link->peer_access == PeerAccess::kNo) text += "!";
   marks.measured |= measured > 0;
   marks.estimated |= estimated;
   marks.no_peer_access |= link->peer_access == PeerAccess::kNo;
-  return {text, StyleOfKind(link->kind)};
+  return {text, StyleOfKind(kind)};
 }
 
 // "cuda:1" inside one host needs no host's name.

@@ -80,29 +80,39 @@ class HwlocTopologyMaker {
     Host& host = topology_.hosts[0];
     const auto name = dump_.objects[0].infos.find("HostName");
     if (name != dump_.objects[0].infos.end() && !name->second.empty()) host.name = name->second;
+    const std::map<int, int> packages = PackagesOfCpus();
     for (const Object& object : dump_.objects) {
       if (object.type != "NUMANode" || object.os_index < 0) continue;
       host.numa_nodes.push_back({.id = object.os_index,
                                  .memory_bytes = object.local_memory_bytes,
                                  .cpus = FormatCpuList(object.cpus),
-                                 .package = PackageOf(object)});
+                                 .package = PackageOf(object, packages)});
       // A node without CPUs is the memory of a GPU (POWER9), or a slower kind.
       if (!object.cpus.empty()) host.memory_bytes += object.local_memory_bytes;
     }
   }
 
-  // The number of the package that has all CPUs of a NUMA node, -1 if none has.
-  int PackageOf(const Object& node) const {
+  // The number of the package of each CPU.
+  std::map<int, int> PackagesOfCpus() const {
+    std::map<int, int> packages;
     int package = 0;
     for (const Object& object : dump_.objects) {
       if (object.type != "Package" && object.type != "Socket") continue;
-      const std::set<int> cpus(object.cpus.begin(), object.cpus.end());
-      const bool holds = std::all_of(node.cpus.begin(), node.cpus.end(),
-                                     [&cpus](int cpu) { return cpus.count(cpu) > 0; });
-      if (holds && !node.cpus.empty()) return package;
+      for (int cpu : object.cpus) packages[cpu] = package;
       ++package;
     }
-    return -1;
+    return packages;
+  }
+
+  // The package that has all CPUs of a NUMA node, -1 if none has.
+  static int PackageOf(const Object& node, const std::map<int, int>& packages) {
+    int package = -1;
+    for (int cpu : node.cpus) {
+      const auto found = packages.find(cpu);
+      if (found == packages.end() || (package >= 0 && found->second != package)) return -1;
+      package = found->second;
+    }
+    return package;
   }
 
   void MakeCpu() {

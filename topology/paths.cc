@@ -79,9 +79,13 @@ PathFinder::PathFinder(const Topology& topology)
     const Link& link = topology.links[i];
     const auto [place, is_new] = links_.emplace(Key(link.a, link.b), static_cast<int>(i));
     const Link& best = topology.links[place->second];
-    if (!is_new && link.bandwidth_bytes_per_s > best.bandwidth_bytes_per_s) {
-      place->second = static_cast<int>(i);
-    }
+    // Of one kind, what is said not to work goes before what is given for the pair otherwise.
+    const bool is_refused = link.peer_access == PeerAccess::kNo;
+    const bool differs =
+        link.kind == best.kind && is_refused != (best.peer_access == PeerAccess::kNo);
+    const bool is_better =
+        differs ? is_refused : link.bandwidth_bytes_per_s > best.bandwidth_bytes_per_s;
+    if (!is_new && is_better) place->second = static_cast<int>(i);
   }
   for (size_t i = 0; i < topology.devices.size(); ++i) {
     const DeviceInfo& device = topology.devices[i];

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 
 namespace tprun {
@@ -12,7 +12,7 @@ namespace {
 absl::Status CheckRange(absl::string_view name, double value, double low, double high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat(name, ": wanted ", low, " to ", high, ", found ", value));
+      absl::StrFormat("%s: wanted %.10g to %.10g, found %.10g", name, low, high, value));
 }
 
 }  // namespace

@@ -48,6 +48,8 @@ TEST(CliArguments, WrongOnesEndWithOneLineAndExitCode2) {
       {{"plan", model, "--shares="}, "--shares: wanted a value"},
       {{"topo", "--from=", "--format=text"}, "--from: wanted a value"},
       {{"run", model, "--temperature=-1"}, "--temperature: wanted 0 to 100"},
+      {{"run", model, "--temperature=abc"}, "--temperature: wanted a number, found abc"},
+      {{"run", model, "--top_k=-1"}, "top_k: wanted 0 to 1073741824, found -1"},
       {{"run", model, "--temperature=nan"}, "--temperature: wanted 0 to 100"},
       {{"run", model, "--top_p=2"}, "--top_p: wanted 0 to 1, found 2"},
       {{"run", ""}, "MODEL: wanted a value"},

@@ -72,6 +72,39 @@ TEST(CliPlan, TellsTheSizeOfCodecs) {
   }
 }
 
+TEST(CliPlan, ACodecTakesWhatAppliesToIt) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string folder = TestDataDirectory() + "/models/configs/mimi";
+  const std::pair<std::string, std::string> wrong[] = {{"--weights=q4_0", "--weights: "},
+                                                       {"--devices=cuda:7", "--devices: no device"},
+                                                       {"--limit=foo=1GiB", "--limit: no device"}};
+  for (const auto& [option, error] : wrong) {
+    const ProcessResult result = RunTprun({"plan", folder, "--topology=rtx3060", option});
+    EXPECT_EQ(result.exit_code, 2) << option;
+    EXPECT_THAT(result.err, HasSubstr(error));
+  }
+  const std::string matrix = testing::TempDir() + "/bare_matrix.txt";
+  ASSERT_TRUE(WriteFile(matrix, "\tGPU0\tCPU Affinity\nGPU0\t X \t0-7\n").ok());
+  const ProcessResult unknown = RunTprun({"plan", folder, "--topology=" + matrix});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("how much memory cuda:0 has is not stated"));
+}
+
+TEST(CliPlan, ACodecBesideALanguageModelDoesNotHideIt) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string folder = testing::TempDir() + "/two_models";
+  std::filesystem::create_directory(folder);
+  std::filesystem::copy_file(SourcePath("models/stories") + "/config.json", folder + "/config.json",
+                             std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(TestDataDirectory() + "/models/configs/mimi/mimi_config.json",
+                             folder + "/mimi_config.json",
+                             std::filesystem::copy_options::overwrite_existing);
+  const ProcessResult result = RunTprun({"plan", folder, "--topology=rtx3060"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, Not(HasSubstr("codec")));
+  EXPECT_THAT(result.out, HasSubstr("4,066,560"));
+}
+
 // Too many unlike cards for a search to look at every chain of groups: it ends early, and what
 // needs no search is found all the same.
 TEST(CliPlan, ASearchThatEndsEarlyDoesNotSayThatNothingFits) {

@@ -52,6 +52,20 @@ TEST(JoinListedHosts, LeavesOutThoseThatDifferInTheNameAlone) {
                                 {{absl::StrReplaceAll(kHost, {{"NAME", "d4"}}), more}}));
 }
 
+TEST(JoinListedHosts, LinesThatSayNothingKeepNoHostApart) {
+  const std::string all = Listed({"n0", "n1", "n2"});
+  const size_t end = all.find("network:");
+  for (const std::string& text :
+       {all, all.substr(0, end) + "\n# the network\n" + all.substr(end),
+        absl::StrReplaceAll(all, {{"  - name: n1", "  # another\n\n  - name: n1"}}),
+        all.substr(0, end), all.substr(0, end - 1)}) {
+    const auto joined = JoinListedHosts(text);
+    ASSERT_TRUE(joined.has_value()) << text;
+    EXPECT_THAT(joined->names, ElementsAre(ElementsAre("n0", "n1", "n2"))) << text;
+    EXPECT_EQ(Read(text).hosts.size(), 1) << text;
+  }
+}
+
 // Each as the hosts were before and after reading them together.
 TEST(JoinListedHosts, GivesWhatTheWholeFileGives) {
   const std::string braces = "  - {name: NAME, cpu: {cores: 8, memory: 64GiB}}\n";
@@ -116,6 +130,15 @@ TEST(JoinListedHosts, ErrorsHaveTheLinesOfTheFile) {
 }
 
 // Three megabytes, which are more than are read of other files.
+TEST(JoinListedHosts, AnErrorInAFileTooLargeToReadWholeIsStillTold) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 10000; ++i) names.push_back(absl::StrCat("n", i));
+  const auto topology = ParseClusterFile(
+      absl::StrReplaceAll(Listed(names), {{"100Gbit/s", "100Gbit"}}), "box.yaml", GpuCatalogue());
+  EXPECT_THAT(topology.status().message(), HasSubstr("bandwidth"));
+  EXPECT_THAT(topology.status().message(), HasSubstr("without the hosts"));
+}
+
 TEST(JoinListedHosts, TenThousandHostsAreReadInWellUnderASecond) {
   for (const std::string prefix : {"n", "n0"}) {
     std::vector<std::string> names;

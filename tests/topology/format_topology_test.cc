@@ -334,6 +334,17 @@ TEST(TopologyText, TheMatrixTellsItsMarks) {
   EXPECT_THAT(text, HasSubstr("m: measured; !: no peer access\n"));
 }
 
+TEST(TopologyText, ABrokenNvlinkHasKindAndRateOfTheWayThatIsLeft) {
+  Topology topology = Example("3xrtx3090-nvlink-pair.yaml");
+  ASSERT_THAT(TopologyText(topology, false), HasSubstr("NV4 56.2"));
+  for (Link& link : topology.links) {
+    if (link.kind == LinkKind::kNvlink) link.peer_access = PeerAccess::kNo;
+  }
+  const std::string text = TopologyText(topology, false);
+  EXPECT_THAT(text, testing::ContainsRegex("(PHB|PCIE|NODE|SYS|PIX) [0-9.]+!"));
+  EXPECT_THAT(text, Not(HasSubstr("NV4")));
+}
+
 TEST(TopologySvg, EscapesAndDrawsEveryDevice) {
   Topology topology = Example("3xrtx3090-nvlink-pair.yaml");
   topology.hosts[0].name = "<evil> & \"co\"";

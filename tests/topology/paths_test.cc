@@ -138,6 +138,18 @@ TEST(PathBetween, NodesOfOneSocketHaveNoSocketBetweenThem) {
   EXPECT_GT(path.expected_bytes_per_s, 10e9);
 }
 
+TEST(PathBetween, WhatIsSaidNotToWorkGoesBeforeALinkOfTheSameKind) {
+  Topology box = Machine("2xrtx3090 nvlink-pairs");
+  Link broken = {.a = 1, .b = 2, .kind = LinkKind::kNvlink};
+  broken.peer_access = PeerAccess::kNo;
+  box.links.push_back(broken);
+  EXPECT_NE(PathBetween(box, {1}, {2}).kind, LinkKind::kNvlink);
+  EXPECT_TRUE(NvlinkIslands(box).empty());
+  broken.kind = LinkKind::kPcie;
+  box.links.back() = broken;
+  EXPECT_EQ(PathBetween(box, {1}, {2}).kind, LinkKind::kNvlink) << "over PCIe alone";
+}
+
 TEST(PathBetween, MeasuredGoesBeforeNominal) {
   Topology box = Machine("2xrtx3090 nvlink-pairs");
   for (Link& link : box.links) {
