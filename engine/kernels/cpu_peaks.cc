@@ -86,7 +86,7 @@ double DotOperations(float seed, float* sink) {
   const I32Tag d;
   const I32Vec x = hn::Set(d, static_cast<int32_t>(seed * 0x01010101));
   const I32Vec sums = Repeat(hn::Zero(d), x, [](I32Vec sum, I32Vec v) HWY_ATTR {
-    return Dot::Add(sum, hn::BitCast(U8Tag(), v), v);
+    return Dot::AddLanes(sum, hn::BitCast(U8Tag(), v), v);
   });
   *sink = static_cast<float>(hn::GetLane(hn::SumOfLanes(d, sums)));
   return 8.0 * kLanes * kSums * kRounds;
