@@ -6,6 +6,7 @@
 
 #include "engine/kernels/cpu_features.h"
 #include "engine/kernels/cpu_targets.h"
+#include "engine/kernels/int8_ops.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/cpu_peaks.cc"
@@ -134,6 +135,29 @@ double Rate(ThreadPool& pool, const Run& run) {
 }
 
 }  // namespace
+
+Arithmetic ArithmeticOf(const WeightFormat& format, Activations activations) {
+  if (activations == Activations::kF32) return Arithmetic::kF32;
+  if (FindInt8Format(format) != nullptr) {
+    return activations == Activations::kInt8 ? Arithmetic::kInt8 : Arithmetic::kTwiceInt8;
+  }
+  const bool rounds = activations == Activations::kInt8 && &format == &kBF16Format;
+  return rounds && HasBf16Dot() ? Arithmetic::kBf16 : Arithmetic::kF32;
+}
+
+double PeakOf(const CpuPeaks& peaks, Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::kF32:
+      return peaks.f32;
+    case Arithmetic::kBf16:
+      return peaks.bf16;
+    case Arithmetic::kInt8:
+      return peaks.int8;
+    case Arithmetic::kTwiceInt8:  // two dot products of bytes for each product
+      return peaks.int8 / 2;
+  }
+  return 0;
+}
 
 CpuPeaks MeasureCpuPeaks(ThreadPool& pool) {
   CpuPeaks peaks;
