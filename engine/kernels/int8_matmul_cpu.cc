@@ -40,6 +40,13 @@ constexpr int64_t kPairsFrom = 9;  // tokens; one stream of weights is read fast
 // two thirds of it (Zen 5; of 2 to 16 KiB, 4 to 8 are alike).
 constexpr int64_t kAhead = 6144;
 
+// Of many tokens, in L1: [tokens][kMostVectors][kLanes] each.
+struct Accumulators {
+  float* HWY_RESTRICT sums;
+  float* HWY_RESTRICT partial;  // of the block, zero between blocks
+  HWY_INLINE static int64_t At(int v, int64_t t) { return (t * kMostVectors + v) * kLanes; }
+};
+
 // The blocks of kVectors vectors of rows from vector `first` of the matrix on; they are of full
 // tiles, or of one tile.
 template <class F, int kVectors>
@@ -110,15 +117,8 @@ HWY_NOINLINE void MultiplyFew(const Int8Problem& p, int64_t vector, int64_t toke
     }
     FinishBlock<F, Dot, kPlanes, 1, kTokens>(scales, x, p.tokens, partial, sums);
   }
-  for (int t = 0; t < kTokens; ++t) hn::Store(sums[t][0], d, out + t * kLanes);
+  for (int t = 0; t < kTokens; ++t) hn::Store(sums[t][0], d, out + Accumulators::At(0, t));
 }
-
-// Of many tokens, in L1: [vectors][kInt8Tokens][kLanes] each.
-struct Accumulators {
-  float* HWY_RESTRICT sums;
-  float* HWY_RESTRICT partial;  // of the block, zero between blocks
-  HWY_INLINE static int64_t At(int v, int64_t t) { return (v * kInt8Tokens + t) * kLanes; }
-};
 
 template <class F>
 HWY_INLINE Partial<F> LoadPartial(const float* from) {
@@ -226,7 +226,7 @@ HWY_INLINE void StoreSums(const Int8Problem& p, int64_t vector, int64_t token_be
   const F32Vec bias = p.bias == nullptr ? hn::Zero(d) : LoadFloats(p.bias + row, rows);
   for (int64_t t = 0; t < tokens; ++t) {
     float* out = p.out + (token_begin + t) * p.out_stride + row;
-    const F32Vec sum = hn::Add(hn::Load(d, sums + t * kLanes), bias);
+    const F32Vec sum = hn::Add(hn::Load(d, sums + Accumulators::At(0, t)), bias);
     if (rows == kLanes) {
       hn::StoreU(sum, d, out);
     } else {
@@ -248,10 +248,8 @@ HWY_NOINLINE void MultiplyTiles(const Int8Problem& p, const Int8Part& part, floa
     if (tokens == 1) {
       MultiplyFew<F, Dot, kPlanes, 1>(p, first, part.token_begin, to.sums);
     } else {
-      for (int v = 0; v < vectors; ++v) {
-        std::fill_n(to.sums + to.At(v, 0), tokens * kLanes, 0.0f);
-        std::fill_n(to.partial + to.At(v, 0), tokens * kLanes, 0.0f);
-      }
+      std::fill_n(to.sums, to.At(0, tokens), 0.0f);
+      std::fill_n(to.partial, to.At(0, tokens), 0.0f);
       if (several) {
         MultiplyMany<F, Dot, kPlanes, kMostVectors>(p, first, part.token_begin, tokens, to);
       } else {
