@@ -1,5 +1,6 @@
-// Sums of two or more processes over shared memory, from 8 KiB to 16 MiB, beside what it takes to
-// copy as many bytes twice (in and out), which every copying sum has to do.
+// Sums of two or more processes over shared memory, from 8 KiB to 16 MiB, beside two limits: what it
+// takes each rank to copy as many bytes into shared memory and those of another out, which is what
+// cores have to hand each other; and two copies within a core's own memory.
 //
 //   all_reduce_benchmark [RANKS]
 
@@ -7,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "comm/shared_memory_sum.h"
+#include "comm/spin_pause.h"
 
 namespace tprun {
 namespace {
@@ -43,23 +46,66 @@ Percentiles Time(int rounds, const Body& body) {
   return {times[times.size() / 2], times[times.size() * 99 / 100]};
 }
 
+// Copies between ranks, in pieces that stay in L2 and slots that are filled in turn, as the sum has
+// them; it only spins.
+class Copies {
+ public:
+  static int64_t Bytes(int ranks) { return ranks * (kPage + 2 * kPiece); }
+
+  Copies(void* memory, int rank, int ranks)
+      : memory_(static_cast<char*>(memory)), rank_(rank), ranks_(ranks) {}
+
+  void Run(const char* in, char* out, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += kPiece) {
+      const int64_t count = std::min(kPiece, bytes - at);
+      ++pieces_;
+      std::memcpy(slot(rank_), in + at, count);
+      came(rank_).store(pieces_, std::memory_order_release);
+      for (int r = 0; r < ranks_; ++r) {
+        while (came(r).load(std::memory_order_acquire) < pieces_) SpinPause();
+      }
+      std::memcpy(out + at, slot((rank_ + 1) % ranks_), count);
+    }
+  }
+
+ private:
+  static constexpr int64_t kPage = 4096;
+  static constexpr int64_t kPiece = 256 << 10;
+
+  std::atomic<int64_t>& came(int rank) {
+    return *reinterpret_cast<std::atomic<int64_t>*>(memory_ + rank * kPage);
+  }
+  char* slot(int rank) { return memory_ + ranks_ * kPage + (2 * rank + pieces_ % 2) * kPiece; }
+
+  char* const memory_;
+  const int rank_, ranks_;
+  int64_t pieces_ = 0;
+};
+
 bool RunRank(const SharedMemory& memory, int rank, int ranks) {
   SharedMemorySum sum(memory.data(), rank, ranks);
+  Copies copies(static_cast<char*>(memory.data()) + SharedMemorySum::Bytes(ranks), rank, ranks);
   bool right = true;
-  if (rank == 0) std::printf("%10s %10s %10s %14s\n", "bytes", "p50 us", "p99 us", "two copies us");
+  if (rank == 0) {
+    std::printf("%10s %10s %10s %14s %8s %14s\n", "bytes", "p50 us", "p99 us", "copies us", "ratio",
+                "own copies us");
+  }
   for (int64_t bytes = 8 << 10; bytes <= 16 << 20; bytes *= 2) {
-    std::vector<float> x(bytes / 4, 0.0f), copy(bytes / 4), back(bytes / 4);
+    std::vector<float> x(bytes / 4, 0.0f), y(bytes / 4), z(bytes / 4);
     const int rounds = static_cast<int>(std::clamp<int64_t>((256 << 20) / bytes, 50, 2000));
     const auto check = [] { return absl::OkStatus(); };
     const Percentiles sums = Time(
         rounds, [&] { right &= sum.Run(x.data(), x.data(), bytes / 4, DType::kF32, check).ok(); });
-    const Percentiles copies = Time(rounds, [&] {
-      std::memcpy(copy.data(), x.data(), bytes);
-      std::memcpy(back.data(), copy.data(), bytes);
+    const Percentiles exchange = Time(rounds, [&] {
+      copies.Run(reinterpret_cast<char*>(x.data()), reinterpret_cast<char*>(x.data()), bytes);
+    });
+    const Percentiles own = Time(rounds, [&] {
+      std::memcpy(y.data(), x.data(), bytes);
+      std::memcpy(z.data(), y.data(), bytes);
     });
     if (rank == 0) {
-      std::printf("%10lld %10.2f %10.2f %14.2f\n", static_cast<long long>(bytes), sums.p50,
-                  sums.p99, copies.p50);
+      std::printf("%10lld %10.2f %10.2f %14.2f %8.2f %14.2f\n", static_cast<long long>(bytes),
+                  sums.p50, sums.p99, exchange.p50, sums.p50 / exchange.p50, own.p50);
     }
   }
   return right;
@@ -72,7 +118,7 @@ int Main(int argc, char** argv) {
     return 2;
   }
   auto memory = SharedMemory::Create(absl::StrCat("/tprun-benchmark-", getpid()),
-                                     SharedMemorySum::Bytes(ranks));
+                                     SharedMemorySum::Bytes(ranks) + Copies::Bytes(ranks));
   if (!memory.ok()) {
     std::fprintf(stderr, "%s\n", memory.status().ToString().c_str());
     return 1;

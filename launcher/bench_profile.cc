@@ -4,11 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/units.h"
-#include "engine/format/weight_format.h"
 
 namespace tprun {
 namespace {
@@ -22,16 +20,6 @@ std::vector<NamedOp> LongestFirst(const OpProfile::Ops& ops) {
   return sorted;
 }
 
-// The ceiling of an op's arithmetic: that of bytes for products with quantised weights.
-double PeakOf(const std::string& name, const cpu::CpuPeaks& peaks) {
-  for (const WeightFormat* format : AllWeightFormats()) {
-    if (format->block_elements > 1 && absl::EndsWith(name, absl::StrCat(" ", format->name))) {
-      return peaks.int8;
-    }
-  }
-  return peaks.f32;
-}
-
 double Quantile(std::vector<float> samples, double quantile) {
   if (samples.empty()) return 0;
   std::sort(samples.begin(), samples.end());
@@ -40,6 +28,11 @@ double Quantile(std::vector<float> samples, double quantile) {
 
 double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
+// The part that an op reaches of the ceiling of its arithmetic.
+double FractionOfPeak(const OpProfile::Op& op, const cpu::CpuPeaks& peaks) {
+  return Ratio(Ratio(op.operations, op.seconds), cpu::PeakOf(peaks, op.arithmetic));
+}
+
 // Of one prefill or step.
 std::string Table(const OpProfile::Ops& ops, int64_t repeats, const BenchProfile& profile) {
   double all = 0;
@@ -47,14 +40,13 @@ std::string Table(const OpProfile::Ops& ops, int64_t repeats, const BenchProfile
   std::string text = absl::StrFormat("    %-22s %7s %11s %6s %9s %6s %9s %6s\n", "op", "calls",
                                      "time", "share", "GB/s", "%", "Gop/s", "%");
   for (const auto& [name, op] : LongestFirst(ops)) {
-    absl::StrAppendFormat(
-        &text, "    %-22s %7.1f %11s %5.1f%% %9.2f %5.0f%% %9.1f %5.0f%%\n", name,
-        Ratio(static_cast<double>(op.calls), static_cast<double>(repeats)),
-        FormatDuration(Ratio(op.seconds, static_cast<double>(repeats))),
-        100 * Ratio(op.seconds, all), 1e-9 * Ratio(op.bytes, op.seconds),
-        100 * Ratio(Ratio(op.bytes, op.seconds), profile.bandwidth),
-        1e-9 * Ratio(op.operations, op.seconds),
-        100 * Ratio(Ratio(op.operations, op.seconds), PeakOf(name, profile.peaks)));
+    absl::StrAppendFormat(&text, "    %-22s %7.1f %11s %5.1f%% %9.2f %5.0f%% %9.1f %5.0f%%\n", name,
+                          Ratio(static_cast<double>(op.calls), static_cast<double>(repeats)),
+                          FormatDuration(Ratio(op.seconds, static_cast<double>(repeats))),
+                          100 * Ratio(op.seconds, all), 1e-9 * Ratio(op.bytes, op.seconds),
+                          100 * Ratio(Ratio(op.bytes, op.seconds), profile.bandwidth),
+                          1e-9 * Ratio(op.operations, op.seconds),
+                          100 * FractionOfPeak(op, profile.peaks));
     if (op.samples.empty()) continue;
     absl::StrAppend(&text, "      p50 ", FormatDuration(Quantile(op.samples, 0.5)), ", p99 ",
                     FormatDuration(Quantile(op.samples, 0.99)), "\n");
@@ -65,14 +57,13 @@ std::string Table(const OpProfile::Ops& ops, int64_t repeats, const BenchProfile
 Json TableJson(const OpProfile::Ops& ops, int64_t repeats, const BenchProfile& profile) {
   Json rows = Json::array();
   for (const auto& [name, op] : LongestFirst(ops)) {
-    Json row = {
-        {"op", name},
-        {"calls", Ratio(static_cast<double>(op.calls), static_cast<double>(repeats))},
-        {"seconds", Ratio(op.seconds, static_cast<double>(repeats))},
-        {"bytes_per_s", Ratio(op.bytes, op.seconds)},
-        {"operations_per_s", Ratio(op.operations, op.seconds)},
-        {"fraction_of_bandwidth", Ratio(Ratio(op.bytes, op.seconds), profile.bandwidth)},
-        {"fraction_of_peak", Ratio(Ratio(op.operations, op.seconds), PeakOf(name, profile.peaks))}};
+    Json row = {{"op", name},
+                {"calls", Ratio(static_cast<double>(op.calls), static_cast<double>(repeats))},
+                {"seconds", Ratio(op.seconds, static_cast<double>(repeats))},
+                {"bytes_per_s", Ratio(op.bytes, op.seconds)},
+                {"operations_per_s", Ratio(op.operations, op.seconds)},
+                {"fraction_of_bandwidth", Ratio(Ratio(op.bytes, op.seconds), profile.bandwidth)},
+                {"fraction_of_peak", FractionOfPeak(op, profile.peaks)}};
     if (!op.samples.empty()) {
       row["p50_seconds"] = Quantile(op.samples, 0.5);
       row["p99_seconds"] = Quantile(op.samples, 0.99);

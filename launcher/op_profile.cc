@@ -16,15 +16,18 @@ using Clock = std::chrono::steady_clock;
 class Timed {
  public:
   Timed(OpProfile* profile, std::string name, double bytes, double operations, bool keep = false)
-      : profile_(profile),
-        name_(std::move(name)),
-        bytes_(bytes),
-        operations_(operations),
-        keep_(keep),
-        start_(Clock::now()) {}
+      : profile_(profile), name_(std::move(name)), keep_(keep), start_(Clock::now()) {
+    call_.bytes = bytes;
+    call_.operations = operations;
+  }
+  Timed(OpProfile* profile, std::string name, double bytes, double operations,
+        cpu::Arithmetic arithmetic)
+      : Timed(profile, std::move(name), bytes, operations) {
+    call_.arithmetic = arithmetic;
+  }
   ~Timed() {
-    const std::chrono::duration<double> took = Clock::now() - start_;
-    profile_->Add(name_, took.count(), bytes_, operations_, keep_);
+    call_.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    profile_->Add(name_, call_, keep_);
   }
   Timed(const Timed&) = delete;
   Timed& operator=(const Timed&) = delete;
@@ -32,7 +35,7 @@ class Timed {
  private:
   OpProfile* const profile_;
   const std::string name_;
-  const double bytes_, operations_;
+  OpProfile::Op call_;
   const bool keep_;
   const Clock::time_point start_;
 };
@@ -48,8 +51,8 @@ double Products(const WeightMatrix& w, int64_t tokens) {
 
 class ProfiledKernels final : public Kernels {
  public:
-  ProfiledKernels(std::unique_ptr<Kernels> kernels, OpProfile* profile)
-      : inner_(std::move(kernels)), profile_(profile) {}
+  ProfiledKernels(std::unique_ptr<Kernels> kernels, Activations activations, OpProfile* profile)
+      : inner_(std::move(kernels)), activations_(activations), profile_(profile) {}
 
   absl::string_view name() const override { return inner_->name(); }
 
@@ -171,7 +174,7 @@ class ProfiledKernels final : public Kernels {
   }
   absl::Status HeadMatMul(const HeadVectors& x, const WeightMatrix& w, bool transposed,
                           int64_t tokens, int heads, const HeadVectors& out) override {
-    const Timed timed = Product("heads' matmul", {w}, tokens);
+    const Timed timed = {profile_, "heads' matmul", WeightBytes(w), Products(w, tokens)};
     return inner_->HeadMatMul(x, w, transposed, tokens, heads, out);
   }
   absl::Status CopyHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t count,
@@ -202,7 +205,12 @@ class ProfiledKernels final : public Kernels {
     }
     if (weights.empty()) return {profile_, name, 0, 0};
     bytes += Floats(tokens * weights[0].columns);
-    return {profile_, absl::StrCat(name, " ", weights[0].format->name), bytes, operations};
+    return OfFormat(name, *weights[0].format, bytes, operations);
+  }
+
+  Timed OfFormat(const char* name, const WeightFormat& format, double bytes, double operations) {
+    return {profile_, absl::StrCat(name, " ", format.name), bytes, operations,
+            cpu::ArithmeticOf(format, activations_)};
   }
 
   // As if every token went to the slots of this rank and each chosen expert were read once.
@@ -215,10 +223,11 @@ class ProfiledKernels final : public Kernels {
       bytes += WeightBytes(w) * std::min(chosen / experts, 1.0);
       operations += Products(w, 1) / experts * chosen;
     }
-    return {profile_, absl::StrCat(name, " ", all[0].format->name), bytes, operations};
+    return OfFormat(name, *all[0].format, bytes, operations);
   }
 
   const std::unique_ptr<Kernels> inner_;
+  const Activations activations_;
   OpProfile* const profile_;
 };
 
@@ -277,18 +286,19 @@ class ProfiledCommunicator final : public Communicator {
 
 }  // namespace
 
-void OpProfile::Add(const std::string& name, double seconds, double bytes, double operations,
-                    bool keep) {
+void OpProfile::Add(const std::string& name, const Op& call, bool keep) {
   Op& op = ops_[name];
   ++op.calls;
-  op.seconds += seconds;
-  op.bytes += bytes;
-  op.operations += operations;
-  if (keep) op.samples.push_back(static_cast<float>(seconds));
+  op.seconds += call.seconds;
+  op.bytes += call.bytes;
+  op.operations += call.operations;
+  op.arithmetic = call.arithmetic;
+  if (keep) op.samples.push_back(static_cast<float>(call.seconds));
 }
 
-std::unique_ptr<Kernels> ProfileKernels(std::unique_ptr<Kernels> kernels, OpProfile* profile) {
-  return std::make_unique<ProfiledKernels>(std::move(kernels), profile);
+std::unique_ptr<Kernels> ProfileKernels(std::unique_ptr<Kernels> kernels, Activations activations,
+                                        OpProfile* profile) {
+  return std::make_unique<ProfiledKernels>(std::move(kernels), activations, profile);
 }
 
 std::unique_ptr<Communicator> ProfileCommunicator(Communicator* comm, OpProfile* profile) {

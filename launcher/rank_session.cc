@@ -165,16 +165,16 @@ absl::Status RankSession::OpenRankDevice(const ModelOptions& options) {
   pool_ = std::make_unique<ThreadPool>(share.threads);
   if (options.kernels == "reference" && device_->host_accessible()) {
     kernels_ = MakeReferenceKernels();
-    return Profile(options);
+    return Profile(options, Activations::kF32);
   }
   const Activations activations = options.activations == "f32"    ? Activations::kF32
                                   : options.activations == "int8" ? Activations::kInt8
                                                                   : Activations::kInt16;
   ASSIGN_OR_RETURN(kernels_, MakeKernelsFor(*device_, pool_.get(), activations));
-  return Profile(options);
+  return Profile(options, activations);
 }
 
-absl::Status RankSession::Profile(const ModelOptions& options) {
+absl::Status RankSession::Profile(const ModelOptions& options, Activations activations) {
   if (!options.profile) return absl::OkStatus();
   if (!device_->host_accessible()) {
     return absl::InvalidArgumentError(
@@ -182,7 +182,7 @@ absl::Status RankSession::Profile(const ModelOptions& options) {
                      device_->name(), ": for GPUs use Nsight Systems (nsys profile tprun ...)"));
   }
   profile_ = std::make_unique<OpProfile>();
-  kernels_ = ProfileKernels(std::move(kernels_), profile_.get());
+  kernels_ = ProfileKernels(std::move(kernels_), activations, profile_.get());
   profiled_world_ = ProfileCommunicator(&world_, profile_.get());
   return absl::OkStatus();
 }

@@ -63,7 +63,7 @@ class RankSession {
   absl::Status SharePlan(const ModelOptions& options, absl::StatusOr<PreparedModel> model,
                          bool* agreed);
   absl::Status OpenRankDevice(const ModelOptions& options);
-  absl::Status Profile(const ModelOptions& options);
+  absl::Status Profile(const ModelOptions& options, Activations activations);
   // Among the memories of the ranks' devices, where they are not all the host's.
   absl::Status MakeExchange(const ModelOptions& options);
   absl::Status MakeEngine(const ModelOptions& options);

@@ -6,6 +6,7 @@
 
 #include "engine/kernels/cpu_features.h"
 #include "engine/kernels/cpu_targets.h"
+#include "engine/kernels/int8_ops.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/cpu_peaks.cc"
@@ -86,7 +87,7 @@ double DotOperations(float seed, float* sink) {
   const I32Tag d;
   const I32Vec x = hn::Set(d, static_cast<int32_t>(seed * 0x01010101));
   const I32Vec sums = Repeat(hn::Zero(d), x, [](I32Vec sum, I32Vec v) HWY_ATTR {
-    return Dot::Add(sum, hn::BitCast(U8Tag(), v), v);
+    return Dot::AddLanes(sum, hn::BitCast(U8Tag(), v), v);
   });
   *sink = static_cast<float>(hn::GetLane(hn::SumOfLanes(d, sums)));
   return 8.0 * kLanes * kSums * kRounds;
@@ -134,6 +135,29 @@ double Rate(ThreadPool& pool, const Run& run) {
 }
 
 }  // namespace
+
+Arithmetic ArithmeticOf(const WeightFormat& format, Activations activations) {
+  if (activations == Activations::kF32) return Arithmetic::kF32;
+  if (FindInt8Format(format) != nullptr) {
+    return activations == Activations::kInt8 ? Arithmetic::kInt8 : Arithmetic::kTwiceInt8;
+  }
+  const bool rounds = activations == Activations::kInt8 && &format == &kBF16Format;
+  return rounds && HasBf16Dot() ? Arithmetic::kBf16 : Arithmetic::kF32;
+}
+
+double PeakOf(const CpuPeaks& peaks, Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::kF32:
+      return peaks.f32;
+    case Arithmetic::kBf16:
+      return peaks.bf16;
+    case Arithmetic::kInt8:
+      return peaks.int8;
+    case Arithmetic::kTwiceInt8:  // two dot products of bytes for each product
+      return peaks.int8 / 2;
+  }
+  return 0;
+}
 
 CpuPeaks MeasureCpuPeaks(ThreadPool& pool) {
   CpuPeaks peaks;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/thread_pool.h"
+#include "engine/kernels/kernels.h"
 
 namespace tprun::cpu {
 
@@ -11,6 +12,14 @@ struct CpuPeaks {
   double bf16 = 0;  // dot products that sum in f32; 0 where the kernels use none
   double int8 = 0;  // dot products of bytes
 };
+
+// What products with weights of a format are multiplied in by kernels that take their activations
+// as told.
+enum class Arithmetic { kF32, kBf16, kInt8, kTwiceInt8 };
+Arithmetic ArithmeticOf(const WeightFormat& format, Activations activations);
+
+// The ceiling of products in it.
+double PeakOf(const CpuPeaks& peaks, Arithmetic arithmetic);
 
 // Takes some tens of milliseconds.
 CpuPeaks MeasureCpuPeaks(ThreadPool& pool);

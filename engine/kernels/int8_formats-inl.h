@@ -38,35 +38,58 @@ struct TileBlock {
     const hn::Rebind<uint8_t, F32Tag> d8;
     return hn::PromoteTo(I32Tag(), hn::LoadU(d8, data + kTileRows * offset + first_row));
   }
-  HWY_INLINE I32Vec SignedByte(int64_t offset) const {
-    const hn::Rebind<int8_t, F32Tag> d8;
-    const auto* p = reinterpret_cast<const int8_t*>(data + kTileRows * offset + first_row);
-    return hn::PromoteTo(I32Tag(), hn::LoadU(d8, p));
-  }
 };
 
-// 32 columns of a vector of rows: u[j] has columns 4j to 4j + 3 of each row in a lane. Scales and
-// mins of the columns, or of each half of them.
+// How a block is scaled beside its one scale: `scales` of each 32 columns, in `scale_words` words
+// of 4 bytes unless the format takes them apart by itself; a minimum of the block (min), or one for
+// each group in `min_words` words of 4 bytes.
+struct Scaling {
+  int scales = 0;
+  int scale_words = 0;
+  bool min = false;
+  int min_words = 0;
+};
+
+// What the columns of a block of a vector of rows share, taken apart once for all of them.
 template <class F>
-struct Unpacked {
-  U8Vec u[8];
-  F32Vec scale[F::kScales];
-  F32Vec min[F::kMins == 0 ? 1 : F::kMins];
+struct BlockScales {
+  F32Vec d;
+  F32Vec min;  // of the block, or what the minima of its groups are multiples of
+  U8Vec scales[F::kScaleWords == 0 ? 1 : F::kScaleWords];
+  U8Vec mins[F::kMinWords == 0 ? 1 : F::kMinWords];
 };
 
-// What formats share: kBlock columns in kBytes bytes; kOffset and kMost as in Int8Format and
-// WidenedDot; kScales and kMins of 32 columns.
-template <int kBlockColumns, int kBlockBytes, int kOffsetOfU, int kLargest, int kScalesOf32 = 1,
-          int kMinsOf32 = 0>
+// What formats share: kBlock columns in kBytes bytes, kGroups of 32; kOffset and kMost as in
+// Int8Format and WidenedDot.
+template <int kBlockColumns, int kBlockBytes, int kOffsetOfU, int kLargest,
+          Scaling kScaling = Scaling{}>
 struct FormatBase {
   static constexpr int64_t kBlock = kBlockColumns;
   static constexpr int64_t kBytes = kBlockBytes;
+  static constexpr int kGroups = kBlockColumns / kGroupColumns;
   static constexpr int kOffset = kOffsetOfU;
   static constexpr int kMost = kLargest;
-  static constexpr int kScales = kScalesOf32;
-  static constexpr int kMins = kMinsOf32;
+  static constexpr int kScales = kScaling.scales;
+  static constexpr int kScaleWords = kScaling.scale_words;
+  static constexpr bool kMin = kScaling.min;
+  static constexpr int kMinWords = kScaling.min_words;
   static constexpr bool kVaries = false;  // whether blocks of fewer columns are read, too
   static constexpr bool kPairs = false;   // as Int8Format::pairs
+
+  // What most do.
+  template <class F>
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<F>& out) {
+    out.d = block.Half(0);
+    if constexpr (F::kMin) out.min = hn::Neg(block.Half(2));
+  }
+};
+
+// 32 columns of a vector of rows: u[j] has columns 4j to 4j + 3 of each row in a lane. The scales
+// of the columns or of each half of them, which BlockScales::d multiplies.
+template <class F>
+struct Unpacked {
+  U8Vec u[8];
+  F32Vec scale[F::kScales == 0 ? 1 : F::kScales];
 };
 
 HWY_INLINE U8Vec ShiftBytes(U8Vec v, int bits) {  // the bits of other bytes are to be masked off
@@ -132,48 +155,77 @@ HWY_INLINE void LookUp(const uint8_t (&table)[16], U8Vec (&u)[8]) {
   for (U8Vec& v : u) v = hn::TableLookupBytes(levels, v);
 }
 
+// A scale of each group in a signed byte, `at` of 4 to a word, as 2^24 times its value: what is
+// fastest to make, and d is divided by it.
+inline constexpr float kByteScale = 1.0f / (1 << 24);
+template <int kFirst, int kSecond>  // bytes of each word that it goes to; the others are 0
+struct ByteOfWords {
+  constexpr ByteOfWords() {
+    for (int at = 0; at < 4; ++at) {
+      for (int i = 0; i < 16; ++i) {
+        const bool taken = i % 4 == kFirst || i % 4 == kSecond;
+        index[at][i] = static_cast<uint8_t>(taken ? i / 4 * 4 + at : 0x80);
+      }
+    }
+  }
+  HWY_INLINE U8Vec operator()(U8Vec words, int at) const {
+    return hn::TableLookupBytesOr0(words, hn::LoadDup128(U8Tag(), index[at]));
+  }
+  alignas(16) uint8_t index[4][16] = {};
+};
+HWY_INLINE F32Vec ByteScale(U8Vec words, int at) {
+  static constexpr ByteOfWords<3, 3> kTop;
+  return ToF32(hn::BitCast(I32Tag(), kTop(words, at)));
+}
+HWY_INLINE F32Vec ByteScaled(F32Vec d) { return hn::Mul(d, hn::Set(F32Tag(), kByteScale)); }
+
+// (low & mask) | high
+HWY_INLINE U8Vec MaskOr(U8Vec low, uint8_t mask, U8Vec high) {
+  return hn::Or(Mask(low, mask), high);
+}
+
 struct Q8_0Int8 : FormatBase<32, 34, 128, 255> {
   static constexpr Units kUnits[] = {{2, 1}, {4, 8}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int /*group*/, Unpacked<Q8_0Int8>& out) {
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q8_0Int8>&, int /*group*/,
+                                Unpacked<Q8_0Int8>& out) {
     const U8Vec flip = hn::Set(U8Tag(), 0x80);
     for (int j = 0; j < 8; ++j) out.u[j] = hn::Xor(block.Word(2 + 4 * j), flip);
-    out.scale[0] = block.Half(0);
   }
 };
 
 struct Q4_0Int8 : FormatBase<32, 18, 8, 15> {
   static constexpr Units kUnits[] = {{2, 1}, {4, 4}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int /*group*/, Unpacked<Q4_0Int8>& out) {
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q4_0Int8>&, int /*group*/,
+                                Unpacked<Q4_0Int8>& out) {
     UnpackNibbles(block, 2, out.u);
-    out.scale[0] = block.Half(0);
   }
 };
 
-struct Q4_1Int8 : FormatBase<32, 20, 0, 15, 1, 1> {
+inline constexpr Scaling kBlockMin = {.min = true};
+
+struct Q4_1Int8 : FormatBase<32, 20, 0, 15, kBlockMin> {
   static constexpr Units kUnits[] = {{2, 2}, {4, 4}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int /*group*/, Unpacked<Q4_1Int8>& out) {
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q4_1Int8>&, int /*group*/,
+                                Unpacked<Q4_1Int8>& out) {
     UnpackNibbles(block, 4, out.u);
-    out.scale[0] = block.Half(0);
-    out.min[0] = hn::Neg(block.Half(2));
   }
 };
 
 struct Q5_0Int8 : FormatBase<32, 22, 16, 31> {
   static constexpr Units kUnits[] = {{2, 1}, {4, 5}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int /*group*/, Unpacked<Q5_0Int8>& out) {
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q5_0Int8>&, int /*group*/,
+                                Unpacked<Q5_0Int8>& out) {
     UnpackNibbles(block, 6, out.u);
     AddFifthBits(block, 2, out.u);
-    out.scale[0] = block.Half(0);
   }
 };
 
-struct Q5_1Int8 : FormatBase<32, 24, 0, 31, 1, 1> {
+struct Q5_1Int8 : FormatBase<32, 24, 0, 31, kBlockMin> {
   static constexpr Units kUnits[] = {{2, 2}, {4, 5}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int /*group*/, Unpacked<Q5_1Int8>& out) {
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q5_1Int8>&, int /*group*/,
+                                Unpacked<Q5_1Int8>& out) {
     UnpackNibbles(block, 8, out.u);
     AddFifthBits(block, 4, out.u);
-    out.scale[0] = block.Half(0);
-    out.min[0] = hn::Neg(block.Half(2));
   }
 };
 
@@ -184,16 +236,17 @@ static_assert(kIq4Unsigned[0] == kIq4Levels[0] + 128 && kIq4Unsigned[15] == kIq4
 
 struct Iq4NlInt8 : FormatBase<32, 18, 128, 255> {
   static constexpr Units kUnits[] = {{2, 1}, {4, 4}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int /*group*/, Unpacked<Iq4NlInt8>& out) {
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Iq4NlInt8>&,
+                                int /*group*/, Unpacked<Iq4NlInt8>& out) {
     UnpackNibbles(block, 2, out.u);
     LookUp(kIq4Unsigned, out.u);
-    out.scale[0] = block.Half(0);
   }
 };
 
-struct Iq4XsInt8 : FormatBase<256, 136, 128, 255> {
+struct Iq4XsInt8 : FormatBase<256, 136, 128, 255, Scaling{.scales = 1}> {
   static constexpr Units kUnits[] = {{2, 1}, {1, 6}, {4, 32}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<Iq4XsInt8>& out) {
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Iq4XsInt8>&, int group,
+                                Unpacked<Iq4XsInt8>& out) {
     UnpackNibbles(block, 8 + 16 * group, out.u);
     LookUp(kIq4Unsigned, out.u);
     const auto bits = [&](int offset, int shift, int mask) HWY_ATTR {
@@ -202,130 +255,152 @@ struct Iq4XsInt8 : FormatBase<256, 136, 128, 255> {
     const I32Vec low = bits(4 + group / 2, 4 * (group % 2), 15);
     const I32Vec high = bits(2 + group / 4, 2 * (group % 4), 3);
     const I32Vec scale = hn::Sub(hn::Or(low, hn::ShiftLeft<4>(high)), hn::Set(I32Tag(), 32));
-    out.scale[0] = hn::Mul(block.Half(0), ToF32(scale));
+    out.scale[0] = ToF32(scale);
   }
 };
 
 struct Mxfp4Int8 : FormatBase<32, 17, 12, 24> {
   static constexpr Units kUnits[] = {{1, 1}, {4, 4}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int /*group*/, Unpacked<Mxfp4Int8>& out) {
-    // Twice the levels of E2M1, + 12.
-    alignas(16) static constexpr uint8_t kLevels[16] = {12, 13, 14, 15, 16, 18, 20, 24,
-                                                        12, 11, 10, 9,  8,  6,  4,  0};
-    UnpackNibbles(block, 1, out.u);
-    LookUp(kLevels, out.u);
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<Mxfp4Int8>& out) {
     // 2^(e - 128): half of the block's scale, by its bits; subnormal for e below 2.
     const I32Tag d;
     const I32Vec e = block.Byte(0);
     const I32Vec normal = hn::ShiftLeft<23>(hn::Sub(e, hn::Set(d, 1)));
     const I32Vec subnormal = hn::ShiftLeft<21>(hn::Add(e, hn::Set(d, 1)));
-    out.scale[0] =
-        hn::BitCast(F32Tag(), hn::IfThenElse(hn::Lt(e, hn::Set(d, 2)), subnormal, normal));
+    out.d = hn::BitCast(F32Tag(), hn::IfThenElse(hn::Lt(e, hn::Set(d, 2)), subnormal, normal));
+  }
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Mxfp4Int8>&,
+                                int /*group*/, Unpacked<Mxfp4Int8>& out) {
+    // Twice the levels of E2M1, + 12.
+    alignas(16) static constexpr uint8_t kLevels[16] = {12, 13, 14, 15, 16, 18, 20, 24,
+                                                        12, 11, 10, 9,  8,  6,  4,  0};
+    UnpackNibbles(block, 1, out.u);
+    LookUp(kLevels, out.u);
   }
 };
 
-// Scales and minima of 6 bits in 12 bytes (engine/format/k_scales.h), times d and dmin.
+// Scales and minima of 6 bits in 12 bytes (engine/format/k_scales.h), for all groups at once.
 template <class F>
-HWY_INLINE void UnpackKScales(const TileBlock& block, int group, Unpacked<F>& out) {
-  constexpr int kAt = 4;
-  I32Vec scale, min;
-  if (group < 4) {
-    scale = MaskI32(block.Byte(kAt + group), 63);
-    min = MaskI32(block.Byte(kAt + group + 4), 63);
-  } else {
-    const I32Vec low = block.Byte(kAt + group + 4);
-    const auto high = [&](int byte) HWY_ATTR {
-      return hn::ShiftLeft<4>(hn::ShiftRight<6>(block.Byte(kAt + byte)));
-    };
-    scale = hn::Or(MaskI32(low, 15), high(group - 4));
-    min = hn::Or(hn::ShiftRight<4>(low), high(group));
-  }
-  out.scale[0] = hn::Mul(block.Half(0), ToF32(scale));
-  out.min[0] = hn::Mul(block.Half(2), ToF32(min));
+HWY_INLINE void OpenKScales(const TileBlock& block, BlockScales<F>& out) {
+  const U8Vec first = block.Word(4), second = block.Word(8), third = block.Word(12);
+  out.d = ByteScaled(block.Half(0));
+  out.min = block.Half(2);
+  out.scales[0] = Mask(first, 63);
+  out.mins[0] = Mask(second, 63);
+  out.scales[1] = MaskOr(third, 15, Mask(ShiftBytes<2>(first), 0x30));
+  out.mins[1] = MaskOr(ShiftBytes<4>(third), 15, Mask(ShiftBytes<2>(second), 0x30));
 }
 
-struct Q4_KInt8 : FormatBase<256, 144, 0, 15, 1, 1> {
-  static constexpr Units kUnits[] = {{2, 2}, {1, 12}, {4, 32}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<Q4_KInt8>& out) {
+inline constexpr Scaling kKScales = {.scales = 1, .scale_words = 2, .min_words = 2};
+
+struct Q4_KInt8 : FormatBase<256, 144, 0, 15, kKScales> {
+  static constexpr Units kUnits[] = {{2, 2}, {4, 35}};
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<Q4_KInt8>& out) {
+    OpenKScales(block, out);
+  }
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q4_KInt8>& scales,
+                                int group, Unpacked<Q4_KInt8>& out) {
     UnpackBits(block, 16 + 32 * (group / 2), 4 * (group % 2), 15, out.u);
-    UnpackKScales(block, group, out);
+    out.scale[0] = ByteScale(scales.scales[group / 4], group % 4);
   }
 };
 
-struct Q5_KInt8 : FormatBase<256, 176, 0, 31, 1, 1> {
-  static constexpr Units kUnits[] = {{2, 2}, {1, 12}, {4, 40}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<Q5_KInt8>& out) {
+struct Q5_KInt8 : FormatBase<256, 176, 0, 31, kKScales> {
+  static constexpr Units kUnits[] = {{2, 2}, {4, 43}};
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<Q5_KInt8>& out) {
+    OpenKScales(block, out);
+  }
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q5_KInt8>& scales,
+                                int group, Unpacked<Q5_KInt8>& out) {
     UnpackBits(block, 48 + 32 * (group / 2), 4 * (group % 2), 15, out.u);
     AddBits<4>(block, 16, group, 1, out.u);
-    UnpackKScales(block, group, out);
+    out.scale[0] = ByteScale(scales.scales[group / 4], group % 4);
   }
 };
 
-struct Q6_KInt8 : FormatBase<256, 210, 32, 63, 2> {
-  static constexpr Units kUnits[] = {{4, 48}, {1, 16}, {2, 1}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<Q6_KInt8>& out) {
+inline constexpr Scaling kHalfScales = {.scales = 2, .scale_words = 4};
+
+struct Q6_KInt8 : FormatBase<256, 210, 32, 63, kHalfScales> {
+  static constexpr Units kUnits[] = {{4, 52}, {2, 1}};
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<Q6_KInt8>& out) {
+    out.d = ByteScaled(block.Half(208));
+    for (int i = 0; i < 4; ++i) out.scales[i] = block.Word(192 + 4 * i);
+  }
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q6_KInt8>& scales,
+                                int group, Unpacked<Q6_KInt8>& out) {
     const int half = group / 4, part = group % 4;
     UnpackBits(block, 64 * half + 32 * (part % 2), 4 * (part / 2), 15, out.u);
     AddBits<4>(block, 128 + 32 * half, 2 * part, 3, out.u);
-    const F32Vec d = block.Half(208);
     for (int i = 0; i < 2; ++i) {
-      out.scale[i] = hn::Mul(d, ToF32(block.SignedByte(192 + 2 * group + i)));
+      out.scale[i] = ByteScale(scales.scales[group / 2], 2 * (group % 2) + i);
     }
   }
 };
 
-struct Q3_KInt8 : FormatBase<256, 110, 4, 7, 2> {
-  static constexpr Units kUnits[] = {{4, 24}, {1, 12}, {2, 1}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<Q3_KInt8>& out) {
+struct Q3_KInt8 : FormatBase<256, 110, 4, 7, kHalfScales> {
+  static constexpr Units kUnits[] = {{4, 27}, {2, 1}};
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<Q3_KInt8>& out) {
+    const U8Vec first = block.Word(96), second = block.Word(100), high = block.Word(104);
+    out.d = ByteScaled(block.Half(108));
+    out.scales[0] = MaskOr(first, 15, Mask(ShiftBytesLeft<4>(high), 0x30));
+    out.scales[1] = MaskOr(second, 15, Mask(ShiftBytesLeft<2>(high), 0x30));
+    out.scales[2] = MaskOr(ShiftBytes<4>(first), 15, Mask(high, 0x30));
+    out.scales[3] = MaskOr(ShiftBytes<4>(second), 15, Mask(ShiftBytes<2>(high), 0x30));
+    for (U8Vec& scales : out.scales) scales = hn::Sub(scales, hn::Set(U8Tag(), 32));
+  }
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q3_KInt8>& scales,
+                                int group, Unpacked<Q3_KInt8>& out) {
     UnpackBits(block, 32 + 32 * (group / 4), 2 * (group % 4), 3, out.u);
     AddBits<2>(block, 0, group, 1, out.u);
-    const F32Vec d = block.Half(108);
-    for (int i = 0; i < 2; ++i) out.scale[i] = hn::Mul(d, ToF32(Scale(block, 2 * group + i)));
-  }
-
- private:
-  static HWY_INLINE I32Vec Scale(const TileBlock& block, int i) {
-    const I32Vec both = block.Byte(96 + i % 8);
-    const I32Vec low = i < 8 ? MaskI32(both, 15) : hn::ShiftRight<4>(both);
-    const I32Vec high = MaskI32(hn::ShiftRightSame(block.Byte(104 + i % 4), 2 * (i / 4)), 3);
-    return hn::Sub(hn::Or(low, hn::ShiftLeft<4>(high)), hn::Set(I32Tag(), 32));
+    for (int i = 0; i < 2; ++i) {
+      out.scale[i] = ByteScale(scales.scales[group / 2], 2 * (group % 2) + i);
+    }
   }
 };
 
 // The scales, of 4 bits, are multiplied into the 2 bits of each value: at most 45.
-struct Q2_KInt8 : FormatBase<256, 84, 0, 45, 1, 2> {
-  static constexpr Units kUnits[] = {{1, 16}, {4, 16}, {2, 2}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<Q2_KInt8>& out) {
+struct Q2_KInt8 : FormatBase<256, 84, 0, 45, Scaling{.scale_words = 4, .min_words = 4}> {
+  static constexpr Units kUnits[] = {{4, 20}, {2, 2}};
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<Q2_KInt8>& out) {
+    out.d = block.Half(80);
+    out.min = block.Half(82);
+    for (int i = 0; i < 4; ++i) {
+      const U8Vec both = block.Word(4 * i);
+      out.scales[i] = Mask(both, 15);
+      out.mins[i] = Mask(ShiftBytes<4>(both), 15);
+    }
+  }
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q2_KInt8>& scales,
+                                int group, Unpacked<Q2_KInt8>& out) {
+    static constexpr ByteOfWords<0, 2> kTwice;
     const U16Tag d16;
     UnpackBits(block, 16 + 32 * (group / 4), 2 * (group % 4), 3, out.u);
-    const F32Vec dmin = block.Half(82);
     for (int i = 0; i < 2; ++i) {
-      const I32Vec both = block.Byte(2 * group + i);
-      const I32Vec scale = MaskI32(both, 15);
-      const auto twice = hn::BitCast(d16, hn::Or(scale, hn::ShiftLeft<16>(scale)));
+      const auto twice = hn::BitCast(d16, kTwice(scales.scales[group / 2], 2 * (group % 2) + i));
       for (int j = 4 * i; j < 4 * i + 4; ++j) {
         out.u[j] = hn::BitCast(U8Tag(), hn::Mul(hn::BitCast(d16, out.u[j]), twice));
       }
-      out.min[i] = hn::Mul(dmin, ToF32(hn::ShiftRight<4>(both)));
     }
-    out.scale[0] = block.Half(80);
   }
 };
 
 // Groups of integers (engine/format/int_groups.h) of up to 128 columns; a symmetric quantiser's
 // zero is the offset, so that it leaves no minimum.
 template <int kBits, class Scale>
-struct IntGroupInt8
-    : FormatBase<128, Scale::kBytes + 1 + 16 * kBits, 1 << (kBits - 1), (1 << kBits) - 1, 1, 1> {
-  using Base =
-      FormatBase<128, Scale::kBytes + 1 + 16 * kBits, 1 << (kBits - 1), (1 << kBits) - 1, 1, 1>;
+struct IntGroupInt8 : FormatBase<128, Scale::kBytes + 1 + 16 * kBits, 1 << (kBits - 1),
+                                 (1 << kBits) - 1, kBlockMin> {
   static constexpr bool kVaries = true;
   static constexpr bool kPairs = kBits == 4;
   template <int kColumns>
   static constexpr Units kUnits[] = {{Scale::kBytes, 1}, {1, 1}, {4, kColumns* kBits / 32}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<IntGroupInt8>& out) {
-    constexpr int kAt = Scale::kBytes + 1;
-    const int64_t first = kAt + 4 * kBits * group;
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<IntGroupInt8>& out) {
+    const I32Vec zero = block.Byte(Scale::kBytes);
+    out.d = block.Float<Scale>(0);
+    out.min = hn::Mul(out.d, ToF32(hn::Sub(zero, hn::Set(I32Tag(), 1 << (kBits - 1)))));
+  }
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<IntGroupInt8>&, int group,
+                                Unpacked<IntGroupInt8>& out) {
+    const int64_t first = Scale::kBytes + 1 + 4 * kBits * group;
     if constexpr (kBits == 4) {
       for (int j = 0; j < 4; ++j) {
         const U8Vec pair = block.Word(first + 4 * j);
@@ -335,18 +410,18 @@ struct IntGroupInt8
     } else {
       for (int j = 0; j < 8; ++j) out.u[j] = block.Word(first + 4 * j);
     }
-    const I32Vec zero = block.Byte(Scale::kBytes);
-    out.scale[0] = block.Float<Scale>(0);
-    out.min[0] = hn::Mul(out.scale[0], ToF32(hn::Sub(zero, hn::Set(I32Tag(), Base::kOffset))));
   }
 };
 
 struct BnbInt8 : FormatBase<64, 68, 128, 255> {
   static constexpr Units kUnits[] = {{4, 1}, {4, 16}};
-  static HWY_INLINE void Unpack(const TileBlock& block, int group, Unpacked<BnbInt8>& out) {
+  static HWY_INLINE void Open(const TileBlock& block, BlockScales<BnbInt8>& out) {
+    out.d = hn::Mul(block.Float<F32Element>(0), hn::Set(F32Tag(), 1.0f / 127));
+  }
+  static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<BnbInt8>&, int group,
+                                Unpacked<BnbInt8>& out) {
     const U8Vec flip = hn::Set(U8Tag(), 0x80);
     for (int j = 0; j < 8; ++j) out.u[j] = hn::Xor(block.Word(4 + 32 * group + 4 * j), flip);
-    out.scale[0] = hn::Mul(block.Float<F32Element>(0), hn::Set(F32Tag(), 1.0f / 127));
   }
 };
 

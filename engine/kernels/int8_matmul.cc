@@ -13,7 +13,7 @@ int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool QuantizeAlike(const Int8Format& a, const Int8Format& b) {
   return a.format->block_elements == b.format->block_elements && a.offset == b.offset &&
-         a.halves == b.halves && a.pairs == b.pairs;
+         a.halves == b.halves && a.pairs == b.pairs && a.byte_minima == b.byte_minima;
 }
 
 // Tokens that a worker goes over with all its rows before it takes the next.

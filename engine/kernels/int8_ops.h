@@ -24,14 +24,18 @@ inline constexpr int64_t PairedColumn(int64_t i) { return i / 8 * 8 + i % 4 * 2 
 
 // 32 columns of one token. Rounded to 8 bits value i is scale * q[0][i]; to 16 bits it is scale *
 // (256 * q[0][i] + q[1][i]), which a second pass of the same products takes.
-struct alignas(16) Int8Group {
+struct Int8Group {
   int8_t q[2][kGroupColumns];
-  // Of all columns, or of their halves where the format has halves: less the sum of a plane of q
-  // times the format's offset, [half][plane]; scale times the sum of the values.
-  int32_t start[2][2];
-  float sum[2];
-  float scale;
+  // Of all columns, or of their halves where the format has halves: less the sum of the values
+  // times the format's offset.
+  int32_t start[2];
+  float sum;    // of the values
+  float scale;  // of the block
+  // The sums of the values of the next four groups, or halves of two, in parts of kSumPartBits
+  // bits, the least first: what bytes of minima are multiplied by. In the first of those groups.
+  int8_t sum_parts[3][4];
 };
+inline constexpr int kSumPartBits = 7;
 
 struct Int8Problem {
   const Int8Group* x = nullptr;  // [columns / kGroupColumns, tokens]
@@ -50,17 +54,18 @@ struct Int8Part {
   int64_t token_begin;
   int64_t token_end;
 };
-inline constexpr int64_t kInt8Tokens =
-    128;  // their sums for two tiles and a group of each stay in L1
-inline constexpr int64_t kInt8ScratchFloats = 2 * kTileRows * kInt8Tokens;
+// Their sums for two tiles, those of a block and a group of each stay in L1.
+inline constexpr int64_t kInt8Tokens = 128;
+inline constexpr int64_t kInt8ScratchFloats = 2 * 2 * kTileRows * kInt8Tokens;
 
 // A weight format as these products read it (see int8_formats-inl.h).
 struct Int8Format {
   const WeightFormat* format;
   absl::Span<const Units> units;
-  int offset;   // weights are scale * (u - offset) - min, with u in [0, 255]
-  bool halves;  // 16 columns, not 32, have a scale or minimum
-  bool pairs;   // of 8 columns the even ones come first, as in PairedColumn()
+  int offset;        // weights are scale * (u - offset) - min, with u in [0, 255]
+  bool halves;       // 16 columns, not 32, have a scale or minimum
+  bool pairs;        // of 8 columns the even ones come first, as in PairedColumn()
+  bool byte_minima;  // groups have minima of their own, which meet Int8Group::sum_parts
   // With activations of 1 or 2 planes.
   void (*multiply[2])(const Int8Problem& problem, const Int8Part& part, float* scratch);
 };

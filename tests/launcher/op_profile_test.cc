@@ -2,9 +2,12 @@
 
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "comm/local_communicator.h"
+#include "engine/kernels/cpu_peaks.h"
+#include "engine/kernels/int8_ops.h"
 #include "gtest/gtest.h"
 
 namespace tprun {
@@ -12,7 +15,7 @@ namespace {
 
 TEST(OpProfile, CountsWhatTheOpsDid) {
   OpProfile profile;
-  const auto kernels = ProfileKernels(MakeReferenceKernels(), &profile);
+  const auto kernels = ProfileKernels(MakeReferenceKernels(), Activations::kF32, &profile);
   EXPECT_EQ(kernels->name(), "reference");
   const std::vector<float> w = {1, 2, 3, 4, 5, 6}, x = {1, 1, 1, 2, 2, 2};
   std::vector<float> out(4), norm(6), ones(3, 1);
@@ -32,6 +35,38 @@ TEST(OpProfile, CountsWhatTheOpsDid) {
   EXPECT_TRUE(product.samples.empty());
   EXPECT_EQ(ops.at("norm").calls, 1);
   EXPECT_TRUE(profile.Take().empty());
+}
+
+// Percentages of a peak are those of the arithmetic that products are done in.
+TEST(OpProfile, KnowsTheArithmetic) {
+  const std::vector<float> x(512, 1);
+  const auto arithmetic = [&](const WeightFormat& format, Activations activations) {
+    OpProfile profile;
+    const auto kernels = ProfileKernels(MakeReferenceKernels(), activations, &profile);
+    std::vector<uint8_t> weights(format.Bytes(format.block_elements));  // zeros
+    const WeightMatrix w = {weights.data(), &format, 1, format.block_elements};
+    float out = 0;
+    EXPECT_TRUE(kernels->MatMul(x.data(), w, nullptr, 1, &out, 1).ok());
+    const OpProfile::Ops ops = profile.Take();
+    return ops.at(absl::StrCat("matmul ", format.name)).arithmetic;
+  };
+  using cpu::Arithmetic;
+  const cpu::CpuPeaks peaks = {.f32 = 100, .bf16 = 200, .int8 = 400};
+  ThreadPool pool(1);
+  const Arithmetic bf16 =
+      cpu::MeasureCpuPeaks(pool).bf16 > 0 ? Arithmetic::kBf16 : Arithmetic::kF32;
+  EXPECT_EQ(arithmetic(kBF16Format, Activations::kInt8), bf16);
+  EXPECT_EQ(arithmetic(kBF16Format, Activations::kInt16), Arithmetic::kF32);
+  EXPECT_EQ(arithmetic(kF32Format, Activations::kInt8), Arithmetic::kF32);
+  EXPECT_EQ(arithmetic(kQ4_KFormat, Activations::kF32), Arithmetic::kF32);
+  EXPECT_EQ(arithmetic(kTq1Format, Activations::kInt8), Arithmetic::kF32);  // no product of bytes
+  if (cpu::FindInt8Format(kQ4_KFormat) == nullptr) GTEST_SKIP() << "no int8 activations here";
+  EXPECT_EQ(arithmetic(kQ4_KFormat, Activations::kInt8), Arithmetic::kInt8);
+  EXPECT_EQ(arithmetic(kQ4_KFormat, Activations::kInt16), Arithmetic::kTwiceInt8);
+  EXPECT_EQ(cpu::PeakOf(peaks, Arithmetic::kF32), 100);
+  EXPECT_EQ(cpu::PeakOf(peaks, Arithmetic::kBf16), 200);
+  EXPECT_EQ(cpu::PeakOf(peaks, Arithmetic::kInt8), 400);
+  EXPECT_EQ(cpu::PeakOf(peaks, Arithmetic::kTwiceInt8), 200);  // two dot products each
 }
 
 TEST(OpProfile, FollowsGroups) {

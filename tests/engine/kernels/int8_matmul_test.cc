@@ -49,8 +49,11 @@ class Int8MatMulTest : public KernelsTest {
 
   // At 2 bytes from an aligned address: quantised tensors lie anywhere.
   Matrix MakeMatrix(const WeightFormat& format, int64_t rows, int64_t columns) {
+    return MakeMatrix(format, rows, columns, Random(rows * columns));
+  }
+  Matrix MakeMatrix(const WeightFormat& format, int64_t rows, int64_t columns,
+                    const std::vector<float>& random) {
     Matrix m;
-    const std::vector<float> random = Random(rows * columns);
     m.bytes.resize(format.Bytes(rows * columns) + 2);
     format.quantize(random.data(), m.bytes.data() + 2, rows * columns);
     m.values.resize(rows * columns);
@@ -143,6 +146,26 @@ TEST_P(Int8MatMulTest, AgainstDouble) {
     Check(*format, 16, 2048, 1, false);
   }
   Check(kQ8_0Format, 33, 64, 530, true);  // more than are quantised at a time
+}
+
+// Sums in whole numbers and the parts that sums of values are cut in reach their ends.
+TEST_P(Int8MatMulTest, LargestValues) {
+  constexpr int64_t kRows = 32, kColumns = 512;
+  for (const WeightFormat* format : Formats()) {
+    for (const float low : {-1.0f, 0.0f, 1.0f}) {  // between it and 1
+      std::vector<float> values = Random(kRows * kColumns);
+      for (float& value : values) value = value < 0 ? low : 1;
+      const Matrix w = MakeMatrix(*format, kRows, kColumns, values);
+      for (const float x : {-1.0f, 1.0f}) {
+        for (const bool wide : {false, true}) {
+          for (int64_t tokens : {1, 8}) {
+            CheckOne(w, std::vector<float>(tokens * kColumns, x), tokens, nullptr, wide,
+                     absl::StrCat(format->name, " of ", low, " times ", x));
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST_P(Int8MatMulTest, SeveralProjections) {
