@@ -45,6 +45,9 @@ struct Place {
 
 // What a codec has nothing to do with.
 absl::Status CheckOptions(const ModelOptions& options) {
+  if (!options.weights.empty()) {
+    return absl::InvalidArgumentError("--weights: a codec is planned in f32 alone");
+  }
   for (const CLI::Option* option : options.plan_options) {
     const std::string name = option->get_name();
     const bool applies = name == "--devices" || name == "--topology" || name == "--reserve" ||

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -224,12 +225,18 @@ std::vector<std::vector<DeviceRef>> NvlinkIslands(const Topology& topology) {
     if (island.size() > 1) islands.push_back(std::move(island));
   }
   std::vector<Pairs> nvlinks(topology.hosts.size());
+  std::set<std::pair<int, int>> refused;  // also where the pair is given twice
+  for (const Link& link : topology.links) {
+    if (link.kind == LinkKind::kNvlink && link.peer_access == PeerAccess::kNo) {
+      refused.insert(std::minmax(link.a, link.b));
+    }
+  }
   for (const Link& link : topology.links) {
     const DeviceInfo& a = topology.devices[link.a];
     const DeviceInfo& b = topology.devices[link.b];
     const bool gpus_of_host =
         a.host == b.host && a.kind == DeviceKind::kGpu && b.kind == DeviceKind::kGpu;
-    const bool carries = link.peer_access != PeerAccess::kNo;
+    const bool carries = refused.count(std::minmax(link.a, link.b)) == 0;
     if (link.kind == LinkKind::kNvlink && carries && gpus_of_host) {
       nvlinks[a.host].emplace_back(link.a, link.b);
     }

@@ -76,7 +76,8 @@ TEST(CliBench, ThePromptFitsTheContextUnlessSomeoneSaysHowLong) {
   const ProcessResult refused = RunTprun(arguments);
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("need a context of 25, but it is 24"));
-  arguments.back() = "--tokens=24";
+  arguments.pop_back();
+  arguments[3] = "--tokens=24";
   EXPECT_THAT(RunTprun(arguments).err, HasSubstr("need a context of 25, but it is 24"));
 }
 

@@ -156,7 +156,7 @@ TEST(Cases, GlmVoice) {
     const Plan plan = PlanFor(request);
     Show(plan, spec);
     EXPECT_EQ(plan.fits(), c.fits) << c.name;
-    if (!c.fits) EXPECT_FALSE(plan.remedies.empty()) << c.name;
+    EXPECT_TRUE(c.fits || !plan.remedies.empty()) << c.name;
     if (c.fits) {
       EXPECT_EQ(plan.decode.expected >= spec.tokens_per_second_needed, c.real_time)
           << c.name << ": " << plan.decode.expected;
@@ -358,7 +358,7 @@ TEST(HardMachines, ExpertsGoToTheCpu) {
   ASSERT_EQ(plan.world_size(), 2);
   EXPECT_THAT(LayoutName(plan), HasSubstr("MLPs on cpu"));
   for (const RankPlan& rank : plan.ranks) {
-    if (rank.device == "cuda:0") EXPECT_LT(UnusedPart(rank), 0.03);
+    EXPECT_TRUE(rank.device != "cuda:0" || UnusedPart(rank) < 0.03) << UnusedPart(rank);
   }
   for (const Alternative& other : plan.rejected) {
     EXPECT_LE(other.tokens_per_s, plan.decode.expected) << other.layout;

@@ -55,10 +55,11 @@ TEST(JoinListedHosts, LeavesOutThoseThatDifferInTheNameAlone) {
 TEST(JoinListedHosts, LinesThatSayNothingKeepNoHostApart) {
   const std::string all = Listed({"n0", "n1", "n2"});
   const size_t end = all.find("network:");
+  const std::string first = all.substr(end) + all.substr(0, end);  // the hosts come last
   for (const std::string& text :
        {all, all.substr(0, end) + "\n# the network\n" + all.substr(end),
-        absl::StrReplaceAll(all, {{"  - name: n1", "  # another\n\n  - name: n1"}}),
-        all.substr(0, end), all.substr(0, end - 1)}) {
+        absl::StrReplaceAll(all, {{"  - name: n1", "  # another\n\n  - name: n1"}}), first,
+        first + "\n", first.substr(0, first.size() - 1)}) {
     const auto joined = JoinListedHosts(text);
     ASSERT_TRUE(joined.has_value()) << text;
     EXPECT_THAT(joined->names, ElementsAre(ElementsAre("n0", "n1", "n2"))) << text;

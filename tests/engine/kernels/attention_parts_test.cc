@@ -48,7 +48,7 @@ void CheckCovers(const AttentionShape& shape, const std::vector<TokenRun>& runs,
     first_token += run.tokens;
   }
   for (const AttentionPart& part : work.parts) {
-    if (part.first_piece) EXPECT_LE(part.key_begin, FirstVisible(shape, part.position));
+    EXPECT_TRUE(!part.first_piece || part.key_begin <= FirstVisible(shape, part.position));
   }
   EXPECT_EQ(static_cast<int64_t>(next.size()), first_token * shape.query_heads);
 }
