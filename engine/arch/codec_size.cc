@@ -9,13 +9,25 @@ namespace tprun {
 namespace {
 
 constexpr int64_t kF32 = 4;
-constexpr int64_t kMost = 1 << 20;  // of any number here
+// Of any width, and of what multiplies widths: no sum or product here leaves 64 bits with them.
+constexpr int64_t kMost = 65536;
+constexpr int64_t kMostRepeats = 1024;
+constexpr int64_t kMostRate = 1 << 20;  // samples per second
 
-absl::StatusOr<int64_t> Number(const Json& json, absl::string_view key) {
+absl::StatusOr<int64_t> Number(const Json& json, absl::string_view key, int64_t most = kMost) {
   ASSIGN_OR_RETURN(const int64_t value, GetInt(json, key));
-  if (value >= 1 && value <= kMost) return value;
+  if (value >= 1 && value <= most) return value;
   return absl::InvalidArgumentError(
-      absl::StrCat("\"", key, "\": wanted 1 to ", kMost, ", found ", value));
+      absl::StrCat("\"", key, "\": wanted 1 to ", most, ", found ", value));
+}
+
+// Each rate halves or doubles the channels, and multiplies the samples of a code.
+absl::Status CheckRates(absl::string_view key, int64_t channels, int64_t samples = 1) {
+  if (channels >= 1 && channels <= kMost && samples <= kMostRate) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", key, "\": wanted fewer or smaller ones, which leave 1 to ", kMost,
+                   " channels and at most ", kMostRate, " samples, found ", channels,
+                   " channels and ", samples));
 }
 
 absl::StatusOr<std::vector<int64_t>> Numbers(const Json& json, absl::string_view key) {
@@ -49,11 +61,12 @@ struct SeaNet {
 absl::StatusOr<SeaNet> CountSeaNet(const Json& config) {
   ASSIGN_OR_RETURN(const int64_t filters, Number(config, "n_filters"));
   ASSIGN_OR_RETURN(const int64_t dim, Number(config, "dimension"));
-  ASSIGN_OR_RETURN(const int64_t kernel, Number(config, "kernel_size"));
-  ASSIGN_OR_RETURN(const int64_t residual_kernel, Number(config, "residual_kernel_size"));
-  ASSIGN_OR_RETURN(const int64_t last_kernel, Number(config, "last_kernel_size"));
-  ASSIGN_OR_RETURN(const int64_t residuals, Number(config, "n_residual_layers"));
-  ASSIGN_OR_RETURN(const int64_t compress, Number(config, "compress"));
+  ASSIGN_OR_RETURN(const int64_t kernel, Number(config, "kernel_size", kMostRepeats));
+  ASSIGN_OR_RETURN(const int64_t residual_kernel,
+                   Number(config, "residual_kernel_size", kMostRepeats));
+  ASSIGN_OR_RETURN(const int64_t last_kernel, Number(config, "last_kernel_size", kMostRepeats));
+  ASSIGN_OR_RETURN(const int64_t residuals, Number(config, "n_residual_layers", kMostRepeats));
+  ASSIGN_OR_RETURN(const int64_t compress, Number(config, "compress", filters));
   ASSIGN_OR_RETURN(const std::vector<int64_t> ratios, Numbers(config, "ratios"));
   SeaNet net;
   const auto add = [&](int64_t in, int64_t out, int64_t size) {
@@ -64,7 +77,7 @@ absl::StatusOr<SeaNet> CountSeaNet(const Json& config) {
   add(filters, 1, last_kernel);
   int64_t channels = filters;
   for (auto ratio = ratios.rbegin(); ratio != ratios.rend(); ++ratio) {
-    if (channels > kMost) return absl::InvalidArgumentError("\"ratios\": too many");
+    RETURN_IF_ERROR(CheckRates("ratios", channels));
     for (int64_t side = 0; side < 2 * residuals; ++side) {  // of encoder and decoder
       add(channels, channels / compress, residual_kernel);
       add(channels / compress, channels, 1);
@@ -85,16 +98,21 @@ absl::StatusOr<CodecSize> MimiSize(const Json& config) {
   ASSIGN_OR_RETURN(const Json* quantizer, Part(config, "quantizer"));
   ASSIGN_OR_RETURN(const SeaNet net, CountSeaNet(*seanet));
   ASSIGN_OR_RETURN(const int64_t dim, Number(*transformer, "d_model"));
-  ASSIGN_OR_RETURN(const int64_t layers, Number(*transformer, "num_layers"));
+  ASSIGN_OR_RETURN(const int64_t layers, Number(*transformer, "num_layers", kMostRepeats));
   ASSIGN_OR_RETURN(const int64_t ffn, Number(*transformer, "dim_feedforward"));
   ASSIGN_OR_RETURN(const int64_t context, Number(*transformer, "context"));
-  ASSIGN_OR_RETURN(const int64_t books, Number(*quantizer, "n_q"));
+  ASSIGN_OR_RETURN(const int64_t books, Number(*quantizer, "n_q", kMostRepeats));
   ASSIGN_OR_RETURN(const int64_t bins, Number(*quantizer, "bins"));
   ASSIGN_OR_RETURN(const int64_t code, Number(*quantizer, "dimension"));
   CodecSize size;
   size.kind = "Mimi codec";
-  ASSIGN_OR_RETURN(size.sample_rate, Number(config, "sample_rate"));
+  ASSIGN_OR_RETURN(size.sample_rate, Number(config, "sample_rate", kMostRate));
   ASSIGN_OR_RETURN(size.frames_per_s, GetDouble(config, "frame_rate"));
+  if (!(size.frames_per_s > 0 && size.frames_per_s <= static_cast<double>(size.sample_rate))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"frame_rate\": wanted more than 0 and at most ", size.sample_rate,
+                     " (\"sample_rate\"), found ", size.frames_per_s));
+  }
   size.codebooks = static_cast<int>(books);
   // Two norms with bias and two layer scales per layer.
   const int64_t per_layer = 4 * dim * dim + 2 * dim * ffn + 6 * dim;
@@ -143,17 +161,19 @@ absl::StatusOr<CodecSize> SnacSize(const Json& config) {
   int64_t samples = 1;  // of one code of the finest level
   int64_t count = Normed(1, channels, kKernel);
   for (int64_t rate : down) {
-    if (channels > kMost) return absl::InvalidArgumentError("\"encoder_rates\": too many");
+    RETURN_IF_ERROR(CheckRates("encoder_rates", channels, samples));
     count += kUnits * ResidualUnit(channels) + channels + Normed(channels, 2 * channels, 2 * rate);
     channels *= 2;
     samples *= rate;
   }
+  RETURN_IF_ERROR(CheckRates("encoder_rates", channels, samples));
   const int64_t latent = channels;
   count += Normed(latent, latent, kKernel, latent);  // the encoder's last
   count += Normed(latent, latent, kKernel, latent) + Normed(latent, decoder, 1);
   channels = decoder;
   for (int64_t rate : up) {
     const int64_t out = channels / 2;
+    RETURN_IF_ERROR(CheckRates("decoder_rates", out));
     count += channels + channels * out * 2 * rate + channels + out + kUnits * ResidualUnit(out);
     if (noise) count += out * out + out;
     channels = out;
@@ -164,7 +184,7 @@ absl::StatusOr<CodecSize> SnacSize(const Json& config) {
   size.parameters = count;
   size.weight_bytes = kF32 * count;
   size.codebooks = static_cast<int>(strides.size());
-  ASSIGN_OR_RETURN(size.sample_rate, Number(config, "sampling_rate"));
+  ASSIGN_OR_RETURN(size.sample_rate, Number(config, "sampling_rate", kMostRate));
   size.frames_per_s =
       static_cast<double>(size.sample_rate) / static_cast<double>(samples * strides.back());
   return size;

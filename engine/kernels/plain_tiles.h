@@ -47,7 +47,7 @@ struct PlainProblem {
 // Up to so many tokens a tile goes over all columns at once, from more on block by block.
 inline constexpr int64_t kFewTokens = 12;
 
-// Tiles [tile_begin, tile_end). scratch: PlainScratchFloats(columns).
+// Tiles [tile_begin, tile_end). scratch: PlainScratchFloats(tokens, columns).
 int64_t PlainScratchFloats(int64_t tokens, int64_t columns);
 void MultiplyPlainTiles(const PlainProblem& problem, int64_t tile_begin, int64_t tile_end,
                         float* scratch);

@@ -33,6 +33,9 @@ absl::StatusOr<JinjaValue> JinjaOperator(absl::string_view op, const JinjaValue&
 // Whether `value` is in `container`: an element, a key, a part of a text.
 absl::StatusOr<bool> JinjaContains(const JinjaValue& container, const JinjaValue& value);
 
+// Before `part` is searched for in `text`, however often it is there.
+absl::Status SpendOnJinjaSearch(absl::string_view text, absl::string_view part);
+
 // Without white space, or without the characters of `characters`, at the ends that are asked for.
 std::string JinjaStrip(absl::string_view text, const JinjaValue* characters, bool left, bool right);
 
@@ -44,7 +47,9 @@ absl::StatusOr<std::string> JinjaReplace(const std::string& text, const std::str
 // Letters of all scripts.
 std::string JinjaLower(absl::string_view text);
 std::string JinjaUpper(absl::string_view text);
-// The first letter as a capital, the others small; with `every_word`, of each word.
-std::string JinjaCapitals(absl::string_view text, bool every_word);
+// The first letter as a capital, the others small; kWords: of each run of letters, as Python's
+// title(); kTitle: of each word behind spaces, hyphens or opening brackets, as Jinja's title.
+enum class JinjaCapital { kFirst, kWords, kTitle };
+std::string JinjaCapitals(absl::string_view text, JinjaCapital which);
 
 }  // namespace tprun

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "engine/tokenizer/jinja_builtins.h"
 #include "engine/tokenizer/jinja_lexer.h"
+#include "engine/tokenizer/jinja_work.h"
 
 // ASSIGN_OR_RETURN with the place of what failed.
 #define ASSIGN_OR_TELL(target, position, expression)              \
@@ -20,16 +21,15 @@
 namespace tprun {
 namespace {
 
-// Far more than conversations need; with them a template ends within seconds.
-constexpr int64_t kMostSteps = 5'000'000;
 constexpr int64_t kStepsOfIteration = 10;  // of a loop
 constexpr int kMostCalls = 30;
 constexpr int kDeepestValue = 32;
-constexpr int kDeepestRun = 400;    // expressions and blocks of statements within each other
-constexpr size_t kTextOfStep = 16;  // bytes of text whose making counts as a step
+constexpr int kDeepestRun = 400;  // expressions and blocks of statements within each other
 
 const JinjaValue* Lookup(const JinjaScope& scope, absl::string_view name) {
+  int scopes = 0;
   for (const JinjaScope* at = &scope; at != nullptr; at = at->outer) {
+    if (++scopes % 8 == 0 && !JinjaWork::Spend(1).ok()) return nullptr;
     if (const JinjaValue* value = at->values.Find(name)) return value;
   }
   return nullptr;
@@ -80,9 +80,7 @@ absl::Status JinjaEvaluator::At(size_t position, const absl::Status& status) con
 }
 
 absl::Status JinjaEvaluator::Count(size_t position, int64_t steps) {
-  steps_ += steps;
-  if (steps_ <= kMostSteps) return absl::OkStatus();
-  return JinjaError(source_, position, absl::StrCat("more than ", kMostSteps, " steps"));
+  return At(position, JinjaWork::Spend(steps));
 }
 
 // The parser bounds each expression and macros each other's calls; together they could still be
@@ -93,20 +91,23 @@ absl::Status JinjaEvaluator::Enter(size_t position) {
                     absl::StrCat("more than ", kDeepestRun, " steps within each other"));
 }
 
-// A value that was made, not only named, takes time by its size.
+// A value that was made, not only named, takes time by its size; a text also what then walks it.
 absl::Status JinjaEvaluator::CountMade(const JinjaExpression& expression, const JinjaValue& value) {
   using Kind = JinjaExpression::Kind;
   if (value.is_string()) {
-    return Count(expression.position, static_cast<int64_t>(value.string().size() / kTextOfStep));
+    return Count(expression.position,
+                 static_cast<int64_t>(value.string().size()) / kJinjaTextOfStep);
   }
   const bool named = expression.kind == Kind::kName || expression.kind == Kind::kLiteral ||
                      expression.kind == Kind::kAttribute || expression.kind == Kind::kItem;
-  if (named || !value.is_list()) return absl::OkStatus();
-  return Count(expression.position, static_cast<int64_t>(value.list().size()));
+  const bool counts = value.is_list() && !named;
+  // Also where nothing is counted: what cannot fail may have used the steps up.
+  return Count(expression.position, counts ? static_cast<int64_t>(value.list().size()) : 0);
 }
 
 absl::StatusOr<std::string> JinjaEvaluator::Run(const std::vector<JinjaStatement>& statements,
                                                 JinjaScope& globals) {
+  const JinjaWork work;
   std::string out;
   RETURN_IF_ERROR(Execute(statements, globals, out).status());
   return out;
@@ -279,6 +280,7 @@ JinjaEvaluator::Value JinjaEvaluator::CallMacro(const JinjaStatement& macro, Jin
                                    " arguments, found ", arguments.positional.size()));
   }
   for (const auto& [name, value] : arguments.named) {
+    RETURN_IF_ERROR(Count(macro.position, static_cast<int64_t>(macro.names.size() / 16)));
     if (std::find(macro.names.begin(), macro.names.end(), name) == macro.names.end()) {
       return JinjaError(source_, macro.position,
                         absl::StrCat("the macro ", macro.name, " has no parameter ", name));
@@ -410,8 +412,14 @@ JinjaEvaluator::Value JinjaEvaluator::Slice(const JinjaExpression& expression, J
     return absl::InvalidArgumentError(
         absl::StrCat("a value of type ", parts[0].TypeName(), " cannot be sliced"));
   }
-  ASSIGN_OR_RETURN(const JinjaList all, JinjaElements(parts[0]));
-  const auto count = static_cast<int64_t>(all.size());
+  std::vector<absl::string_view> characters;
+  JinjaList all;
+  if (parts[0].is_string()) {
+    characters = JinjaCharacters(parts[0].string());
+  } else {
+    ASSIGN_OR_RETURN(all, JinjaElements(parts[0]));
+  }
+  const auto count = static_cast<int64_t>(std::max(all.size(), characters.size()));
   const bool back = parts[3].is_int() && parts[3].integer() < 0;
   if (!parts[3].is_none() && (!parts[3].is_int() || parts[3].integer() == 0)) {
     return absl::InvalidArgumentError("a slice's step must be a whole number, not zero");
@@ -422,9 +430,16 @@ JinjaEvaluator::Value JinjaEvaluator::Slice(const JinjaExpression& expression, J
   const int64_t step =
       parts[3].is_none() ? 1 : std::clamp<int64_t>(parts[3].integer(), -count - 1, count + 1);
   JinjaList chosen;
-  for (int64_t i = from; back ? i > to : i < to; i += step) chosen.push_back(all[i]);
+  std::string text;
+  for (int64_t i = from; back ? i > to : i < to; i += step) {
+    if (parts[0].is_list()) {
+      chosen.push_back(all[i]);
+    } else {
+      absl::StrAppend(&text, characters[i]);
+    }
+  }
   if (parts[0].is_list()) return JinjaValue(std::move(chosen));
-  return ApplyJinjaFilter("join", chosen, {});
+  return JinjaValue(std::move(text));
 }
 
 absl::StatusOr<JinjaArguments> JinjaEvaluator::Arguments(const JinjaExpression& expression,

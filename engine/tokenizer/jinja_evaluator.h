@@ -62,7 +62,6 @@ class JinjaEvaluator {
   absl::Status CountMade(const JinjaExpression& expression, const JinjaValue& value);
 
   absl::string_view source_;
-  int64_t steps_ = 0;
   int calls_ = 0;  // of macros, within each other
   int depth_ = 0;
 };

@@ -1,12 +1,15 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "engine/tokenizer/jinja_builtins.h"
+#include "engine/tokenizer/jinja_work.h"
 
 // As in Jinja's filters.py; tojson as transformers has it.
 
@@ -25,8 +28,18 @@ int64_t IntegerOr(const JinjaValue* value, int64_t otherwise) {
   return value != nullptr && value->is_int() ? value->integer() : otherwise;
 }
 
+// Of the elements of a list: those that are not the evaluator counts.
+absl::Status SpendOnText(absl::string_view text) {
+  return JinjaWork::Spend(1 + static_cast<int64_t>(text.size()) / kJinjaTextOfStep);
+}
+
+absl::Status SpendOn(const JinjaValue& element) {
+  return SpendOnText(element.is_string() ? element.string() : "");
+}
+
 // "a.b" of a value.
 Result Path(const JinjaValue& value, absl::string_view path) {
+  RETURN_IF_ERROR(SpendOnText(path));
   JinjaValue at = value;
   for (const std::string& name : std::vector<std::string>(absl::StrSplit(path, '.'))) {
     int64_t index = 0;
@@ -46,12 +59,17 @@ Result KeyOf(const JinjaValue& element, const JinjaValue* attribute) {
 }
 
 // Texts without regard to case.
-JinjaValue Folded(const JinjaValue& value) {
+Result Folded(const JinjaValue& value) {
+  RETURN_IF_ERROR(SpendOn(value));
   return value.is_string() ? JinjaValue(JinjaLower(value.string())) : value;
 }
 
 Result Length(const JinjaValue& value, const JinjaArguments&) {
   if (value.is_dict()) return JinjaValue(static_cast<int64_t>(value.dict().entries.size()));
+  if (value.is_list()) return JinjaValue(static_cast<int64_t>(value.list().size()));
+  if (value.is_string()) {
+    return JinjaValue(static_cast<int64_t>(JinjaCharacters(value.string()).size()));
+  }
   ASSIGN_OR_RETURN(const JinjaList elements, JinjaElements(value));
   return JinjaValue(static_cast<int64_t>(elements.size()));
 }
@@ -92,6 +110,9 @@ Result Default(const JinjaValue& value, const JinjaArguments& arguments) {
 }
 
 Result FirstOrLast(const JinjaValue& value, bool first) {
+  if ((value.is_list() || value.is_string()) && value.IsTrue()) {
+    return JinjaItem(value, first ? int64_t{0} : int64_t{-1});
+  }
   ASSIGN_OR_RETURN(const JinjaList elements, JinjaElements(value));
   if (elements.empty()) return JinjaValue::UndefinedOf(first ? "first" : "last");
   return first ? elements.front() : elements.back();
@@ -135,17 +156,38 @@ Result Number(const JinjaValue& value, const JinjaArguments& arguments, bool who
   return JinjaValue(static_cast<int64_t>(number));
 }
 
+// As Python's round: by the digits of the very number, halves to the even one.
+double RoundFloat(double value, int places) {
+  if (!std::isfinite(value) || places > 323) return value;
+  if (places >= 0) return std::strtod(absl::StrFormat("%.*f", places, value).c_str(), nullptr);
+  const long double scale = std::pow(10.0L, -places);
+  return static_cast<double>(std::nearbyint(value / scale) * scale);
+}
+
+Result RoundInteger(int64_t value, int places) {
+  if (places >= 0) return JinjaValue(value);
+  if (places < -18) return JinjaValue(int64_t{0});
+  int64_t scale = 1;
+  for (int i = places; i < 0; ++i) scale *= 10;
+  const int64_t rest = value % scale, size = rest < 0 ? -rest : rest;
+  const int64_t low = value - rest;  // towards zero
+  const bool away = size > scale - size || (size == scale - size && low / scale % 2 != 0);
+  return away ? JinjaOperator("+", low, rest < 0 ? -scale : scale) : JinjaValue(low);
+}
+
 Result Round(const JinjaValue& value, const JinjaArguments& arguments) {
   if (!value.is_number()) return absl::InvalidArgumentError("wanted a number");
-  const double scale =
-      std::pow(10, std::clamp<int64_t>(IntegerOr(arguments.Find(0, "precision"), 0), -300, 300));
+  const auto places = static_cast<int>(
+      std::clamp<int64_t>(IntegerOr(arguments.Find(0, "precision"), 0), -400, 400));
   const JinjaValue* given = arguments.Find(1, "method");
   const std::string method = given == nullptr ? "common" : given->Text();
+  if (method == "common" && value.is_float()) return JinjaValue(RoundFloat(value.number(), places));
+  if (method == "common") return RoundInteger(value.integer(), places);
+  const double scale = std::pow(10, std::clamp(places, -300, 300));
   const double scaled = value.number() * scale;
-  const double rounded = method == "ceil"    ? std::ceil(scaled)
-                         : method == "floor" ? std::floor(scaled)
-                                             : std::nearbyint(scaled);
-  return JinjaValue(rounded / scale);
+  if (method == "ceil") return JinjaValue(std::ceil(scaled) / scale);
+  if (method == "floor") return JinjaValue(std::floor(scaled) / scale);
+  return absl::InvalidArgumentError("wanted the method common, ceil or floor");
 }
 
 Result Abs(const JinjaValue& value, const JinjaArguments&) {
@@ -185,8 +227,11 @@ Result Items(const JinjaValue& value, const JinjaArguments&) {
 absl::Status SortBy(const JinjaValue* attribute, bool with_case, bool reverse, JinjaList& list) {
   std::vector<std::pair<JinjaValue, JinjaValue>> keyed;
   for (JinjaValue& element : list) {
-    ASSIGN_OR_RETURN(const JinjaValue key, KeyOf(element, attribute));
-    keyed.emplace_back(with_case ? key : Folded(key), std::move(element));
+    ASSIGN_OR_RETURN(JinjaValue key, KeyOf(element, attribute));
+    if (!with_case) {
+      ASSIGN_OR_RETURN(key, Folded(key));
+    }
+    keyed.emplace_back(std::move(key), std::move(element));
   }
   absl::Status status;
   // Errors while sorting leave an order that is not one: they are looked for before.
@@ -195,11 +240,13 @@ absl::Status SortBy(const JinjaValue* attribute, bool with_case, bool reverse, J
   }
   RETURN_IF_ERROR(status);
   std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
+    status.Update(JinjaWork::Spend(1));
+    if (!status.ok()) return false;
     const absl::StatusOr<int> order = CompareJinja(a.first, b.first);
     return order.ok() && (reverse ? *order > 0 : *order < 0);
   });
   for (size_t i = 0; i < list.size(); ++i) list[i] = std::move(keyed[i].second);
-  return absl::OkStatus();
+  return status;
 }
 
 Result Sort(const JinjaValue& value, const JinjaArguments& arguments) {
@@ -240,12 +287,14 @@ Result Sum(const JinjaValue& value, const JinjaArguments& arguments) {
 
 Result Unique(const JinjaValue& value, const JinjaArguments& arguments) {
   ASSIGN_OR_RETURN(const JinjaList list, JinjaElements(value));
-  if (list.size() > 10000) return absl::InvalidArgumentError("a list that is too long");
   const bool with_case = Flag(arguments, 0, "case_sensitive");
   JinjaList keys, result;
   for (const JinjaValue& element : list) {
-    ASSIGN_OR_RETURN(const JinjaValue found, KeyOf(element, arguments.Find(1, "attribute")));
-    const JinjaValue key = with_case ? found : Folded(found);
+    ASSIGN_OR_RETURN(JinjaValue key, KeyOf(element, arguments.Find(1, "attribute")));
+    if (!with_case) {
+      ASSIGN_OR_RETURN(key, Folded(key));
+    }
+    RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(keys.size() / 16)));
     if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
     keys.push_back(key);
     result.push_back(element);
@@ -271,15 +320,17 @@ Result Map(const JinjaValue& value, const JinjaArguments& arguments) {
   if (attribute == nullptr && arguments.positional.empty()) {
     return absl::InvalidArgumentError("map: wanted a filter or an attribute");
   }
+  JinjaArguments rest = Behind(arguments, 1);
+  rest.named = arguments.named;
   for (JinjaValue& element : list) {
+    RETURN_IF_ERROR(SpendOn(element));
     if (attribute != nullptr) {
       ASSIGN_OR_RETURN(element, Path(element, attribute->Text()));
       if (element.is_undefined() && otherwise != nullptr) element = *otherwise;
       continue;
     }
-    JinjaArguments rest = Behind(arguments, 1);
-    rest.named = arguments.named;
     ASSIGN_OR_RETURN(element, ApplyJinjaFilter(arguments.positional[0].Text(), element, rest));
+    RETURN_IF_ERROR(SpendOn(element));
   }
   return JinjaValue(std::move(list));
 }
@@ -293,14 +344,15 @@ Result Select(const JinjaValue& value, const JinjaArguments& arguments, bool wan
   if (by_attribute && arguments.positional.empty()) {
     return absl::InvalidArgumentError("wanted the name of an attribute");
   }
+  const JinjaArguments rest = Behind(arguments, test + 1);
   JinjaList result;
   for (const JinjaValue& element : list) {
     ASSIGN_OR_RETURN(const JinjaValue key,
                      KeyOf(element, by_attribute ? &arguments.positional[0] : nullptr));
+    RETURN_IF_ERROR(SpendOn(key));
     bool is = key.IsTrue();
     if (arguments.positional.size() > test) {
-      ASSIGN_OR_RETURN(
-          is, ApplyJinjaTest(arguments.positional[test].Text(), key, Behind(arguments, test + 1)));
+      ASSIGN_OR_RETURN(is, ApplyJinjaTest(arguments.positional[test].Text(), key, rest));
     }
     if (is == wanted) result.push_back(element);
   }
@@ -311,7 +363,7 @@ constexpr std::pair<absl::string_view, Filter> kFilters[] = {
     {"abs", Abs},
     {"capitalize",
      [](const JinjaValue& v, const JinjaArguments&) -> Result {
-       return JinjaValue(JinjaCapitals(v.Text(), false));
+       return JinjaValue(JinjaCapitals(v.Text(), JinjaCapital::kFirst));
      }},
     {"count", Length},
     {"d", Default},
@@ -355,7 +407,7 @@ constexpr std::pair<absl::string_view, Filter> kFilters[] = {
     {"sum", Sum},
     {"title",
      [](const JinjaValue& v, const JinjaArguments&) -> Result {
-       return JinjaValue(JinjaCapitals(v.Text(), true));
+       return JinjaValue(JinjaCapitals(v.Text(), JinjaCapital::kTitle));
      }},
     {"tojson", ToJson},
     {"trim",
@@ -373,9 +425,11 @@ constexpr std::pair<absl::string_view, Filter> kFilters[] = {
 
 Result ApplyJinjaFilter(absl::string_view name, const JinjaValue& value,
                         const JinjaArguments& arguments) {
-  std::string known;
   for (const auto& [filter, apply] : kFilters) {
     if (filter == name) return apply(value, arguments);
+  }
+  std::string known;
+  for (const auto& [filter, apply] : kFilters) {
     absl::StrAppend(&known, known.empty() ? "" : ", ", filter);
   }
   return absl::InvalidArgumentError(

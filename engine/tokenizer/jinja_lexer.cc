@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
@@ -266,6 +267,30 @@ absl::StatusOr<std::vector<JinjaPiece>> SplitJinja(absl::string_view source) {
   return Splitter(source).Split();
 }
 
+namespace {
+
+// A file's template must not steer the terminal that its error is written to.
+std::string WithoutControls(absl::string_view text) {
+  std::string result;
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Char c = ReadUtf8Char(text, at);
+    const absl::string_view bytes = text.substr(at, c.valid ? c.length : 1);
+    const uint32_t code = c.valid ? FirstCodePoint(bytes) : 0;
+    const bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
+    for (const char byte : bytes) {
+      if (control) {
+        absl::StrAppendFormat(&result, "\\x%02x", static_cast<unsigned char>(byte));
+      } else {
+        result += byte;
+      }
+    }
+    at += bytes.size();
+  }
+  return result;
+}
+
+}  // namespace
+
 absl::Status JinjaError(absl::string_view source, size_t position, absl::string_view message) {
   const absl::string_view before = source.substr(0, std::min(position, source.size()));
   const size_t newline = before.rfind('\n');
@@ -273,7 +298,8 @@ absl::Status JinjaError(absl::string_view source, size_t position, absl::string_
   const auto is_character = [](char c) { return (c & 0xc0) != 0x80; };  // not within one of UTF-8
   return absl::InvalidArgumentError(absl::StrCat(
       "chat template, line ", 1 + std::count(before.begin(), before.end(), '\n'), ", column ",
-      1 + std::count_if(before.begin() + line_begin, before.end(), is_character), ": ", message));
+      1 + std::count_if(before.begin() + line_begin, before.end(), is_character), ": ",
+      WithoutControls(message)));
 }
 
 }  // namespace tprun

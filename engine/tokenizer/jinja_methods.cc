@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "engine/tokenizer/jinja_builtins.h"
+#include "engine/tokenizer/jinja_work.h"
 #include "engine/tokenizer/utf8.h"
 
 namespace tprun {
@@ -59,10 +60,17 @@ std::string MapCharacters(absl::string_view text, utf8proc_int32_t (*map)(utf8pr
   return result;
 }
 
+Result Texts(const Characters& parts) {
+  RETURN_IF_ERROR(JinjaWork::Spend(kJinjaStepsOfPart * static_cast<int64_t>(parts.size())));
+  JinjaList texts;
+  for (absl::string_view part : parts) texts.emplace_back(part);
+  return JinjaValue(std::move(texts));
+}
+
 // At most `most` cuts, from the right if asked for; negative: everywhere.
-JinjaList SplitAtSpaces(absl::string_view text, int64_t most, bool from_right) {
+Result SplitAtSpaces(absl::string_view text, int64_t most, bool from_right) {
   Characters all = JinjaCharacters(text);
-  std::vector<absl::string_view> words;
+  Characters words;
   const auto word_end = [&](auto begin, auto end) { return std::find_if(begin, end, IsSpace); };
   const auto word_begin = [&](auto begin, auto end) {
     return std::find_if_not(begin, end, IsSpace);
@@ -89,14 +97,13 @@ JinjaList SplitAtSpaces(absl::string_view text, int64_t most, bool from_right) {
       at = end;
     }
   }
-  JinjaList result;
-  for (absl::string_view word : words) result.emplace_back(std::string(word));
-  return result;
+  return Texts(words);
 }
 
-JinjaList SplitAt(absl::string_view text, absl::string_view separator, int64_t most,
-                  bool from_right) {
-  std::vector<absl::string_view> parts;
+absl::StatusOr<Characters> SplitAt(absl::string_view text, absl::string_view separator,
+                                   int64_t most, bool from_right) {
+  RETURN_IF_ERROR(SpendOnJinjaSearch(text, separator));
+  Characters parts;
   while (most < 0 || static_cast<int64_t>(parts.size()) < most) {
     const size_t at = from_right ? text.rfind(separator) : text.find(separator);
     if (at == absl::string_view::npos) break;
@@ -106,34 +113,33 @@ JinjaList SplitAt(absl::string_view text, absl::string_view separator, int64_t m
   }
   parts.push_back(text);
   if (from_right) std::reverse(parts.begin(), parts.end());
-  JinjaList result;
-  for (absl::string_view part : parts) result.emplace_back(std::string(part));
-  return result;
+  return parts;
 }
 
 Result Split(const std::string& text, const JinjaArguments& arguments, bool from_right) {
   ASSIGN_OR_RETURN(const int64_t most, IntegerArgument(arguments, 1, "maxsplit", -1));
   const JinjaValue* separator = arguments.Find(0, "sep");
   if (separator == nullptr || separator->is_none()) {
-    return JinjaValue(SplitAtSpaces(text, most, from_right));
+    return SplitAtSpaces(text, most, from_right);
   }
   ASSIGN_OR_RETURN(const std::string at, TextArgument(arguments, 0, "sep"));
   if (at.empty()) return absl::InvalidArgumentError("a text cannot be split at an empty one");
-  return JinjaValue(SplitAt(text, at, most, from_right));
+  ASSIGN_OR_RETURN(const Characters parts, SplitAt(text, at, most, from_right));
+  return Texts(parts);
 }
 
 Result SplitLines(const std::string& text, const JinjaArguments& arguments) {
   const JinjaValue* argument = arguments.Find(0, "keepends");
   const bool keep = argument != nullptr && argument->IsTrue();
-  JinjaList lines;
+  Characters lines;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find_first_of("\n\r\v\f", at), text.size());
     size_t next = std::min(end + 1, text.size());
     if (end + 1 < text.size() && text[end] == '\r' && text[end + 1] == '\n') ++next;
-    lines.emplace_back(text.substr(at, (keep ? next : end) - at));
+    lines.push_back(absl::string_view(text).substr(at, (keep ? next : end) - at));
     at = next;
   }
-  return JinjaValue(std::move(lines));
+  return Texts(lines);
 }
 
 // One text or any of several.
@@ -144,6 +150,8 @@ Result BeginsOrEnds(const std::string& text, const JinjaArguments& arguments, bo
   }
   for (const JinjaValue& one : wanted->is_list() ? wanted->list() : JinjaList{*wanted}) {
     if (!one.is_string()) return absl::InvalidArgumentError("wanted a list of texts");
+    const auto compared = static_cast<int64_t>(std::min(text.size(), one.string().size()));
+    RETURN_IF_ERROR(JinjaWork::Spend(1 + compared / kJinjaTextOfStep));
     if (begins ? absl::StartsWith(text, one.string()) : absl::EndsWith(text, one.string())) {
       return JinjaValue(true);
     }
@@ -157,6 +165,7 @@ Result Find(const std::string& text, const JinjaArguments& arguments, bool last,
   if (arguments.positional.size() > 1) {
     return absl::InvalidArgumentError("only the text to find is supported as an argument");
   }
+  RETURN_IF_ERROR(SpendOnJinjaSearch(text, part));
   const size_t at = last ? text.rfind(part) : text.find(part);
   if (at != std::string::npos) {
     return JinjaValue(static_cast<int64_t>(JinjaCharacters(text.substr(0, at)).size()));
@@ -203,14 +212,14 @@ Result Format(const std::string& text, const JinjaArguments& arguments) {
 Result Count(const std::string& text, const JinjaArguments& arguments) {
   ASSIGN_OR_RETURN(const std::string part, TextArgument(arguments, 0, "sub"));
   if (part.empty()) return JinjaValue(static_cast<int64_t>(JinjaCharacters(text).size()) + 1);
-  return JinjaValue(static_cast<int64_t>(SplitAt(text, part, -1, false).size()) - 1);
+  ASSIGN_OR_RETURN(const Characters parts, SplitAt(text, part, -1, false));
+  return JinjaValue(static_cast<int64_t>(parts.size()) - 1);
 }
 
 Result Join(const std::string& separator, const JinjaArguments& arguments) {
   const JinjaValue* list = arguments.Find(0, "iterable");
   if (list == nullptr) return absl::InvalidArgumentError("wanted a list to join");
-  ASSIGN_OR_RETURN(const JinjaList elements, JinjaElements(*list));
-  return ApplyJinjaFilter("join", elements, {{JinjaValue(separator)}, {}});
+  return ApplyJinjaFilter("join", *list, {{JinjaValue(separator)}, {}});
 }
 
 // All of them, and at least one.
@@ -253,8 +262,8 @@ Result TextMethod(const std::string& text, absl::string_view name,
   if (name == "join") return Join(text, arguments);
   if (name == "upper") return JinjaValue(JinjaUpper(text));
   if (name == "lower") return JinjaValue(JinjaLower(text));
-  if (name == "capitalize") return JinjaValue(JinjaCapitals(text, false));
-  if (name == "title") return JinjaValue(JinjaCapitals(text, true));
+  if (name == "capitalize") return JinjaValue(JinjaCapitals(text, JinjaCapital::kFirst));
+  if (name == "title") return JinjaValue(JinjaCapitals(text, JinjaCapital::kWords));
   if (name == "isspace") return AllAre(text, IsSpace);
   if (name == "isdigit" || name == "isdecimal" || name == "isnumeric") return AllAre(text, IsDigit);
   if (name == "isalpha") return AllAre(text, IsLetter);
@@ -277,6 +286,8 @@ Result DictMethod(const JinjaDict& dict, absl::string_view name, const JinjaArgu
     const JinjaValue* otherwise = arguments.Find(1, "default");
     return otherwise != nullptr ? *otherwise : JinjaValue(JinjaValue::None{});
   }
+  const auto entries = static_cast<int64_t>(dict.entries.size());
+  RETURN_IF_ERROR(JinjaWork::Spend(kJinjaStepsOfPart * entries));
   JinjaList list;
   for (const auto& [key, value] : dict.entries) {
     if (name == "keys") {
@@ -293,10 +304,12 @@ Result DictMethod(const JinjaDict& dict, absl::string_view name, const JinjaArgu
 Result ListMethod(const JinjaList& list, absl::string_view name, const JinjaArguments& arguments) {
   const JinjaValue* wanted = arguments.Find(0, "value");
   if (wanted == nullptr) return absl::InvalidArgumentError("wanted an argument");
+  RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(list.size())));
   if (name == "count") {
     return JinjaValue(static_cast<int64_t>(std::count(list.begin(), list.end(), *wanted)));
   }
   const auto found = std::find(list.begin(), list.end(), *wanted);
+  RETURN_IF_ERROR(JinjaWork::Spend(0));  // with them used up nothing is found
   if (found == list.end()) return absl::InvalidArgumentError("the list has no such element");
   return JinjaValue(static_cast<int64_t>(found - list.begin()));
 }
@@ -335,6 +348,7 @@ std::string JinjaStrip(absl::string_view text, const JinjaValue* characters, boo
 
 absl::StatusOr<std::string> JinjaReplace(const std::string& text, const std::string& from,
                                          const std::string& to, int64_t most) {
+  RETURN_IF_ERROR(SpendOnJinjaSearch(text, from));
   std::string result;
   size_t at = 0;
   for (int64_t done = 0; most < 0 || done < most; ++done) {
@@ -360,12 +374,14 @@ absl::StatusOr<std::string> JinjaReplace(const std::string& text, const std::str
 std::string JinjaLower(absl::string_view text) { return MapCharacters(text, utf8proc_tolower); }
 std::string JinjaUpper(absl::string_view text) { return MapCharacters(text, utf8proc_toupper); }
 
-std::string JinjaCapitals(absl::string_view text, bool every_word) {
+std::string JinjaCapitals(absl::string_view text, JinjaCapital which) {
+  constexpr absl::string_view kBeforeWords = "-({[<";
   std::string result;
   bool begins = true;
   for (absl::string_view c : JinjaCharacters(text)) {
     absl::StrAppend(&result, begins ? JinjaUpper(c) : JinjaLower(c));
-    begins = every_word && !IsLetter(c);
+    begins = (which == JinjaCapital::kWords && !IsLetter(c)) ||
+             (which == JinjaCapital::kTitle && (IsSpace(c) || absl::StrContains(kBeforeWords, c)));
   }
   return result;
 }

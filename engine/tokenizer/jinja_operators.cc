@@ -5,11 +5,12 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/tokenizer/jinja_builtins.h"
+#include "engine/tokenizer/jinja_work.h"
 
 namespace tprun {
 namespace {
 
-constexpr int64_t kMostElements = 1 << 20;
+constexpr size_t kMostElements = 1 << 20;
 
 absl::Status CannotDo(absl::string_view op, const JinjaValue& a, const JinjaValue& b) {
   for (const JinjaValue* value : {&a, &b}) {
@@ -71,15 +72,12 @@ absl::StatusOr<JinjaValue> Repeated(const JinjaValue& value, int64_t times) {
   times = std::max<int64_t>(times, 0);
   const bool is_text = value.is_string();
   const size_t size = is_text ? value.string().size() : value.list().size();
-  const size_t most = is_text ? kMostJinjaText : static_cast<size_t>(kMostElements);
-  size_t within = 0;  // bytes of text in a list
-  for (size_t i = 0; !is_text && i < size; ++i) {
-    if (value.list()[i].is_string()) within += value.list()[i].string().size();
-  }
-  if ((size > 0 && static_cast<size_t>(times) > most / size) ||
-      (within > 0 && static_cast<size_t>(times) > kMostJinjaText / within)) {
+  const size_t most = is_text ? kMostJinjaText : kMostElements;
+  if (size > 0 && static_cast<size_t>(times) > most / size) {
     return absl::InvalidArgumentError("a text or list that is too long");
   }
+  const auto made = static_cast<int64_t>(size) * (size == 0 ? 0 : times);
+  RETURN_IF_ERROR(JinjaWork::Spend(is_text ? made / kJinjaTextOfStep : made));
   std::string text;
   JinjaList list;
   for (int64_t i = 0; i < (size == 0 ? 0 : times); ++i) {
@@ -93,22 +91,37 @@ absl::StatusOr<JinjaValue> Repeated(const JinjaValue& value, int64_t times) {
   return JinjaValue(std::move(list));
 }
 
+absl::StatusOr<JinjaValue> Together(const std::string& a, const std::string& b) {
+  const size_t size = a.size() + b.size();
+  if (size > kMostJinjaText) return absl::InvalidArgumentError("a text that is too long");
+  RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(size) / kJinjaTextOfStep));
+  return JinjaValue(absl::StrCat(a, b));
+}
+
 }  // namespace
+
+absl::Status SpendOnJinjaSearch(absl::string_view text, absl::string_view part) {
+  // Many bytes are compared at once, and few of the places begin as `part` does.
+  constexpr size_t kComparedInStep = 4096;
+  if (part.size() > text.size()) return absl::OkStatus();
+  return JinjaWork::Spend(
+      static_cast<int64_t>((text.size() - part.size()) * part.size() / kComparedInStep));
+}
 
 absl::StatusOr<JinjaValue> JinjaOperator(absl::string_view op, const JinjaValue& a,
                                          const JinjaValue& b) {
-  if (op == "~") return JinjaValue(absl::StrCat(a.Text(), b.Text()));
+  if (op == "~") return Together(a.Text(), b.Text());
   if (a.is_number() && b.is_number()) {
     if (a.is_float() || b.is_float()) return Floats(op, a.number(), b.number());
     return Integers(op, a.integer(), b.integer());
   }
   if (op == "+" && a.is_string() && b.is_string()) {
-    return JinjaValue(absl::StrCat(a.string(), b.string()));
+    return Together(a.string(), b.string());
   }
   if (op == "+" && a.is_list() && b.is_list()) {
-    if (a.list().size() + b.list().size() > static_cast<size_t>(kMostElements)) {
-      return absl::InvalidArgumentError("a list that is too long");
-    }
+    const size_t size = a.list().size() + b.list().size();
+    if (size > kMostElements) return absl::InvalidArgumentError("a list that is too long");
+    RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(size)));
     JinjaList list = a.list();
     list.insert(list.end(), b.list().begin(), b.list().end());
     return JinjaValue(std::move(list));
@@ -124,13 +137,20 @@ absl::StatusOr<JinjaValue> JinjaOperator(absl::string_view op, const JinjaValue&
 
 absl::StatusOr<bool> JinjaContains(const JinjaValue& container, const JinjaValue& value) {
   if (container.is_string()) {
-    if (value.is_string()) return absl::StrContains(container.string(), value.string());
+    if (value.is_string()) {
+      RETURN_IF_ERROR(SpendOnJinjaSearch(container.string(), value.string()));
+      return absl::StrContains(container.string(), value.string());
+    }
     return absl::InvalidArgumentError(
         absl::StrCat("a text has no parts of type ", value.TypeName()));
   }
   if (container.is_dict()) return container.dict().Find(value) != nullptr;
-  ASSIGN_OR_RETURN(const JinjaList elements, JinjaElements(container));
-  for (const JinjaValue& element : elements) {
+  if (!container.is_list()) {
+    RETURN_IF_ERROR(JinjaElements(container).status());
+    return false;  // undefined
+  }
+  for (const JinjaValue& element : container.list()) {
+    RETURN_IF_ERROR(JinjaWork::Spend(1));
     if (element == value) return true;
   }
   return false;
@@ -152,10 +172,13 @@ absl::StatusOr<JinjaValue> JinjaItem(const JinjaValue& value, const JinjaValue& 
   }
   const JinjaValue nothing = JinjaValue::UndefinedOf(index.Text());
   if (!index.is_int() || !(value.is_list() || value.is_string())) return nothing;
-  ASSIGN_OR_RETURN(const JinjaList elements, JinjaElements(value));
-  const auto count = static_cast<int64_t>(elements.size());
+  std::vector<absl::string_view> characters;
+  if (value.is_string()) characters = JinjaCharacters(value.string());
+  const auto count =
+      static_cast<int64_t>(value.is_list() ? value.list().size() : characters.size());
   const int64_t at = index.integer() < 0 ? index.integer() + count : index.integer();
-  return at >= 0 && at < count ? elements[at] : nothing;
+  if (at < 0 || at >= count) return nothing;
+  return value.is_list() ? value.list()[at] : JinjaValue(characters[at]);
 }
 
 }  // namespace tprun

@@ -7,7 +7,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/json.h"
 #include "base/status_macros.h"
+#include "engine/tokenizer/jinja_work.h"
 #include "engine/tokenizer/utf8.h"
 
 namespace tprun {
@@ -113,10 +115,39 @@ class JsonWriter {
   std::string text_;
 };
 
+// A few short texts are compared in a step.
+int64_t StepsOfSearch(size_t entries) { return static_cast<int64_t>(entries / 16); }
+
+int64_t StepsOfText(const std::string& text) {
+  return static_cast<int64_t>(text.size()) / kJinjaTextOfStep;
+}
+
+bool EqualTexts(const std::string& a, const std::string& b) {
+  return a.size() == b.size() && JinjaWork::Spend(StepsOfText(a)).ok() && a == b;
+}
+
+bool EqualDicts(const JinjaDict& a, const JinjaDict& b) {
+  if (a.entries.size() != b.entries.size()) return false;
+  return std::all_of(a.entries.begin(), a.entries.end(), [&](const auto& entry) {
+    if (!JinjaWork::Spend(1).ok()) return false;
+    const JinjaValue* other = b.Find(entry.first);
+    return other != nullptr && *other == entry.second;
+  });
+}
+
+bool EqualLists(const JinjaList& a, const JinjaList& b) {
+  if (&a == &b) return true;
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(), [](const JinjaValue& x, const JinjaValue& y) {
+           return JinjaWork::Spend(1).ok() && x == y;
+         });
+}
+
 }  // namespace
 
 const JinjaValue* JinjaArguments::Find(size_t index, absl::string_view name) const {
   if (index < positional.size()) return &positional[index];
+  if (!JinjaWork::Spend(StepsOfSearch(named.size())).ok()) return nullptr;
   for (const auto& [key, value] : named) {
     if (key == name) return &value;
   }
@@ -124,6 +155,7 @@ const JinjaValue* JinjaArguments::Find(size_t index, absl::string_view name) con
 }
 
 const JinjaValue* JinjaDict::Find(const JinjaValue& key) const {
+  if (!JinjaWork::Spend(StepsOfSearch(entries.size())).ok()) return nullptr;
   for (const auto& [name, value] : entries) {
     if (name == key) return &value;
   }
@@ -131,30 +163,17 @@ const JinjaValue* JinjaDict::Find(const JinjaValue& key) const {
 }
 
 void JinjaDict::Put(JinjaValue key, JinjaValue value) {
-  for (auto& [name, old] : entries) {
-    if (name != key) continue;
-    old = std::move(value);
-    return;
+  if (!JinjaWork::Spend(1).ok()) return;
+  if (const JinjaValue* old = Find(key)) {
+    *const_cast<JinjaValue*>(old) = std::move(value);
+  } else {
+    entries.emplace_back(std::move(key), std::move(value));
   }
-  entries.emplace_back(std::move(key), std::move(value));
 }
 
-JinjaValue JinjaValue::Of(const Json& json) {
-  if (json.is_boolean()) return json.get<bool>();
-  if (json.is_number_integer()) return json.get<int64_t>();
-  if (json.is_number()) return json.get<double>();
-  if (json.is_string()) return json.get<std::string>();
-  if (json.is_array()) {
-    JinjaList list;
-    for (const Json& element : json) list.push_back(Of(element));
-    return list;
-  }
-  if (json.is_object()) {
-    JinjaDict dict;
-    for (const auto& [key, value] : json.items()) dict.Put(key, Of(value));
-    return dict;
-  }
-  return None{};
+absl::string_view JinjaValue::undefined_name() const {
+  const SharedText& name = std::get<Undefined>(data_).name;
+  return name != nullptr ? absl::string_view(*name) : "";
 }
 
 int64_t JinjaValue::integer() const {
@@ -199,6 +218,8 @@ std::string JinjaValue::Text() const { return is_string() ? string() : Repr(); }
 std::string JinjaValue::Repr() const {
   std::string text;
   AppendRepr(&text);
+  // Where this uses them up, the evaluator tells so.
+  JinjaWork::Spend(StepsOfText(text)).IgnoreError();
   return text;
 }
 
@@ -209,11 +230,13 @@ void JinjaValue::AppendRepr(std::string* text) const {
     text->push_back(is_list() ? '[' : '{');
     if (is_list()) {
       for (const JinjaValue& element : list()) {
+        if (text->size() > kMostJinjaText) break;
         absl::StrAppend(text, std::exchange(separator, ", "));
         element.AppendRepr(text);
       }
     } else if (!dict().is_namespace) {
       for (const auto& [key, value] : dict().entries) {
+        if (text->size() > kMostJinjaText) break;
         absl::StrAppend(text, std::exchange(separator, ", "), key.Repr(), ": ");
         value.AppendRepr(text);
       }
@@ -235,15 +258,9 @@ bool operator==(const JinjaValue& a, const JinjaValue& b) {
     return a.is_number() && b.is_number() && a.number() == b.number();
   }
   if (a.is_number()) return b.is_number() && a.integer() == b.integer();
-  if (a.is_string()) return b.is_string() && a.string() == b.string();
-  if (a.is_list()) return b.is_list() && (&a.list() == &b.list() || a.list() == b.list());
-  if (a.is_dict() && b.is_dict()) {
-    if (a.dict().entries.size() != b.dict().entries.size()) return false;
-    return std::all_of(a.dict().entries.begin(), a.dict().entries.end(), [&](const auto& entry) {
-      const JinjaValue* other = b.dict().Find(entry.first);
-      return other != nullptr && *other == entry.second;
-    });
-  }
+  if (a.is_string()) return b.is_string() && EqualTexts(a.string(), b.string());
+  if (a.is_list()) return b.is_list() && EqualLists(a.list(), b.list());
+  if (a.is_dict()) return b.is_dict() && EqualDicts(a.dict(), b.dict());
   return (a.is_none() && b.is_none()) || (a.is_undefined() && b.is_undefined());
 }
 
@@ -253,9 +270,14 @@ absl::StatusOr<int> CompareJinja(const JinjaValue& a, const JinjaValue& b) {
     if (a.is_float() || b.is_float()) return order(a.number(), b.number());
     return order(a.integer(), b.integer());
   }
-  if (a.is_string() && b.is_string()) return order(a.string(), b.string());
+  if (a.is_string() && b.is_string()) {
+    RETURN_IF_ERROR(JinjaWork::Spend(
+        StepsOfText(a.string().size() < b.string().size() ? a.string() : b.string())));
+    return order(a.string(), b.string());
+  }
   if (a.is_list() && b.is_list()) {
     for (size_t i = 0; i < std::min(a.list().size(), b.list().size()); ++i) {
+      RETURN_IF_ERROR(JinjaWork::Spend(1));
       if (a.list()[i] == b.list()[i]) continue;
       return CompareJinja(a.list()[i], b.list()[i]);
     }
@@ -267,14 +289,20 @@ absl::StatusOr<int> CompareJinja(const JinjaValue& a, const JinjaValue& b) {
 
 absl::StatusOr<JinjaList> JinjaElements(const JinjaValue& value) {
   JinjaList elements;
-  if (value.is_list()) return value.list();
+  if (value.is_list()) {
+    RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(value.list().size())));
+    return value.list();
+  }
   if (value.is_string()) {
+    RETURN_IF_ERROR(
+        JinjaWork::Spend(kJinjaStepsOfPart * static_cast<int64_t>(value.string().size())));
     for (absl::string_view c : JinjaCharacters(value.string())) {
       elements.emplace_back(std::string(c));
     }
     return elements;
   }
   if (value.is_dict() && !value.dict().is_namespace) {
+    RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(value.dict().entries.size())));
     for (const auto& entry : value.dict().entries) elements.emplace_back(entry.first);
     return elements;
   }
@@ -286,7 +314,9 @@ absl::StatusOr<JinjaList> JinjaElements(const JinjaValue& value) {
 absl::StatusOr<std::string> JinjaToJson(const JinjaValue& value, int indent) {
   JsonWriter writer(indent);
   RETURN_IF_ERROR(writer.Write(value));
-  return writer.Take();
+  std::string text = writer.Take();
+  RETURN_IF_ERROR(JinjaWork::Spend(StepsOfText(text)));
+  return text;
 }
 
 std::vector<absl::string_view> JinjaCharacters(absl::string_view text) {

@@ -10,7 +10,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "base/json.h"
 
 namespace tprun {
 
@@ -42,29 +41,32 @@ struct JinjaDict {
   void Put(JinjaValue key, JinjaValue value);
 };
 
-// A value of a template, as in Python; tuples are lists. Values are immutable but for namespaces.
+// A value of a template, as in Python; tuples are lists. Values are immutable but for namespaces,
+// so that copies share texts, lists and dicts.
 class JinjaValue {
  public:
+  using SharedText = std::shared_ptr<const std::string>;
   struct Undefined {
-    std::string name;
+    SharedText name;  // nullptr: none
   };
   struct None {};
 
   JinjaValue() : data_(Undefined{}) {}
-  static JinjaValue UndefinedOf(absl::string_view name) { return Undefined{std::string(name)}; }
+  static JinjaValue UndefinedOf(absl::string_view name) {
+    return Undefined{std::make_shared<const std::string>(name)};
+  }
   JinjaValue(Undefined value) : data_(std::move(value)) {}
   JinjaValue(None value) : data_(value) {}
   JinjaValue(bool value) : data_(value) {}
   JinjaValue(int64_t value) : data_(value) {}
   JinjaValue(double value) : data_(value) {}
-  JinjaValue(std::string value) : data_(std::move(value)) {}
-  JinjaValue(const char* value) : data_(std::string(value)) {}
-  JinjaValue(absl::string_view value) : data_(std::string(value)) {}
+  JinjaValue(std::string value) : data_(std::make_shared<const std::string>(std::move(value))) {}
+  JinjaValue(const char* value) : JinjaValue(std::string(value)) {}
+  JinjaValue(absl::string_view value) : JinjaValue(std::string(value)) {}
   JinjaValue(JinjaList value);
   JinjaValue(JinjaDict value);
   JinjaValue(JinjaFunction value)
       : data_(std::make_shared<JinjaFunction>(std::move(value))), is_bound_(true) {}
-  static JinjaValue Of(const Json& json);
 
   bool is_undefined() const { return Is<Undefined>(); }
   bool is_none() const { return Is<None>(); }
@@ -72,14 +74,14 @@ class JinjaValue {
   bool is_int() const { return Is<int64_t>(); }
   bool is_float() const { return Is<double>(); }
   bool is_number() const { return is_bool() || is_int() || is_float(); }
-  bool is_string() const { return Is<std::string>(); }
+  bool is_string() const { return Is<SharedText>(); }
   bool is_list() const { return Is<std::shared_ptr<JinjaList>>(); }
   bool is_dict() const { return Is<std::shared_ptr<JinjaDict>>(); }
   bool is_function() const { return Is<std::shared_ptr<JinjaFunction>>(); }
 
   // Of the kind that it is.
-  const std::string& undefined_name() const { return std::get<Undefined>(data_).name; }
-  const std::string& string() const { return std::get<std::string>(data_); }
+  absl::string_view undefined_name() const;
+  const std::string& string() const { return *std::get<SharedText>(data_); }
   const JinjaList& list() const { return *std::get<std::shared_ptr<JinjaList>>(data_); }
   JinjaDict& dict() const { return *std::get<std::shared_ptr<JinjaDict>>(data_); }
   const JinjaFunction& function() const { return *std::get<std::shared_ptr<JinjaFunction>>(data_); }
@@ -106,19 +108,21 @@ class JinjaValue {
     return std::holds_alternative<T>(data_);
   }
 
-  std::variant<Undefined, None, bool, int64_t, double, std::string, std::shared_ptr<JinjaList>,
+  std::variant<Undefined, None, bool, int64_t, double, SharedText, std::shared_ptr<JinjaList>,
                std::shared_ptr<JinjaDict>, std::shared_ptr<JinjaFunction>>
       data_;
   int depth_ = 0;
   bool is_bound_ = false;
 };
 
+// Comparing spends a step per element (JinjaWork); where they are used up, nothing is equal.
 bool operator==(const JinjaValue& a, const JinjaValue& b);
 
 // Below zero, zero or above it, as a is to b. InvalidArgument: they have no order.
 absl::StatusOr<int> CompareJinja(const JinjaValue& a, const JinjaValue& b);
 
-// What a loop over it visits: elements, keys, characters, nothing of what is undefined.
+// What a loop over it visits: elements, keys, characters, nothing of what is undefined. Spends
+// before it makes them.
 absl::StatusOr<JinjaList> JinjaElements(const JinjaValue& value);
 
 // As json.dumps writes it, with non-ASCII characters as they are; indent < 0: on one line.

@@ -17,7 +17,7 @@
 // Min(chunk, step) times the sum of x is taken from it. kAlwaysWhole: rows are whole chunks.
 //
 // To add a format: a struct here or in k_formats.cuh, a .cu as matvec_q8_0.cu, and a line in each
-// switch of weights.cu and matvec_plain.cu. A block format also says where ArrangeBlocks puts its
+// switch of weights.cu and matvec.cu. A block format also says where ArrangeBlocks puts its
 // quants.
 
 namespace tprun::cuda {

@@ -1,10 +1,18 @@
 #include "engine/arch/codec_size.h"
 
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/test_data.h"
 
 namespace tprun {
 namespace {
+
+using ::testing::HasSubstr;
 
 absl::StatusOr<Json> Config(const std::string& file) {
   return ReadJsonFile(TestDataDirectory() + "/models/configs/" + file);
@@ -60,6 +68,66 @@ TEST(CodecSize, BadNumbersAreNamed) {
   config = *Config("snac_24khz/config.json");
   config["codebook_size"] = -1;
   EXPECT_NE(CodecSizeOf(config).status().message().find("\"codebook_size\""), std::string::npos);
+}
+
+std::string ErrorOf(Json config, const std::string& part, const std::string& key, Json value) {
+  (part.empty() ? config : config[part])[key] = std::move(value);
+  return std::string(CodecSizeOf(config).status().message());
+}
+
+// Beyond 64 bits, or dividing by zero, if they were taken.
+TEST(CodecSize, HostileNumbersAreNamed) {
+  TPRUN_NEEDS_TEST_DATA();
+  const Json mimi = *Config("mimi/mimi_config.json");
+  const Json snac = *Config("snac_24khz/config.json");
+  const Json ones = std::vector<int>(16, 1), thousands = std::vector<int>(16, 1024);
+  for (const auto& [part, key] :
+       std::vector<std::pair<std::string, std::string>>{{"transformer", "d_model"},
+                                                        {"transformer", "num_layers"},
+                                                        {"transformer", "dim_feedforward"},
+                                                        {"transformer", "context"},
+                                                        {"quantizer", "n_q"},
+                                                        {"seanet", "n_filters"},
+                                                        {"seanet", "n_residual_layers"},
+                                                        {"seanet", "residual_kernel_size"},
+                                                        {"seanet", "compress"}}) {
+    EXPECT_THAT(ErrorOf(mimi, part, key, 1 << 20), HasSubstr(absl::StrCat("\"", key, "\"")));
+  }
+  EXPECT_THAT(ErrorOf(mimi, "seanet", "ratios", ones), HasSubstr("\"ratios\""));
+  EXPECT_THAT(ErrorOf(mimi, "", "frame_rate", 0), HasSubstr("\"frame_rate\""));
+  EXPECT_THAT(ErrorOf(snac, "", "encoder_rates", {1024, 1024, 1024}),
+              HasSubstr("\"encoder_rates\""));
+  EXPECT_THAT(ErrorOf(snac, "", "encoder_rates", thousands), HasSubstr("\"encoder_rates\""));
+  EXPECT_THAT(ErrorOf(snac, "", "decoder_rates", ones), HasSubstr("\"decoder_rates\""));
+  Json small = snac;
+  small["decoder_dim"] = 16;
+  EXPECT_THAT(ErrorOf(small, "", "decoder_rates", {1, 1, 1, 1, 1}), HasSubstr("0 channels"));
+}
+
+// With the most of everything, the figures are still numbers.
+TEST(CodecSize, TheLargestNumbersFit) {
+  TPRUN_NEEDS_TEST_DATA();
+  Json mimi = *Config("mimi/mimi_config.json");
+  for (const char* key : {"d_model", "dim_feedforward", "context"}) {
+    mimi["transformer"][key] = 65536;
+  }
+  mimi["transformer"]["num_layers"] = 1024;
+  for (const char* key : {"bins", "dimension"}) mimi["quantizer"][key] = 65536;
+  mimi["quantizer"]["n_q"] = 1024;
+  for (const char* key :
+       {"kernel_size", "residual_kernel_size", "last_kernel_size", "n_residual_layers"}) {
+    mimi["seanet"][key] = 1024;
+  }
+  mimi["seanet"]["n_filters"] = 65536;
+  mimi["seanet"]["dimension"] = 65536;
+  mimi["seanet"]["compress"] = 1;
+  mimi["seanet"]["ratios"] = {1024};
+  const absl::StatusOr<CodecSize> size = CodecSizeOf(mimi);
+  ASSERT_TRUE(size.ok()) << size.status();
+  const double dim = 65536, transformers = 2 * 1024 * (6 * dim * dim + 6 * dim);
+  EXPECT_GT(static_cast<double>(size->parameters), transformers);
+  EXPECT_EQ(size->weight_bytes, 4 * size->parameters);
+  EXPECT_GT(static_cast<double>(size->state_bytes), 4 * 2 * 1024 * 2 * dim * dim);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "engine/tokenizer/jinja.h"
 
+#include <sys/resource.h>
+
 #include <string>
 #include <vector>
 
@@ -30,11 +32,29 @@ std::string ErrorOf(const std::string& source) {
   return std::string(text.status().message());
 }
 
+JinjaValue ValueOf(const Json& json) {
+  if (json.is_boolean()) return json.get<bool>();
+  if (json.is_number_integer()) return json.get<int64_t>();
+  if (json.is_number()) return json.get<double>();
+  if (json.is_string()) return json.get<std::string>();
+  if (json.is_array()) {
+    JinjaList list;
+    for (const Json& element : json) list.push_back(ValueOf(element));
+    return list;
+  }
+  if (json.is_object()) {
+    JinjaDict dict;
+    for (const auto& [key, value] : json.items()) dict.Put(key, ValueOf(value));
+    return dict;
+  }
+  return JinjaValue::None{};
+}
+
 // tests/engine/tokenizer/golden/make_jinja_golden.py
 TEST(Jinja, GivesWhatJinjaGives) {
   const auto golden = ReadJsonFile(SourcePath("tests/engine/tokenizer/golden/jinja_golden.json"));
   ASSERT_TRUE(golden.ok()) << golden.status();
-  const JinjaValue variables = JinjaValue::Of((*golden)["variables"]);
+  const JinjaValue variables = ValueOf((*golden)["variables"]);
   EXPECT_GE((*golden)["cases"].size(), 260);
   for (const Json& golden_case : (*golden)["cases"]) {
     const auto source = golden_case["source"].get<std::string>();
@@ -76,15 +96,21 @@ TEST(Jinja, WorkIsBounded) {
   for (int i = 0; i < 60; ++i) nested = "0 or 1 and 1 == 1 + 1 ~ 1 * 1 ** (" + nested + ")";
   const std::string loops = "{% for i in range(100000) %}";
   const std::string long_text = "{% set x = 'a' * 16000000 %}";
+  const std::string long_list = "{% set l = (range(100000)|list) * 10 %}";
+  std::string doubled = "{% set a = [1] %}{% set b = [1] %}", keys, names, parameters;
+  for (int i = 0; i < 28; ++i) doubled += "{% set a = [a, a] %}{% set b = [b, b] %}";
+  for (int i = 0; i < 50000; ++i) {
+    absl::StrAppend(&keys, i, ":1,");
+    absl::StrAppend(&names, "a", i, "=1,");
+    absl::StrAppend(&parameters, "a", i, ",");
+  }
+  names.pop_back();
+  parameters.pop_back();
   for (const std::string& source : std::vector<std::string>{
-           "{{ " + deep,
-           "{{ " + std::string(100000, '-') + "1 }}",
-           chain + " }}",
+           "{{ " + deep, "{{ " + std::string(100000, '-') + "1 }}", chain + " }}",
            "{{ a" + absl::StrCat(std::string(50000, '.'), " }}"),
-           loops + loops + "{{ i }}{% endfor %}{% endfor %}",
-           "{{ 'x' * 1000000000000 }}",
-           "{{ [1] * 1000000000000 }}",
-           "{{ range(1000000000) }}",
+           loops + loops + "{{ i }}{% endfor %}{% endfor %}", "{{ 'x' * 1000000000000 }}",
+           "{{ [1] * 1000000000000 }}", "{{ range(1000000000) }}",
            "{% set ns = namespace(x='ab') %}" + loops +
                "{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
            "{% set ns = namespace(x='ab') %}" + loops +
@@ -94,15 +120,69 @@ TEST(Jinja, WorkIsBounded) {
            "{% endfor %}{{ ns.x }}",
            "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
            "{% macro m() %}{{ " + nested + " }}{% endmacro %}{{ m() }}",
-           long_text + "{% set y = [x] * 1000 %}",
            long_text + loops + "{% set y = x ~ '' %}{% endfor %}",
            "{% set x = 'ab' * 1000000 %}" + loops + "{% set y = x.strip(x) %}{% endfor %}",
-           loops + "{% set y = range(100000)|sort %}{% endfor %}",
-           "{{ 9223372036854775807 + 1 }}",
-           "{% set ns = namespace() %}{% set ns.me = ns %}"}) {
+           loops + "{% set y = range(100000)|sort %}{% endfor %}", "{{ 9223372036854775807 + 1 }}",
+           "{% set ns = namespace() %}{% set ns.me = ns %}",
+           // Comparing lists that have the same lists within over and over.
+           doubled + "{{ a == b }}", doubled + "{{ a < b }}", doubled + "{{ [a, b]|unique }}",
+           doubled + "{{ a in [b] }}", doubled + "{{ [a].index(b) }}",
+           doubled + "{{ {1: a} == {1: b} }}",
+           // Going over a list or text that is there already.
+           long_list + loops + "{% if -1 in l %}{% endif %}{% endfor %}",
+           long_list + loops + "{{ l.count(-1) }}{% endfor %}",
+           long_list + loops + "{{ l|sum }}{% endfor %}",
+           long_text + "{% set l = [x] * 100000 %}{{ l|map('length')|list }}",
+           long_text + "{% set l = [x] * 100000 %}{{ l|select('upper')|list }}",
+           long_text + "{% set l = [x] * 100000 %}{{ l|unique }}",
+           long_text + "{% set l = [x] * 100000 %}{{ x.startswith([x ~ 'b'] * 100000) }}",
+           long_text + "{% set l = [x] * 100000 %}{{ l|sum(start='') }}",
+           long_text + "{% set l = [1] * 100000 %}{{ l|map(attribute=x)|list }}",
+           "{% set x = 'a' * 1000000 %}{{ x in x ~ x }}",
+           "{% set x = 'a' * 1000000 %}{{ (x ~ x).rfind('b' ~ x) }}",
+           "{% set x = 'a' * 1000000 %}{{ (x ~ x).split('b' ~ x) }}",
+           "{% set x = 'a' * 1000000 %}{{ (x ~ x)|replace('b' ~ x, '') }}",
+           // Dicts and arguments by name are searched from the front.
+           "{{ {" + keys + "}|length }}", "{{ dict(" + names + ") }}",
+           "{% macro m(" + parameters + ") %}{% endmacro %}{{ m(" + names + ") }}",
+           // Lists whose elements would take far more memory than the text.
+           long_text + "{{ x|list|length }}", long_text + "{{ x.split('a')|length }}",
+           long_text + "{% for c in x %}{% endfor %}", long_text + "{{ x|map('upper')|first }}",
+           long_text + "{{ (x|replace('a', '\n')).splitlines()|length }}"}) {
     EXPECT_EQ(Render(source).status().code(), absl::StatusCode::kInvalidArgument)
-        << source.substr(0, 80);
+        << source.substr(0, 80) << " ... " << source.substr(source.size() - 80);
   }
+}
+
+// Texts are held once, however many lists have them.
+TEST(Jinja, CopiesShareTexts) {
+  const auto peak_kib = [] {
+    rusage usage = {};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+  };
+  std::string lists = "{% set l = ['x' * 1000000] %}";
+  for (int i = 0; i < 11; ++i) lists += "{% set l = l + l %}";
+  const int64_t before = peak_kib();
+  EXPECT_EQ(Render(lists + "{{ l|length }}").value_or(""), "2048");
+  EXPECT_EQ(Render("{% set x = {}['x' * 1000000] %}{{ ([x] * 2048)|length }}").value_or(""),
+            "2048");
+  EXPECT_LT(peak_kib() - before, 200'000);
+}
+
+// What names a value goes over none of it.
+TEST(Jinja, LongListsAreAtHand) {
+  const auto text = Render(
+      "{% set l = range(100000)|list %}{% for i in range(50000) %}{% if l[i] + l|length + l|first "
+      "< 0 "
+      "or (l|last) < 0 %}{% endif %}{% endfor %}{{ l[-1] }}");
+  EXPECT_EQ(text.value_or(""), "99999") << text.status();
+}
+
+TEST(Jinja, ErrorsDoNotSteerTheTerminal) {
+  EXPECT_THAT(ErrorOf("{{ raise_exception('\x1b[31mRED\x07 ä\xc2\x9b\n') }}"),
+              HasSubstr(R"(: \x1b[31mRED\x07 ä\xc2\x9b\x0a)"));
+  EXPECT_THAT(ErrorOf("{{ {}['\x1b'].y }}"), HasSubstr(R"('\x1b' is undefined)"));
 }
 
 }  // namespace

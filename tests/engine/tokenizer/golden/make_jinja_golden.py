@@ -93,6 +93,11 @@ none == none
 3.7|int
 3.567|round(2)
 2.5|round
+3|round ~ true|round ~ (-15)|round(-1) ~ 25|round(-1) ~ 1350|round(-2) ~ 3|round(-30)
+3|round(1, 'ceil') ~ 2.675|round(2) ~ 1.005|round(2) ~ 1350.0|round(-2) ~ 1e300|round(2) ~ 1.5|round(400)
+2.5|round(0, 'nearest')
+"it's a dog. foo-bar (baz [q {x <y a.b e--f É"|title
+"abc"[0] ~ "abc"[-1] ~ "abc"[5] ~ "abc"|first ~ "abc"|last ~ ""|first ~ "abc"|length
 3.5|round|int
 a|sum ~ a|min ~ a|max
 ms|map(attribute='role')|unique|list
