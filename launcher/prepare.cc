@@ -254,8 +254,7 @@ absl::Status CheckFits(const Plan& plan) {
   }
   std::string message = absl::StrCat(
       plan.model_name, " does not fit: rank ", worst, " needs ", FormatBytes(rank.most_bytes()),
-      " on ", rank.device,
-      rank.most_bytes() > rank.total_bytes() ? " while it loads (fewer --threads take less)" : "",
+      " on ", rank.device, rank.most_bytes() > rank.total_bytes() ? " while it loads" : "",
       ", which has ", FormatBytes(rank.available_bytes), " for it (short by ",
       FormatBytes(rank.short_bytes()), ")");
   if (!plan.remedies.empty()) absl::StrAppend(&message, "; try ", plan.remedies[0]);

@@ -42,15 +42,19 @@ int WorstRank(const Plan& plan) {
   return worst;
 }
 
-// The part of a rank's memory that there is most of.
+// The part of a rank's memory that there is most of, when it needs most.
 std::string LargestPart(const RankPlan& rank) {
-  const std::pair<int64_t, const char*> parts[] = {{rank.weight_bytes, "weights"},
-                                                   {rank.kv_bytes, "KV cache"},
-                                                   {rank.workspace_bytes, "buffers"},
-                                                   {rank.sidecar_bytes, "sidecars"},
-                                                   {rank.overhead_bytes, "driver and libraries"}};
+  const bool loading = rank.most_bytes() > rank.total_bytes();
+  const std::pair<int64_t, const char*> parts[] = {
+      {rank.weight_bytes, "weights"},
+      {loading ? 0 : rank.kv_bytes, "KV cache"},
+      {loading ? 0 : rank.workspace_bytes, "buffers"},
+      {loading ? rank.load_bytes : 0, "buffers to load"},
+      {rank.sidecar_bytes, "sidecars"},
+      {rank.overhead_bytes, "driver and libraries"}};
   const auto largest = std::max_element(std::begin(parts), std::end(parts));
-  return absl::StrCat(largest->second, " ", FormatBytes(largest->first));
+  return absl::StrCat(largest->second, " ", FormatBytes(largest->first),
+                      loading ? " while it loads" : "");
 }
 
 // Speeds closer than this are the same: what is between them is not known so well.

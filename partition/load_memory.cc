@@ -78,17 +78,18 @@ HostUse UseOf(const Topology& topology, const HostRanks& host, const MemoryLimit
   }
   const DeviceInfo* cpu = CpuOf(topology, host.host.first);
   if (use.of_gpu_ranks == 0 || cpu == nullptr || cpu->memory_bytes <= 0) return use;
-  use.left += UsableBytes(*cpu, cpu->id, limits);
+  const int index = static_cast<int>(cpu - topology.devices.data());
+  use.left += UsableBytes(*cpu, DeviceId(topology, {index, host.host.second}), limits);
   use.known = true;
   return use;
 }
 
-// Ranks that fit when they run also load.
+// Ranks need no more than when they run, or there is room for it.
 bool Loads(const Topology& topology, const HostRanks& host, const MemoryLimits& limits,
            const Plan& plan) {
   for (int r : host.ranks) {
     const RankPlan& rank = plan.ranks[r];
-    if (rank.short_bytes() > 0 && rank.total_bytes() <= rank.available_bytes) return false;
+    if (rank.short_bytes() > 0 && rank.most_bytes() > rank.total_bytes()) return false;
   }
   return UseOf(topology, host, limits, plan).missing() == 0;
 }
@@ -156,9 +157,6 @@ absl::Status DescribeLoading(const Topology& topology, const ModelSpec& spec,
     used.push_back(threads > 0 ? threads : ThreadsOf(topology, plan, r));
     layouts.push_back(LayOutMemory(spec, plan.placements, r, plan.options));
   }
-  const bool runs = std::all_of(plan.ranks.begin(), plan.ranks.end(), [](const RankPlan& rank) {
-    return rank.total_bytes() <= rank.available_bytes;
-  });
   const std::vector<HostRanks> hosts = RanksByHost(topology, refs);
   for (const HostRanks& host : hosts) {
     int most = 1;
@@ -171,7 +169,7 @@ absl::Status DescribeLoading(const Topology& topology, const ModelSpec& spec,
       }
       return Loads(topology, host, limits, plan);
     };
-    if (loads_with(most) || !runs) continue;
+    if (loads_with(most)) continue;
     int low = 1;
     for (int high = most; low + 1 < high;) {
       const int middle = low + (high - low) / 2;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "engine/kernels/cuda_kernels.h"
 #include "partition/advice.h"
 #include "partition/changes.h"
 #include "partition/plan_search.h"
@@ -19,6 +20,21 @@ constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
 // More of them would not be read.
 constexpr size_t kMostPairs = 4;
+
+// A GPU's rank keeps a cache of a type that the CUDA kernels do not have.
+bool LacksCache(const PlanRequest& request, const Plan& plan) {
+  if (HasCudaCacheOf(*request.options.kv_type)) return false;
+  for (int layer = 0; layer < request.spec->num_layers(); ++layer) {
+    const Placement& placement = plan.placements[request.spec->attention_block(layer)];
+    for (size_t i = 0; i < placement.ranks.size(); ++i) {
+      const auto ref = LocateDevice(*request.topology, plan.ranks[placement.ranks[i]].device);
+      const bool on_gpu =
+          ref.ok() && request.topology->devices[ref->device].kind == DeviceKind::kGpu;
+      if (on_gpu && placement.shares[i] > 0) return true;
+    }
+  }
+  return false;
+}
 
 class Remedies {
  public:
@@ -32,98 +48,131 @@ class Remedies {
     for (ChangeKind kind : kChangeKinds) {
       // What can be done with what is there comes before what has to be bought.
       if (kind == ChangeKind::kSecondCard && enough_.empty()) RETURN_IF_ERROR(TryPairs());
-      RETURN_IF_ERROR(Try(kind, base_, /*also_slow=*/true).status());
+      RETURN_IF_ERROR(Try(kind, base_, /*in_pair=*/false).status());
     }
-    for (std::string& text : enough_) plan_.remedies.push_back(std::move(text));
-    for (std::string& text : too_slow_) plan_.remedies.push_back(std::move(text));
+    for (const std::vector<std::string>* texts : {&enough_, &too_slow_, &plan_only_}) {
+      plan_.remedies.insert(plan_.remedies.end(), texts->begin(), texts->end());
+    }
     if (plan_.remedies.empty() && !plan_.fits()) plan_.remedies.push_back(MoreMemory());
     return absl::OkStatus();
   }
 
  private:
+  struct Found {
+    Change change;
+    Plan plan;
+  };
+
   // The cheapest change of the kind that makes the request fit and fast enough; else, where it does
-  // not fit and `also_slow`, the one that makes it fit at least. True: the first was found.
-  absl::StatusOr<bool> Try(ChangeKind kind, const Change& base, bool also_slow) {
+  // not fit, the one that makes it fit at least. Of two together neither what is too slow nor what
+  // cannot be run. True: the first was found.
+  absl::StatusOr<bool> Try(ChangeKind kind, const Change& base, bool in_pair) {
     for (const double limit : {limit_, kNoLimit}) {
-      ASSIGN_OR_RETURN(const absl::optional<Change> change, Cheapest(kind, base, limit));
-      if (change) {
-        RETURN_IF_ERROR(Report(kind, *change));
+      ASSIGN_OR_RETURN(const absl::optional<Found> found, Cheapest(kind, base, limit));
+      if (found && in_pair && IsPlanOnly(*found)) return false;
+      if (found) {
+        Report(kind, *found);
         return limit == limit_;
       }
-      if (limit_ == kNoLimit || plan_.fits() || !also_slow) break;
+      if (limit_ == kNoLimit || plan_.fits() || in_pair) break;
     }
     return false;
   }
 
   // What can be run comes before what can only be planned.
-  absl::StatusOr<absl::optional<Change>> Cheapest(ChangeKind kind, const Change& base,
-                                                  double limit) const {
+  absl::StatusOr<absl::optional<Found>> Cheapest(ChangeKind kind, const Change& base,
+                                                 double limit) const {
     if (IsNumber(kind)) return LargestNumber(kind, base, limit);
-    std::vector<Change> changes = ChangesOf(kind, base);
-    std::stable_partition(changes.begin(), changes.end(),
-                          [&](const Change& change) { return PlanOnly(change).empty(); });
-    for (Change& change : changes) {
-      ASSIGN_OR_RETURN(const bool enough, IsEnough(change.request, limit));
-      if (enough) return absl::make_optional(std::move(change));
+    absl::optional<Found> plan_only;
+    for (Change& change : ChangesOf(kind, base)) {
+      if (plan_only && IsPlanOnly(change.request)) continue;
+      ASSIGN_OR_RETURN(absl::optional<Plan> plan, PlanIfEnough(change.request, limit));
+      if (!plan) continue;
+      absl::optional<Found> found = Found{std::move(change), *std::move(plan)};
+      if (!IsPlanOnly(*found)) return found;
+      if (!plan_only) plan_only = std::move(found);
     }
-    return absl::optional<Change>();
+    return plan_only;
   }
 
-  absl::StatusOr<absl::optional<Change>> LargestNumber(ChangeKind kind, const Change& base,
-                                                       double limit) const {
+  // The largest number of the range that is enough, as a change and its plan.
+  absl::StatusOr<absl::optional<Found>> LargestNumber(ChangeKind kind, const Change& base,
+                                                      double limit) const {
     const NumberRange range = NumbersOf(kind, base.request);
-    if (range.least >= range.most) return absl::optional<Change>();
-    const auto enough = [&](int64_t number) {
-      return IsEnough(WithNumber(kind, base, number).request, limit);
-    };
-    ASSIGN_OR_RETURN(const bool any, enough(range.least));
-    if (!any) return absl::optional<Change>();
-    int64_t low = range.least;
-    int64_t high = range.most;
-    while (low + 1 < high) {
-      const int64_t middle = low + (high - low) / 2;
-      ASSIGN_OR_RETURN(const bool good, enough(middle));
-      (good ? low : high) = middle;
+    if (range.least >= range.most) return absl::optional<Found>();
+    // To see that a layout fits is quick; only a plan knows whether it loads.
+    for (const bool planned : {false, true}) {
+      const auto enough = [&](int64_t number) -> absl::StatusOr<bool> {
+        const Change change = WithNumber(kind, base, number);
+        if (!planned) return MayBeEnough(change.request, limit);
+        ASSIGN_OR_RETURN(const absl::optional<Plan> plan, PlanIfEnough(change.request, limit));
+        return plan.has_value();
+      };
+      ASSIGN_OR_RETURN(const bool any, enough(range.least));
+      if (!any) break;
+      int64_t low = range.least;
+      int64_t high = range.most;
+      while (low + 1 < high) {
+        const int64_t middle = low + (high - low) / 2;
+        ASSIGN_OR_RETURN(const bool good, enough(middle));
+        (good ? low : high) = middle;
+      }
+      Change change = WithNumber(kind, base, low);
+      ASSIGN_OR_RETURN(absl::optional<Plan> plan, PlanIfEnough(change.request, limit));
+      if (plan) return absl::make_optional(Found{std::move(change), *std::move(plan)});
     }
-    return absl::make_optional(WithNumber(kind, base, low));
+    return absl::optional<Found>();
   }
 
-  // Some layout fits and takes less than `limit` seconds per step.
-  absl::StatusOr<bool> IsEnough(const PlanRequest& request, double limit) const {
-    if (!request.shares.empty()) {
-      ASSIGN_OR_RETURN(const Plan plan, planner_.MakePlan(request));
-      const double rate = plan.decode.expected;
-      return plan.fits() &&
-             (limit == kNoLimit || rate >= request.min_tokens_per_s * plan.options.batch);
-    }
+  // Some layout fits when it runs, whatever loading takes, at less than `limit` seconds per step.
+  absl::StatusOr<bool> MayBeEnough(const PlanRequest& request, double limit) const {
+    if (!request.shares.empty()) return true;
     ASSIGN_OR_RETURN(const Candidates candidates, MakeCandidates(request));
     return LayoutFinder(request, candidates, request.options).Any(0, limit);
   }
 
-  absl::Status Report(ChangeKind kind, const Change& change) {
-    ASSIGN_OR_RETURN(const Plan plan, planner_.MakePlan(change.request));
-    if (!plan.fits()) return absl::OkStatus();
-    std::string text = change.text;
-    if (kind == ChangeKind::kAllDevices) absl::StrAppend(&text, ": ", LayoutName(plan));
-    std::vector<std::string> facts;
-    const double each = plan.decode.expected / plan.options.batch;
-    const bool slow = plan.decode.expected > 0 && each < change.request.min_tokens_per_s;
-    const bool of_each = slow && plan.options.batch > 1;
-    absl::StrAppendFormat(&text, " (%.1f tokens/s%s", of_each ? each : plan.decode.expected,
-                          of_each ? " of each sequence" : "");
-    if (slow) absl::StrAppendFormat(&text, ", of the %.1f needed", change.request.min_tokens_per_s);
-    absl::StrAppend(&text, PlanOnly(change), ")");
-    (slow ? too_slow_ : enough_).push_back(std::move(text));
-    return absl::OkStatus();
+  // The request's plan where it fits and, unless there is no limit, is fast enough.
+  absl::StatusOr<absl::optional<Plan>> PlanIfEnough(const PlanRequest& request,
+                                                    double limit) const {
+    ASSIGN_OR_RETURN(const bool may_be, MayBeEnough(request, limit));
+    if (!may_be) return absl::optional<Plan>();
+    ASSIGN_OR_RETURN(Plan plan, planner_.MakePlan(request));
+    if (!plan.fits() || (limit != kNoLimit && IsSlow(plan))) return absl::optional<Plan>();
+    return absl::make_optional(std::move(plan));
   }
 
-  // What the change asks for and the engine does not have.
-  std::string PlanOnly(const Change& change) const {
+  bool IsSlow(const Plan& plan) const {
+    return plan.decode.expected > 0 &&
+           plan.decode.expected / plan.options.batch < base_.request.min_tokens_per_s;
+  }
+
+  void Report(ChangeKind kind, const Found& found) {
+    const Plan& plan = found.plan;
+    std::string text = found.change.text;
+    if (kind == ChangeKind::kAllDevices) absl::StrAppend(&text, ": ", LayoutName(plan));
+    const bool slow = IsSlow(plan);
+    const bool of_each = slow && plan.options.batch > 1;
+    absl::StrAppendFormat(&text, " (%.1f tokens/s%s",
+                          plan.decode.expected / (of_each ? plan.options.batch : 1),
+                          of_each ? " of each sequence" : "");
+    if (slow) absl::StrAppendFormat(&text, ", of the %.1f needed", base_.request.min_tokens_per_s);
+    const bool plan_only = IsPlanOnly(found);
+    absl::StrAppend(&text, plan_only ? ", can be planned but not run" : "", ")");
+    (plan_only ? plan_only_ : slow ? too_slow_ : enough_).push_back(std::move(text));
+  }
+
+  // The change asks for what the engine does not have.
+  bool IsPlanOnly(const PlanRequest& request) const {
     const bool kv_type =
-        !CheckRunnable(change.request.options).ok() && CheckRunnable(base_.request.options).ok();
+        !CheckRunnable(request.options).ok() && CheckRunnable(base_.request.options).ok();
     const bool weights =
-        !change.request.spec->not_runnable.empty() && base_.request.spec->not_runnable.empty();
-    return kv_type || weights ? ", can be planned but not run" : "";
+        !request.spec->not_runnable.empty() && base_.request.spec->not_runnable.empty();
+    return kv_type || weights;
+  }
+
+  bool IsPlanOnly(const Found& found) const {
+    return IsPlanOnly(found.change.request) ||
+           (LacksCache(found.change.request, found.plan) && !LacksCache(base_.request, plan_));
   }
 
   // Every change of one kind, mildest first, with as mild a change of another as is enough.
@@ -135,7 +184,7 @@ class Remedies {
         if (first == ChangeKind::kContext || second >= ChangeKind::kSecondCard) continue;
         for (const Change& change : FirstOfPair(first)) {
           if (enough_.size() >= kMostPairs) return absl::OkStatus();
-          ASSIGN_OR_RETURN(const bool found, Try(second, change, /*also_slow=*/false));
+          ASSIGN_OR_RETURN(const bool found, Try(second, change, /*in_pair=*/true));
           if (found) break;
         }
       }
@@ -153,7 +202,7 @@ class Remedies {
       changes = ChangesOf(kind, base_);
     }
     changes.erase(std::remove_if(changes.begin(), changes.end(),
-                                 [&](const Change& change) { return !PlanOnly(change).empty(); }),
+                                 [&](const Change& change) { return IsPlanOnly(change.request); }),
                   changes.end());
     return changes;
   }
@@ -161,8 +210,10 @@ class Remedies {
   std::string MoreMemory() const {
     int64_t missing = 0;
     for (const RankPlan& rank : plan_.ranks) missing += std::max<int64_t>(0, rank.short_bytes());
-    return absl::StrCat("more memory: no option, nor two together, makes up for ",
-                        FormatBytes(missing));
+    const std::string of_ranks = missing > 0 ? FormatBytes(missing) : "";
+    const std::string of_host = plan_.host_shortage.empty() ? "" : "what is missing of the host's";
+    return absl::StrCat("more memory: no option, nor two together, makes up for ", of_ranks,
+                        of_ranks.empty() || of_host.empty() ? "" : " and ", of_host);
   }
 
   const Planner& planner_;
@@ -171,6 +222,7 @@ class Remedies {
   const double limit_;
   std::vector<std::string> enough_;
   std::vector<std::string> too_slow_;
+  std::vector<std::string> plan_only_;
 };
 
 }  // namespace

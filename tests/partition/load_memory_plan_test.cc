@@ -8,7 +8,11 @@
 namespace tprun {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr int64_t kPerThread = 100 * kMiB;
 
@@ -94,6 +98,86 @@ TEST(LoadMemoryPlan, GpuRanksNeedTheirHost) {
   EXPECT_FALSE(small.fits());
   EXPECT_THAT(small.host_shortage, HasSubstr("of the memory of host box while they load"));
   EXPECT_EQ(small.why, small.host_shortage);
+  EXPECT_THAT(small.remedies,
+              ElementsAre(AllOf(StartsWith("more memory: "),
+                                EndsWith("makes up for what is missing of the host's"))));
+}
+
+TEST(LoadMemoryPlan, AHostsLimitIsThatOfItsOwnCpu) {
+  const ModelSpec spec = PlanModel();
+  Topology topology = GpuTopology({{24, 900}});
+  AddCpu(64, 1, topology);
+  topology.hosts.push_back({.name = "other"});
+  topology.devices.push_back(topology.devices[1]);
+  topology.devices.back().host = 1;
+  PlanRequest request = RequestFor(spec, topology);
+  request.devices = {"box/cuda:0"};
+  request.load_buffers = PerThread();
+  request.limits.limit_bytes["other/cpu"] = 20 * kMiB;
+  EXPECT_TRUE(PlanOf(request).fits());
+  request.limits.limit_bytes["box/cpu"] = 20 * kMiB;
+  EXPECT_THAT(PlanOf(request).host_shortage, HasSubstr("of which 20.00 MiB are left"));
+}
+
+// A host of one CPU whose model needs more to load than to run.
+class LoadShortage : public ::testing::Test {
+ protected:
+  static constexpr int64_t kBuffers = 3 * kGiB;
+
+  LoadShortage() {
+    topology_.hosts.push_back({.name = "box"});
+    AddCpu(64, 4, topology_);
+    request_ = RequestFor(spec_, topology_);
+    request_.load_buffers = [](const ModelSpec&, const MemoryLayout&, int threads, bool) {
+      return threads * kBuffers;
+    };
+    roomy_ = PlanOf(request_).ranks[0];
+  }
+
+  // What loading with one thread takes.
+  static int64_t Least(const RankPlan& rank) {
+    return rank.weight_bytes + rank.overhead_bytes + kBuffers;
+  }
+  // The rank's model with matrices in another format.
+  ModelSpec In(const WeightFormat& format) const {
+    ModelSpec spec = spec_;
+    for (TensorSpec& tensor : spec.tensors) {
+      if (tensor.shape.size() > 1) tensor.format = &format;
+    }
+    return spec;
+  }
+
+  const ModelSpec spec_ = PlanModel();
+  Topology topology_;
+  PlanRequest request_;
+  RankPlan roomy_;
+};
+
+TEST_F(LoadShortage, IsToldByWhatLoadingTakes) {
+  ASSERT_GT(Least(roomy_), roomy_.total_bytes());
+  topology_.devices[0].available_bytes = Least(roomy_) - 2 * kMiB;
+  const Plan plan = PlanOf(request_);
+  EXPECT_THAT(plan.why, AllOf(HasSubstr("cpu is short by 2.00 MiB"),
+                              HasSubstr("most of it buffers to load 3.00 GiB")));
+  EXPECT_THAT(plan.remedies, ElementsAre(EndsWith("makes up for 2.00 MiB")));
+  // Also where it would not run: with one thread it lacks least.
+  topology_.devices[0].available_bytes = roomy_.total_bytes() - 1;
+  EXPECT_EQ(PlanOf(request_).ranks[0].load_bytes, kBuffers);
+}
+
+// Larger weights would run, smaller ones also load; a smaller cache is of no use.
+TEST_F(LoadShortage, RemediesLoadToo) {
+  ModelSpec smaller = In(kQ8_0Format);
+  ModelSpec small = In(*FindWeightFormat("q4_0"));
+  PlanRequest of_small = request_;
+  of_small.spec = &small;
+  topology_.devices[0].available_bytes = Least(PlanOf(of_small).ranks[0]);
+  request_.smaller_models = [&] {
+    return std::vector<SmallerModel>{{"--weights=q8_0", smaller}, {"--weights=q4_0", small}};
+  };
+  ASSERT_GT(topology_.devices[0].available_bytes, roomy_.total_bytes());
+  const Plan plan = PlanOf(request_);
+  EXPECT_THAT(plan.remedies, ElementsAre(StartsWith("--weights=q4_0 (")));
 }
 
 // A CPU that is faster than the card gets all, until what loading takes is not there beside it.

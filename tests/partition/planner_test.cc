@@ -53,6 +53,26 @@ TEST(Apportion, IsNeverOffByAWholeUnit) {
   }
 }
 
+// One token reads weights, of which quantised ones are fewer.
+TEST(DefaultEfficiencies, OnACpuSmallerWeightsAreReadSooner) {
+  constexpr int64_t kElements = 1 << 13;
+  const DeviceRates cpu = {.kind = DeviceKind::kCpu};
+  const Coefficients coefficients = DefaultCoefficients();
+  const auto read = [&](const WeightFormat& format) {
+    const double part = EfficiencyOf(coefficients, cpu, KernelFamily::kMatMul, format.name).memory;
+    return static_cast<double>(format.Bytes(kElements)) / part;
+  };
+  int smaller = 0;
+  for (const EfficiencyRule& rule : coefficients.rules) {
+    if (rule.device != "cpu" || rule.family != KernelFamilyName(KernelFamily::kMatMul)) continue;
+    const WeightFormat* format = FindWeightFormat(rule.format);
+    if (format == nullptr || format->Bytes(kElements) >= kBF16Format.Bytes(kElements)) continue;
+    EXPECT_LT(read(*format), read(kBF16Format)) << rule.format;
+    ++smaller;
+  }
+  EXPECT_GT(smaller, 20);
+}
+
 TEST(Planner, SharesFollowBandwidth) {
   const ModelSpec spec = PlanModel();
   const Topology topology = GpuTopology({{24, 900}, {24, 300}});

@@ -8,7 +8,9 @@
 namespace tprun {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -61,8 +63,41 @@ TEST(Remedies, WhatFitsButIsTooSlowIsToldAsSuch) {
   request.min_tokens_per_s = 5000;
   const Plan plan = MakePlan(request);
   ASSERT_FALSE(plan.fits());
-  EXPECT_THAT(plan.remedies, Contains(testing::AllOf(StartsWith("--context="),
-                                                     HasSubstr(", of the 5000.0 needed"))));
+  EXPECT_THAT(plan.remedies,
+              Contains(AllOf(StartsWith("--context="), HasSubstr(", of the 5000.0 needed"))));
+}
+
+// There are no CUDA kernels for a cache in q4_0; CPUs have them.
+TEST(Remedies, WhatCannotBeRunThereComesLast) {
+  const ModelSpec spec = PlanModel(32, 8, 40);
+  Topology topology = GpuTopology({{6, 400}});  // q8_0 is too large
+  const Plan plan = MakePlan(TooLarge(spec, topology));
+  ASSERT_FALSE(plan.fits());
+  ASSERT_THAT(plan.remedies, Contains(StartsWith("--context=")));
+  EXPECT_THAT(plan.remedies.back(),
+              AllOf(StartsWith("--kv_type=q4_0 ("), EndsWith(", can be planned but not run)")));
+  topology.devices[0].id = "cpu";
+  topology.devices[0].kind = DeviceKind::kCpu;
+  const Plan on_cpu = MakePlan(TooLarge(spec, topology));
+  EXPECT_THAT(on_cpu.remedies.front(),
+              AllOf(StartsWith("--kv_type=q4_0 ("), Not(HasSubstr("planned"))));
+}
+
+// What can be run of a kind comes before what is milder and cannot.
+TEST(Remedies, OfAKindOneThatCanBeRunIsTold) {
+  const ModelSpec spec = PlanModel(32, 8, 40);
+  const Topology topology = GpuTopology({{8, 400}});
+  ModelSpec first = In(spec, kQ8_0Format);
+  first.not_runnable = "packed";
+  PlanRequest request = TooLarge(spec, topology);
+  request.smaller_models = [&] {
+    return std::vector<SmallerModel>{{"--weights=first", first},
+                                     {"--weights=second", In(spec, kQ8_0Format)}};
+  };
+  const Plan plan = MakePlan(request);
+  ASSERT_FALSE(plan.fits());
+  EXPECT_THAT(plan.remedies, Contains(StartsWith("--weights=second (")));
+  EXPECT_THAT(plan.remedies, Not(Contains(StartsWith("--weights=first"))));
 }
 
 TEST(Remedies, ACardThatWouldDoIsPlannedAnew) {
