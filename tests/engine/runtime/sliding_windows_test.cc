@@ -166,7 +166,9 @@ TEST(SlidingWindows, GoingBack) {
         const auto next = Generate(engine, world, all.subspan(0, 30), generate, nullptr);
         RETURN_IF_ERROR(next.status());
         const auto best = std::max_element((*expected)[0].begin(), (*expected)[0].end());
-        EXPECT_THAT(next->ids, testing::ElementsAre(best - (*expected)[0].begin()));
+        if (world.rank() == 0) {
+          EXPECT_THAT(next->ids, testing::ElementsAre(best - (*expected)[0].begin()));
+        }
         EXPECT_EQ(next->fresh_tokens, 30);
         RETURN_IF_ERROR(engine.Forward(all.subspan(29, 1), 29, 0));
         check();
