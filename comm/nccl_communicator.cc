@@ -19,8 +19,6 @@
 namespace tprun {
 namespace {
 
-// Sums up to this size go through a symmetric window: enough for 512 tokens of 8,192 elements.
-constexpr int64_t kWindowBytes = int64_t{16} << 20;
 constexpr int kSymmetric = 1;  // NCCL_WIN_COLL_SYMMETRIC
 constexpr int64_t kTrySumCount = 100'000;
 
@@ -169,7 +167,7 @@ absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
       absl::StrCat("NCCL ", NcclVersionText(version), ", at most ", options.channels, " channels");
   const absl::Status window = OpenWindow();
   if (window.ok()) {
-    absl::StrAppend(&description_, ", sums up to ", FormatBytes(kWindowBytes),
+    absl::StrAppend(&description_, ", sums up to ", FormatBytes(kNcclWindowBytes),
                     " in a symmetric window");
     return absl::OkStatus();
   }
@@ -183,7 +181,7 @@ absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
 }
 
 absl::Status NcclCommunicator::AllocateWindow() {
-  const ncclResult_t result = api_.MemAlloc(&window_memory_, kWindowBytes);
+  const ncclResult_t result = api_.MemAlloc(&window_memory_, kNcclWindowBytes);
   if (result == ncclSuccess) return absl::OkStatus();
   window_memory_ = nullptr;
   return NcclError("allocating a window", result);
@@ -192,7 +190,7 @@ absl::Status NcclCommunicator::AllocateWindow() {
 // A window that is null: NCCL has none between these GPUs, which is no error to it.
 absl::Status NcclCommunicator::RegisterWindow() {
   RETURN_IF_ERROR(Run("registering a window", [&] {
-    return api_.CommWindowRegister(comm_, window_memory_, kWindowBytes, &window_, kSymmetric);
+    return api_.CommWindowRegister(comm_, window_memory_, kNcclWindowBytes, &window_, kSymmetric);
   }));
   if (window_ != nullptr) return absl::OkStatus();
   return absl::FailedPreconditionError("NCCL has none between these GPUs");
@@ -296,7 +294,8 @@ absl::Status NcclCommunicator::AllReduceSum(const void* send, void* receive, int
                                             DType dtype) {
   if (count == 0) return failure_;
   const int64_t bytes = count * static_cast<int64_t>(SizeOf(dtype));
-  if (window_ != nullptr && bytes <= kWindowBytes) return SumInWindow(send, receive, count, dtype);
+  if (window_ != nullptr && bytes <= kNcclWindowBytes)
+    return SumInWindow(send, receive, count, dtype);
   return Run("AllReduceSum", [&] {
     return api_.AllReduce(send, receive, count, NcclType(dtype), ncclSum, comm_, device_.stream());
   });

@@ -23,6 +23,10 @@ struct PeerIdentity {
   int32_t has_nccl = 0;  // the NCCL library loads
 };
 
+// Device memory of each NCCL communicator (2.27 and later) that all its ranks reach: sums up to
+// this size go through it, enough for 512 tokens of 8,192 elements.
+inline constexpr int64_t kNcclWindowBytes = int64_t{16} << 20;
+
 struct NcclOptions {
   // Channels (CTAs) of one communicator; each takes some 10 MiB of device memory per neighbour.
   int channels = 8;

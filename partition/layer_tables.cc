@@ -26,8 +26,20 @@ constexpr int64_t kMostOffsetUnits = 128;
 // (shared experts); this many offsets are looked at and the largest counts.
 constexpr int64_t kOffsetSamples = 16;
 
+using TensorsByBlock = std::vector<std::vector<const TensorSpec*>>;
+
+// Once for all layers: of a model of thousands to look through its tensors for each takes seconds.
+TensorsByBlock ByBlock(const ModelSpec& spec) {
+  TensorsByBlock tensors(spec.blocks.size());
+  for (const TensorSpec& tensor : spec.tensors) {
+    if (tensor.block >= 0) tensors[tensor.block].push_back(&tensor);
+  }
+  return tensors;
+}
+
 // `model` is a copy of `spec` without layers, blocks and tensors.
-ModelSpec OneLayer(const ModelSpec& spec, ModelSpec model, int layer) {
+ModelSpec OneLayer(const ModelSpec& spec, const TensorsByBlock& tensors, ModelSpec model,
+                   int layer) {
   model.layers = {spec.layers[layer]};
   model.blocks = {{BlockKind::kEmbed, 0},
                   {BlockKind::kAttention, 0},
@@ -38,9 +50,8 @@ ModelSpec OneLayer(const ModelSpec& spec, ModelSpec model, int layer) {
                                         {spec.mlp_block(layer), kMlpBlock},
                                         {spec.head_block(), kHeadBlock}};
   for (const auto& [from, to] : blocks) {
-    for (const TensorSpec& tensor : spec.tensors) {
-      if (tensor.block != from) continue;
-      model.tensors.push_back(tensor);
+    for (const TensorSpec* tensor : tensors[from]) {
+      model.tensors.push_back(*tensor);
       model.tensors.back().block = to;
     }
   }
@@ -122,8 +133,9 @@ LayerTables::LayerTables(const ModelSpec& spec, const EngineOptions& options, co
   bare.layers.clear();
   bare.blocks.clear();
   bare.tensors.clear();
+  const TensorsByBlock tensors = ByBlock(spec);
   for (int layer = 0; layer < spec.num_layers(); ++layer) {
-    ModelSpec model = OneLayer(spec, bare, layer);
+    ModelSpec model = OneLayer(spec, tensors, bare, layer);
     const auto [entry, added] =
         classes.emplace(Signature(model, options, pass), static_cast<int>(models_.size()));
     if (added) models_.push_back(std::move(model));

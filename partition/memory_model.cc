@@ -32,11 +32,13 @@ int64_t IpcBytes(const RankRole& role) {
   return IpcBytes(group) + IpcBytes(role.hop_peers > 0 ? kMostIpcRanks : group);
 }
 
-// NCCL has a ring and, for more than two ranks, a tree over a group; see
+// A group and all ranks have a communicator each, one where they are the same, with a window. NCCL
+// has a ring and, for more than two ranks, a tree over a group; see
 // clusters/devices/overheads.yaml.
 int64_t NcclBytes(const GpuOverheads& overheads, const RankRole& role) {
   const int64_t neighbours = std::min(role.group_peers, 2) + role.hop_peers;
-  return overheads.nccl_base_bytes +
+  const int64_t communicators = (role.group_peers > 0 ? 1 : 0) + (role.hop_peers > 0 ? 1 : 0);
+  return overheads.nccl_base_bytes + communicators * kNcclWindowBytes +
          NcclOptions().channels * neighbours * overheads.nccl_channel_bytes;
 }
 

@@ -16,6 +16,9 @@ constexpr int kNeighbours = 2;
 // An all-gather moves half of what a ring all-reduce does.
 constexpr double kGatherPart = 0.5;
 
+// What it takes to see that a number of MLPs on the server is of no use.
+constexpr int64_t kStepsToLook = 200;
+
 // Sums of times in different orders differ by less than this part.
 constexpr double kRounding = 1e-12;
 
@@ -101,14 +104,13 @@ double StageSolver::LayerFloor(const std::vector<int>& group, int layer_class, i
   return std::min(floor, ServedLayerFloor(group, layer_class, server));
 }
 
-StageSolver::Counts StageSolver::CountLayers(const StageRequest& request, int offloaded) const {
+StageSolver::Counts StageSolver::CountLayers(const StageRequest& request) const {
   Counts counts;
   counts.all.assign(tables_.num_classes(), 0);
-  counts.on_group.assign(tables_.num_classes(), 0);
   for (int layer = request.first_layer; layer < request.end_layer; ++layer) {
     ++counts.all[tables_.ClassOf(layer)];
-    if (layer >= request.first_layer + offloaded) ++counts.on_group[tables_.ClassOf(layer)];
   }
+  counts.on_group = counts.all;
   return counts;
 }
 
@@ -417,6 +419,24 @@ bool StageSolver::MayFit(const StageRequest& request, const Counts& counts) cons
   return room >= 0;
 }
 
+double StageSolver::FloorOf(const std::vector<int>& group, const Counts& counts, int replication,
+                            ClassFloors& floors) const {
+  if (floors.attention.empty()) {
+    floors.attention.assign(tables_.num_classes(), 0);
+    floors.mlp.assign(tables_.num_classes(), 0);
+    for (int c = 0; c < tables_.num_classes(); ++c) {
+      if (counts.all[c] == 0) continue;
+      floors.attention[c] = FastestSeconds(BlockKind::kAttention, group, c, replication);
+      floors.mlp[c] = FastestSeconds(BlockKind::kMlp, group, c, 1);
+    }
+  }
+  double seconds = 0;
+  for (int c = 0; c < tables_.num_classes(); ++c) {
+    seconds += counts.all[c] * floors.attention[c] + counts.on_group[c] * floors.mlp[c];
+  }
+  return seconds;
+}
+
 absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double limit,
                                              bool any) const {
   absl::optional<StagePlan> best;
@@ -424,8 +444,14 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
   const int layers = request.end_layer - request.first_layer;
   // Only the last stage may have all its MLPs on the server: its attention blocks end it otherwise.
   const int most_offloaded = request.server < 0 ? 0 : request.has_head ? layers : layers - 1;
+  Counts counts = CountLayers(request);
+  std::map<int, ClassFloors> floors;  // by replication
   for (int offloaded = 0; offloaded <= most_offloaded; ++offloaded) {
-    const Counts counts = CountLayers(request, offloaded);
+    if (offloaded > 0) {
+      --counts.on_group[tables_.ClassOf(request.first_layer + offloaded - 1)];
+      work_ += kStepsToLook;
+      if (tired()) return best;
+    }
     std::pair<int64_t, int64_t> server_bytes;  // and those that stages share
     if (offloaded > 0) {
       server_bytes = ServerBytes(request, counts);
@@ -441,16 +467,8 @@ absl::optional<StagePlan> StageSolver::Solve(const StageRequest& request, double
     bool tried = false;
     for (int replication : tables_.replications()) {
       if (replication > 1 && request.group.size() == 1) break;
-      double floor = exchange;
-      for (int c = 0; c < tables_.num_classes(); ++c) {
-        if (counts.all[c] > 0) {
-          floor +=
-              counts.all[c] * FastestSeconds(BlockKind::kAttention, request.group, c, replication);
-        }
-        if (counts.on_group[c] > 0) {
-          floor += counts.on_group[c] * FastestSeconds(BlockKind::kMlp, request.group, c, 1);
-        }
-      }
+      const double floor =
+          exchange + FloorOf(request.group, counts, replication, floors[replication]);
       absl::optional<Prepared> prepared;
       for (const Ends& ends : options) {
         if (!(floor * (1 - kRounding) + ends.seconds < limit)) break;

@@ -100,11 +100,19 @@ class StageSolver {
     std::vector<int> all;       // layers of the stage by class
     std::vector<int> on_group;  // of those with their MLP on the group
   };
+  // Least seconds of a block by class; empty: not worked out.
+  struct ClassFloors {
+    std::vector<double> attention;
+    std::vector<double> mlp;
+  };
+  // What the stage's blocks take at least, exchanges left aside.
+  double FloorOf(const std::vector<int>& group, const Counts& counts, int replication,
+                 ClassFloors& floors) const;
   // Embedding and head in every way there is, fastest first.
   const std::vector<Ends>& EndOptions(const StageRequest& request) const;
   std::vector<Placement> EndPlacements(BlockKind kind, const std::vector<int>& group) const;
   double EndSeconds(const StageRequest& request, const Ends& ends) const;
-  Counts CountLayers(const StageRequest& request, int offloaded) const;
+  Counts CountLayers(const StageRequest& request) const;  // with no MLP on the server
   double ExchangeSeconds(const StageRequest& request, const Counts& counts) const;
   double ServerSeconds(const StageRequest& request, const Counts& counts) const;
   // All of them, and those that are taken but once.

@@ -441,5 +441,37 @@ TEST(LayoutSearch, StagesShareAServer) {
   std::printf("%d with two stages on one CPU\n", shared);
 }
 
+// To look at thousands of MLPs on the server is work, also where no number of them fits.
+TEST(StageSolver, GivesUpWhereNothingFits) {
+  Case c(1);
+  c.spec = TinyModel(1, 1, 2, 64, false, kBF16Format);
+  c.infos.assign(2, {});
+  c.devices.assign(2, {});
+  c.rates.clear();
+  for (int i = 0; i < 2; ++i) {
+    c.infos[i].kind = i == 0 ? DeviceKind::kCpu : DeviceKind::kGpu;
+    c.infos[i].cores = 4;
+    c.infos[i].memory_bandwidth_bytes_per_s = 1e9;
+    c.devices[i].info = &c.infos[i];
+    c.devices[i].usable_bytes = i == 0 ? kGiB : 0;
+    c.rates.push_back(RatesOf(c.infos[i]));
+  }
+  const SharedServer exchanges;
+  const LayerTables tables(c.spec, c.options, c.pass, c.coefficients, c.rates);
+  StageRequest request;
+  request.group = {1};
+  request.end_layer = 64;
+  request.has_embed = request.has_head = true;
+  request.server = 0;
+  StageSolver solver(tables, c.devices, exchanges);
+  EXPECT_FALSE(solver.Solve(request).has_value());
+  const int64_t all = solver.work();
+  EXPECT_GT(all, 64);
+  solver.set_most_work(all + all / 2);
+  EXPECT_FALSE(solver.Solve(request).has_value());
+  EXPECT_TRUE(solver.tired());
+  EXPECT_LT(solver.work(), 2 * all);
+}
+
 }  // namespace
 }  // namespace tprun

@@ -1,6 +1,7 @@
 #include "partition/remedies.h"
 
 #include "absl/strings/match.h"
+#include "comm/peer_options.h"
 #include "gmock/gmock.h"
 #include "partition/predict.h"
 #include "tests/partition/plan_fixture.h"
@@ -160,6 +161,25 @@ TEST(RankRoles, OnlyGpusAreNcclPeers) {
   EXPECT_EQ(RoleOf(placements, 0, {true, true, true}).hop_peers, 2);
   const RankRole alone = RoleOf(placements, 0, {true, false, false});
   EXPECT_EQ(alone.group_peers + alone.hop_peers, 0);
+}
+
+// A window of the communicator of all ranks, and one of a group's where that is not the same.
+TEST(RankRoles, NcclHoldsItsWindows) {
+  const Topology topology = GpuTopology({{12, 360}});
+  DeviceInfo gpu = topology.devices[0];
+  gpu.measured.nccl_base_bytes = 1;
+  gpu.measured.nccl_channel_bytes = 1;
+  const auto nccl = [&](const RankRole& role) -> int64_t {
+    for (const Overhead& overhead : OverheadsOf(gpu, role)) {
+      if (overhead.name == "NCCL buffers") return overhead.bytes;
+    }
+    return 0;
+  };
+  const int64_t channels = NcclOptions().channels;
+  EXPECT_EQ(nccl({0, 0}), 0);
+  EXPECT_EQ(nccl({0, 1}), 1 + channels + kNcclWindowBytes);
+  EXPECT_EQ(nccl({1, 0}), 1 + channels + kNcclWindowBytes);
+  EXPECT_EQ(nccl({1, 2}), 1 + 3 * channels + 2 * kNcclWindowBytes);
 }
 
 // Where all cuts are as fast as each other, the fullest card decides.
