@@ -76,8 +76,6 @@ absl::StatusOr<JinjaValue> Repeated(const JinjaValue& value, int64_t times) {
   if (size > 0 && static_cast<size_t>(times) > most / size) {
     return absl::InvalidArgumentError("a text or list that is too long");
   }
-  const auto made = static_cast<int64_t>(size) * (size == 0 ? 0 : times);
-  RETURN_IF_ERROR(JinjaWork::Spend(is_text ? made / kJinjaTextOfStep : made));
   std::string text;
   JinjaList list;
   for (int64_t i = 0; i < (size == 0 ? 0 : times); ++i) {
@@ -93,7 +91,6 @@ absl::StatusOr<JinjaValue> Repeated(const JinjaValue& value, int64_t times) {
 
 absl::StatusOr<JinjaValue> Together(const std::string& a, const std::string& b) {
   const size_t size = a.size() + b.size();
-  if (size > kMostJinjaText) return absl::InvalidArgumentError("a text that is too long");
   RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(size) / kJinjaTextOfStep));
   return JinjaValue(absl::StrCat(a, b));
 }
