@@ -43,6 +43,7 @@ void KeepBestGroups(const ExpertsSpec& experts, bool two_best, std::vector<doubl
     std::vector<double> group(choice->begin() + g * size, choice->begin() + (g + 1) * size);
     const std::vector<int> best = Largest(group, two_best ? std::min(2, size) : 1);
     for (int i : best) of_group[g] += group[i];
+    if (std::isnan(of_group[g])) of_group[g] = -INFINITY;  // of infinities of either sign
   }
   std::vector<bool> kept(experts.groups);
   for (int g : Largest(of_group, experts.groups_per_token)) kept[g] = true;

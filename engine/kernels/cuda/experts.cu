@@ -77,7 +77,8 @@ __device__ __forceinline__ void KeepBestGroups(const RouterArguments& a, double*
       second = value > first ? first : value > second ? value : second;
       first = value > first ? value : first;
     }
-    of_group[g] = a.choice_bias != nullptr && size > 1 ? first + second : first;
+    const double both = a.choice_bias != nullptr && size > 1 ? first + second : first;
+    of_group[g] = both == both ? both : -INFINITY;  // of infinities of either sign
   }
   __syncwarp();
   for (int k = 0; k < a.groups_per_token; ++k) {

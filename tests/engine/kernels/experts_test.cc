@@ -90,6 +90,22 @@ TEST_P(ExpertsTest, RouterSurvivesNotANumberAndRefusesTooFewExperts) {
       kernels_->RouteExperts(logits.data(), nullptr, 1, bad, ids.data(), weights.data()).ok());
 }
 
+// A bias that is broken so that the sum of every group is no number.
+TEST_P(ExpertsTest, RouterSurvivesInfiniteBiasesOfBothSigns) {
+  const ExpertsSpec spec = {.count = 6,
+                            .per_token = 2,
+                            .score = RouterScore::kSigmoid,
+                            .groups = 3,
+                            .groups_per_token = 1};
+  const std::vector<float> logits(6, 1.0f);
+  const std::vector<float> bias = {INFINITY, -INFINITY, INFINITY, -INFINITY, INFINITY, -INFINITY};
+  std::vector<int32_t> ids(2, -1);
+  std::vector<float> weights(2);
+  ASSERT_TRUE(
+      kernels_->RouteExperts(logits.data(), bias.data(), 1, spec, ids.data(), weights.data()).ok());
+  EXPECT_EQ(ids, (std::vector<int32_t>{0, 1})) << "the first group, as among equals";
+}
+
 // Experts [1, 4) of five, of which tokens choose two: slots of the ones that are here.
 TEST_P(ExpertsTest, GatedMatMulAndSumVisitTheChosenExperts) {
   constexpr int64_t kDim = 24, kFfn = 10;
