@@ -97,7 +97,8 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   // graphs that its operations were recorded in are gone, which whoever owns them lets go of only
   // when the failure has been told.
   void BeginAbort();
-  bool AbortEnds() const;  // in some seconds, or none was begun
+  // Waits some seconds for the end of all that may use the window: an abort, copies on the stream.
+  bool Ends() const;
   void Leave();
 
   const NcclApi api_;
@@ -139,9 +140,17 @@ void NcclCommunicator::BeginAbort() {
   }).detach();
 }
 
-bool NcclCommunicator::AbortEnds() const {
-  constexpr std::chrono::seconds kPatience(5);
-  return !abort_.valid() || abort_.wait_for(kPatience) == std::future_status::ready;
+bool NcclCommunicator::Ends() const {
+  constexpr std::chrono::microseconds kPause(100);
+  const Deadline patience(absl::Seconds(5));
+  while (abort_.valid() && abort_.wait_for(kPause) != std::future_status::ready) {
+    if (patience.Passed()) return false;
+  }
+  while (cudaStreamQuery(device_.stream()) == cudaErrorNotReady) {
+    if (patience.Passed()) return false;
+    std::this_thread::sleep_for(kPause);
+  }
+  return true;
 }
 
 absl::Status NcclCommunicator::AwaitCall(const char* operation, ncclResult_t result) {
@@ -211,7 +220,7 @@ absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
   if (absl::IsFailedPrecondition(window)) return CloseWindow();
   RETURN_IF_ERROR(Check());
   (void)Fail(window);
-  if (AbortEnds()) FreeWindow();
+  if (Ends()) FreeWindow();
   window_memory_ = window_ = nullptr;
   failure_ = absl::OkStatus();
   return Connect(options);
@@ -307,7 +316,7 @@ void NcclCommunicator::FreeWindow() {
 NcclCommunicator::~NcclCommunicator() {
   device_.Unwatch(this);
   Leave();
-  if (AbortEnds()) FreeWindow();
+  if (window_memory_ != nullptr && Ends()) FreeWindow();
 }
 
 // Finalising takes the other ranks; when they do not come soon, or cannot, it is done without them.
