@@ -1,13 +1,19 @@
 #include "tests/comm/fake_cuda_runtime.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "comm/cuda_graph.h"
@@ -68,6 +74,29 @@ namespace {
 
 thread_local std::set<cudaStream_t> streams;  // of the thread's own GPU
 
+struct Mapping {
+  int file = -1;
+  size_t bytes = 0;
+};
+std::mutex mappings_mutex;
+std::map<void*, Mapping> mappings;  // of device memory, also other processes'
+
+void Unmap(void* memory) {
+  std::lock_guard<std::mutex> lock(mappings_mutex);
+  const auto mapping = mappings.find(memory);
+  if (mapping == mappings.end()) return;
+  munmap(memory, mapping->second.bytes);
+  close(mapping->second.file);
+  mappings.erase(mapping);
+}
+
+// What a handle says.
+struct SharedFile {
+  pid_t process;
+  int file;
+  size_t bytes;
+};
+
 }  // namespace
 
 namespace tprun {
@@ -102,17 +131,31 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return *free = *total = size_t{1} << 30, cudaSuccess;
 }
 
+// In a file without a name, which another process can map.
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
-  return (*memory = std::malloc(bytes)) != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+  const int file = memfd_create("fake GPU", MFD_CLOEXEC);
+  if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) {
+    return cudaErrorMemoryAllocation;
+  }
+  *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (*memory == MAP_FAILED) return cudaErrorMemoryAllocation;
+  std::lock_guard<std::mutex> lock(mappings_mutex);
+  mappings[*memory] = {file, bytes};
+  return cudaSuccess;
 }
 // Waits for the GPU, as the real one does.
 cudaError_t cudaFree(void* memory) {
   for (cudaStream_t stream : streams) stream->Await();
-  std::free(memory);
+  Unmap(memory);
   return cudaSuccess;
 }
-cudaError_t cudaMallocHost(void** memory, size_t bytes) { return cudaMalloc(memory, bytes); }
-cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  return (*memory = std::malloc(bytes)) != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; }
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  return std::memcpy(to, from, bytes), cudaSuccess;
+}
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
   return stream->Give([=] { std::memmove(to, from, bytes); }), cudaSuccess;
@@ -120,6 +163,32 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
   return stream->Give([=] { std::memset(memory, value, bytes); }), cudaSuccess;
 }
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  return *properties = {}, cudaSuccess;
+}
+cudaError_t cudaDeviceCanAccessPeer(int* possible, int, int) { return *possible = 1, cudaSuccess; }
+cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return cudaSuccess; }
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
+  std::lock_guard<std::mutex> lock(mappings_mutex);
+  const SharedFile file = {getpid(), mappings.at(memory).file, mappings.at(memory).bytes};
+  static_assert(sizeof(file) <= sizeof(*handle));
+  std::memcpy(handle, &file, sizeof(file));
+  return cudaSuccess;
+}
+cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned) {
+  SharedFile shared;
+  std::memcpy(&shared, &handle, sizeof(shared));
+  const std::string path =
+      "/proc/" + std::to_string(shared.process) + "/fd/" + std::to_string(shared.file);
+  const int file = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (file < 0) return cudaErrorMapBufferObjectFailed;
+  *memory = mmap(nullptr, shared.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  std::lock_guard<std::mutex> lock(mappings_mutex);
+  mappings[*memory] = {file, shared.bytes};
+  return cudaSuccess;
+}
+cudaError_t cudaIpcCloseMemHandle(void* memory) { return Unmap(memory), cudaSuccess; }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   streams.insert(*stream = new CUstream_st);
