@@ -214,7 +214,6 @@ class Engine {
   std::map<std::vector<int>, std::unique_ptr<Communicator>> groups_;  // of several ranks
   std::vector<bool> runs_;                                            // blocks of this rank
   bool record_decode_ = false;                                        // the same on every rank
-  absl::Status recording_problem_;                                    // so is this
   // Decode steps by tokens and output. The first of a kind runs as it is: libraries set themselves
   // up at their first call, which cannot be recorded.
   struct Recording {
@@ -222,6 +221,7 @@ class Engine {
     std::unique_ptr<DeviceGraph> graph;
   };
   std::map<std::pair<int64_t, ForwardOutput>, Recording> recordings_;
+  absl::Status recording_problem_;  // the same on every rank
   Workspace workspace_;
   EmbeddingBlock embedding_;
   std::vector<AttentionBlock> attention_;
