@@ -83,10 +83,21 @@ size_t MostSharedBytes(int compute_capability) {
 bool TakesPrefill(const Stream& stream, const AttentionArguments& a) {
   if (!PlanOf(a).aligned) return false;
   const size_t bytes = MostSharedBytes(stream.compute_capability);
-  if (a.cache.element == Element::kF16) return PrefillTakesF16(a.cache.head_dim, bytes);
   // Before compute capability 8.0 there are no tiles of bf16.
-  return a.cache.element == Element::kBF16 && stream.compute_capability >= 80 &&
-         PrefillTakesBf16(a.cache.head_dim, bytes);
+  const size_t bf16_bytes = stream.compute_capability < 80 ? 0 : bytes;
+  switch (a.cache.element) {
+    case Element::kF32:
+      return false;
+    case Element::kF16:
+      return PrefillTakes<TileF16>(a.cache.head_dim, bytes);
+    case Element::kBF16:
+      return PrefillTakes<TileBf16>(a.cache.head_dim, bf16_bytes);
+    case Element::kE4M3:
+      return PrefillTakes<TileE4M3>(a.cache.head_dim, bytes);
+    case Element::kQ8_0:
+      return PrefillTakes<TileQ8_0>(a.cache.head_dim, bf16_bytes);
+  }
+  return false;
 }
 
 cudaError_t Prefill(const Stream& stream, const AttentionArguments& a, int64_t first,
@@ -96,9 +107,19 @@ cudaError_t Prefill(const Stream& stream, const AttentionArguments& a, int64_t f
   const AttentionPlan plan = PlanOf(a);
   const int groups = plan.groups / plan.parts;
   const int most_heads = std::min(a.queries_per_kv_head, a.query_heads);
-  return a.cache.element == Element::kF16
-             ? LaunchPrefillF16(stream, arguments, groups, most_heads)
-             : LaunchPrefillBf16(stream, arguments, groups, most_heads);
+  switch (a.cache.element) {
+    case Element::kF32:
+      return cudaErrorInvalidValue;
+    case Element::kF16:
+      return LaunchPrefillF16(stream, arguments, groups, most_heads);
+    case Element::kBF16:
+      return LaunchPrefillBf16(stream, arguments, groups, most_heads);
+    case Element::kE4M3:
+      return LaunchPrefillE4M3(stream, arguments, groups, most_heads);
+    case Element::kQ8_0:
+      return LaunchPrefillQ8_0(stream, arguments, groups, most_heads);
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace
