@@ -26,8 +26,9 @@ struct PrefillShape {
   static constexpr int kKeyElements = kKeys * kKeyStride;
   static constexpr int kValueElements = kKeys * kValueStride;
   static constexpr int kScales = E::kScaled ? kKeys * (kDim / kBlock) : 0;  // of keys, or of values
+  static constexpr int kRowScales = E::kNormalize ? kPrefillRows : 0;
   static constexpr size_t kSharedBytes =
-      2 * (kQueries + kKeyElements + kValueElements) + (kPrefillRows + 2 * kScales) * sizeof(float);
+      2 * (kQueries + kKeyElements + kValueElements) + (kRowScales + 2 * kScales) * sizeof(float);
 };
 
 template <class E, int kDim>
@@ -62,7 +63,7 @@ struct PrefillBlock {
         largest = fmaxf(largest, fabsf(x[i]));
       }
       const Normalization normalization = NormalizationOf<E>(largest);
-      if (lane == 0) row_scales[r] = normalization.down;
+      if (E::kNormalize && lane == 0) row_scales[r] = normalization.down;
 #pragma unroll
       for (int i = 0; i < kDim / 32; ++i) {
         float rest = x[i] * normalization.up;
@@ -257,7 +258,7 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1) PrefillKernel(PrefillAr
   uint16_t* keys = queries + Shape::kQueries;
   uint16_t* values = keys + Shape::kKeyElements;
   auto* floats = reinterpret_cast<float*>(values + Shape::kValueElements);
-  float* key_scales = floats + kPrefillRows;
+  float* key_scales = floats + Shape::kRowScales;
   const Block block = {
       p, group, first_row, queries, keys, values, floats, key_scales, key_scales + Shape::kScales};
   block.LoadQueries(warp, lane);
@@ -268,7 +269,7 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1) PrefillKernel(PrefillAr
     const int64_t position = p.first_position + RowOf(first_row + r, group, p.tokens).token;
     rows[h].last = position;
     rows[h].first = FirstSeen(p, position);
-    rows[h].scale = block.row_scales[r];
+    rows[h].scale = E::kNormalize ? block.row_scales[r] : 1.0f;
     rows[h].max = kLowest;
     rows[h].sum = 0;
   }
