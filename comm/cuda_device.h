@@ -23,7 +23,7 @@ class StreamWatcher {
   virtual ~StreamWatcher() = default;
   // Not OK when the work will not end by itself. The watcher has then seen to it that it does end.
   virtual absl::Status Poll() = 0;
-  // Called when the stream is empty: an error that the work itself has met.
+  // Called when the wait has ended: an error that the work itself has met.
   virtual absl::Status Finished() = 0;
 };
 
@@ -81,7 +81,9 @@ class CudaDevice final : public Device {
   absl::Status CopySmallFromHost(void* to, const void* from, int64_t bytes);
   absl::Status CopyBeside(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind);
   absl::Status PollWatchers();
-  // Waits for a stream with a look at the watchers.
+  // Asks CUDA by `query` until it says that the work is done, with a look at the watchers.
+  template <typename Query>
+  absl::Status WaitUntil(const Query& query);
   absl::Status WaitFor(cudaStream_t stream);
 
   const int index_;

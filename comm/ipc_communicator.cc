@@ -29,7 +29,7 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   ~IpcCommunicator() override;
   absl::Status Initialize(const IpcOptions& options);
 
-  // Where threads share a GPU a sender waits on the host until it is told that there is room.
+  // Where ranks are threads a sender waits on the host until it is told that there is room.
   bool buffers_sends() const override { return !meet_; }
   int rank() const override { return group_.bootstrap->rank(); }
   int size() const override { return group_.bootstrap->size(); }
@@ -75,7 +75,7 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   absl::Status Meet() { return meet_ ? group_.bootstrap->Barrier() : absl::OkStatus(); }
   absl::Status Gather(const char* operation, const void* send, void* receive,
                       const std::vector<int64_t>& sizes);
-  // Of threads that share a GPU, which tell each other on the host what they do with a ring.
+  // Of threads of one process, which tell each other on the host what they do with a ring.
   enum Note : char { kGiven, kTaken };
   bool Notes() const;
   absl::Status Tell(int peer, Note note);
@@ -109,7 +109,7 @@ absl::Status IpcCommunicator::Connect(const IpcOptions& options) {
   view_.timeout_ns = std::max<int64_t>(1, absl::ToInt64Nanoseconds(timeout()));
   ASSIGN_OR_RETURN(memory_, PeerMemory::Share(group_, device_, view_.layout.total));
   std::copy(memory_->slabs().begin(), memory_->slabs().end(), view_.slabs);
-  meet_ = options.meet_on_host && memory_->threads_share_gpu();
+  meet_ = options.meet_on_host && memory_->threads_share_process();
   sent_.assign(size(), IpcRingCount(view_.layout.ring_bytes));
   received_ = sent_;
   early_notes_.resize(size());
@@ -315,7 +315,7 @@ absl::Status IpcCommunicator::Hear(int peer, Note wanted) {
   return absl::OkStatus();
 }
 
-// Where threads share a GPU, no kernel is given that would wait for another thread's: a message is
+// Where ranks are threads, no kernel is given that would wait for another thread's: a message is
 // on its way before it is received, and there is room before it is sent.
 absl::Status IpcCommunicator::SendNoted(const char* data, int64_t bytes, int to) {
   const int64_t most = sent_[to].most_part();
