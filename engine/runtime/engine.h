@@ -133,6 +133,7 @@ class Engine {
   absl::Status CheckHasOps() const;
   absl::Status Allocate();
   absl::Status MakeGroups();
+  absl::Status ShareOutputs(const std::vector<int>& ranks);
   absl::Status AgreeOnRecording();
   bool CanRecord() const;
   absl::Status MakeRopeFrequencies();
@@ -212,8 +213,11 @@ class Engine {
   MemoryLayout layout_;
   std::unique_ptr<Buffer> weights_, kv_cache_, workspace_buffer_;
   std::map<std::vector<int>, std::unique_ptr<Communicator>> groups_;  // of several ranks
-  std::vector<bool> runs_;                                            // blocks of this rank
-  bool record_decode_ = false;                                        // the same on every rank
+  // The memory of block_output, where a group of this rank's sums it up in place; and that group.
+  std::unique_ptr<SharedParts> shared_parts_;
+  std::vector<int> sharing_ranks_;
+  std::vector<bool> runs_;      // blocks of this rank
+  bool record_decode_ = false;  // the same on every rank
   // Decode steps by tokens and output. The first of a kind runs as it is: libraries set themselves
   // up at their first call, which cannot be recorded.
   struct Recording {

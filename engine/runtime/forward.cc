@@ -294,9 +294,13 @@ bool Engine::JoinsNorm(int block, const Step& step) const {
 }
 
 StepContext Engine::StepOf(int block) const {
-  const auto group = groups_.find(placements_[block].ranks);
-  return {*parts_.kernels, group == groups_.end() ? nullptr : group->second.get(), workspace_,
-          spec_.dim};
+  const std::vector<int>& ranks = placements_[block].ranks;
+  const auto group = groups_.find(ranks);
+  StepContext context = {*parts_.kernels, group == groups_.end() ? nullptr : group->second.get(),
+                         workspace_, spec_.dim};
+  context.parts = shared_parts_.get();
+  context.in_parts = shared_parts_ != nullptr && ranks == sharing_ranks_;
+  return context;
 }
 
 absl::Status Engine::RunBlock(int block, const StepTokens& tokens, const StepContext& step) {

@@ -116,7 +116,9 @@ TEST_F(CliConvert, BadArgumentsEndWithOneLineAndExitCode2) {
       {{"convert", stories_, "--output=" + folder_.path() + "/none/x.gguf"}, "No such file"},
       {{"convert", "/nowhere", out}, "/nowhere"},
       {{"convert", config, out}, "has no weights to convert"},
-      {{"convert", stories_, out, "--weights=q9"}, "--weights: wanted a weight format"},
+      {{"convert", stories_, out, "--weights=q9"}, "mxfp4), found \"q9\""},
+      {{"convert", stories_, out, "--weights=fp8"},
+       "--weights: wanted a type that GGUF has and that can be made (f32, f16, bf16, q8_0, "},
       {{"convert", SourcePath("tests/golden/moshi"), out}, "cannot be written as GGUF"},
       {{"convert", SourcePath("tests/golden/llama_gqa"), out, "--weights=q4_k"},
        "formats that fit"}};

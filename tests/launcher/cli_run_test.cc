@@ -270,6 +270,32 @@ TEST_F(CliRunText, TellsWhenItIsSlowerThanWanted) {
   EXPECT_EQ(Run({"--min_speed=1e8", "--quiet"}).err, "");
 }
 
+// Quantised on load, each rank its own slice: what the plain loops of one rank make of it.
+TEST_F(CliRunText, QuantisesOnLoadOnAnyRanks) {
+  const std::string lena =
+      "Once upon a time, there was a quiet girl named Lena. One evening, a star ";
+  const std::pair<std::string, std::string> cases[] = {
+      {"bf16", lena + "fell from the sky, and Lena saw it.\n"},
+      {"fp8", lena + "fell from the sky, and Lena saw it.\n"},
+      {"q8_0", lena + "fell from the sky, and Lena saw it.\n"},
+      {"q4_K",
+       "Once upon a time, a little boy named Ravi lived in a big house. One evening, a star fell "
+       "from the sky, and Ravi\n"},
+      {"nf4",
+       "Once upon a time, there was a small girl named Lena. One night, Lena saw a bright star. "
+       "\"I "
+       "wish for a big\n"}};
+  for (const auto& [type, text] : cases) {
+    for (const std::vector<std::string>& ranks : std::vector<std::vector<std::string>>{
+             {"--kernels=reference"}, {"--devices=cpu"}, {kThree, "--shares=5:2:1"}}) {
+      std::vector<std::string> arguments = {"--prompt=Once upon a time", "--kv_type=f32",
+                                            "--weights=" + type, "--backend=local"};
+      arguments.insert(arguments.end(), ranks.begin(), ranks.end());
+      EXPECT_EQ(Run(arguments).out, text) << type << " " << ranks.back();
+    }
+  }
+}
+
 TEST_F(CliRunText, MorePromptThanAChunkGivesTheSameText) {
   const std::string prompt = "--prompt=One day, Tom and his mom went to the big park to play ball";
   EXPECT_EQ(Run({prompt, "--prefill_chunk=5", "--kv_type=f32"}).out,

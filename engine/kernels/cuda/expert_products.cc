@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "engine/kernels/cuda/expert_tiles.h"
 #include "engine/kernels/cuda/matvec.h"
 #include "engine/kernels/cuda/status.h"
 #include "engine/kernels/cuda/workspace.h"
@@ -26,6 +27,12 @@ absl::Status CheckStack(const ExpertStack& w, const float* x) {
   return absl::InvalidArgumentError(
       "quantised matrices of a stack, and what they are multiplied with, must start at multiples "
       "of 16 bytes");
+}
+
+// Whether the kernels of tiles can read a stack and the rows that it is multiplied with.
+bool CanTileStack(const ExpertStack& w, const float* x, int64_t x_stride) {
+  return CanTile(w.one) && w.bytes % 16 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0 &&
+         x_stride % 4 == 0;
 }
 
 Choice PartOf(Choice choice, int64_t first, int64_t tokens) {
@@ -66,9 +73,11 @@ absl::Status MultiplyStack(const Stream& stream, const MatrixStack& stack, int64
   a.tokens = static_cast<int>(std::min<int64_t>(tokens, kMostMatVecTokens));
   a.stack = stack;
   a.stack.matrix_bytes = w.bytes;
-  const bool aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0 && stack.x_stride % 4 == 0 &&
-                       stack.x_step % 4 == 0 && w.bytes % 16 == 0;
-  if (aligned && CanTile(w.one) && (up == nullptr || CanTile(up->one))) {
+  if (CanTileStack(w, x, stack.x_stride) && stack.x_step % 4 == 0 &&
+      (up == nullptr || CanTile(up->one))) {
+    if (stack.most_visits > kMostMatVecTokens) {
+      return LaunchStatus(TileExperts(stream, w.one.format, a));
+    }
     return LaunchStatus(TileMatVec(stream, w.one.format, a));
   }
   if (a.columns == 0) return LaunchStatus(RowMatVec(stream, Format::kF32, a));  // the bias
@@ -87,7 +96,7 @@ VisitLists ExpertProducts::Lists() const {
   return lists;
 }
 
-absl::StatusOr<MatrixStack> ExpertProducts::StackOf(const Choice& choice) const {
+absl::StatusOr<MatrixStack> ExpertProducts::StackOf(const Choice& choice, bool can_tile) const {
   MatrixStack stack;
   stack.first_expert = choice.first_expert;
   stack.experts = choice.experts;
@@ -97,14 +106,17 @@ absl::StatusOr<MatrixStack> ExpertProducts::StackOf(const Choice& choice) const 
     stack.items = choice.per_token;
     return stack;
   }
-  const VisitLists lists = Lists();
+  VisitLists lists = Lists();
+  if (can_tile && UseExpertTiles(choice.tokens, choice.slots, choice.experts)) {
+    lists.most = kExpertTileTokens;
+  }
   RETURN_IF_ERROR(LaunchStatus(GroupChoices(stream_, choice, lists)));
+  stack.most_visits = lists.most;
   stack.list = lists.list;
   stack.count = lists.count;
   stack.visits = lists.visits;
   const int64_t visits = choice.tokens * choice.slots;
-  stack.items =
-      static_cast<int>(std::min<int64_t>(visits, choice.experts) + visits / kMostMatVecTokens);
+  stack.items = static_cast<int>(std::min<int64_t>(visits, choice.experts) + visits / lists.most);
   return stack;
 }
 
@@ -121,9 +133,10 @@ absl::Status ExpertProducts::Gated(const float* x, const ExpertStack& gate, cons
 absl::Status ExpertProducts::GatedPart(const float* x, const ExpertStack& gate,
                                        const ExpertStack& up, Gate kind, const Choice& choice,
                                        float* out, float* up_out) const {
-  ASSIGN_OR_RETURN(MatrixStack stack, StackOf(choice));
-  stack.x_stride = gate.one.columns;
-  const int64_t rows = gate.one.rows;
+  const int64_t rows = gate.one.rows, columns = gate.one.columns;
+  const bool can_tile = CanTileStack(gate, x, columns) && CanTileStack(up, x, columns);
+  ASSIGN_OR_RETURN(MatrixStack stack, StackOf(choice, can_tile));
+  stack.x_stride = columns;
   if (gate.one.format == up.one.format) {
     RETURN_IF_ERROR(CheckStack(up, x));
     return MultiplyStack(stream_, stack, choice.tokens, x, gate, &up, kind, out, rows);
@@ -144,11 +157,12 @@ absl::Status ExpertProducts::Sum(const float* h, const ExpertStack& down, const 
   const int64_t most = WorkspaceLayout::kWeightBytes / (4 * rows * choice.slots);
   if (most == 0) return absl::UnimplementedError("ExpertSum: the output is too wide");
   return InParts(choice, most, [&](int64_t first, const Choice& part) -> absl::Status {
-    ASSIGN_OR_RETURN(MatrixStack stack, StackOf(part));
+    const float* x = h + first * choice.slots * columns;
+    ASSIGN_OR_RETURN(MatrixStack stack, StackOf(part, CanTileStack(down, x, columns)));
     stack.x_stride = columns;
     stack.x_by_slot = true;
-    RETURN_IF_ERROR(MultiplyStack(stream_, stack, part.tokens, h + first * choice.slots * columns,
-                                  down, nullptr, Gate::kNone, parts, rows));
+    RETURN_IF_ERROR(
+        MultiplyStack(stream_, stack, part.tokens, x, down, nullptr, Gate::kNone, parts, rows));
     return LaunchStatus(SumSlots(stream_, parts, rows, part, out + first * rows));
   });
 }

@@ -17,8 +17,8 @@ struct ExpertStack {
 };
 
 // Products with the chosen experts. Nothing depends on the choice but on the device: launches are
-// as many as there may be, and can be recorded. Of many tokens each expert's weights are read once
-// for every eight that chose it.
+// as many as there may be, and can be recorded. Of some tokens each expert's weights are read once
+// for every eight that chose it, of many (expert_tiles.h) for every 64.
 class ExpertProducts {
  public:
   // `workspace` is kCudaKernelsWorkspaceBytes on the device.
@@ -30,7 +30,8 @@ class ExpertProducts {
 
  private:
   VisitLists Lists() const;
-  absl::StatusOr<MatrixStack> StackOf(const Choice& choice) const;
+  // `can_tile`: TileExperts takes what is multiplied.
+  absl::StatusOr<MatrixStack> StackOf(const Choice& choice, bool can_tile) const;
   absl::Status GatedPart(const float* x, const ExpertStack& gate, const ExpertStack& up, Gate kind,
                          const Choice& choice, float* out, float* up_out) const;
 

@@ -144,7 +144,7 @@ __device__ __forceinline__ void CutIntoItems(const Choice& c, const int* counts,
   int visits = 0, items = 0;
   for (int e = first; e < end; ++e) {
     visits += counts[e];
-    items += (counts[e] + kMostMatVecTokens - 1) / kMostMatVecTokens;
+    items += (counts[e] + to.most - 1) / to.most;
   }
   int visits_before = 0, items_before = 0, items_in_all = 0;
   for (int other = 0; other < 32; ++other) {
@@ -158,9 +158,8 @@ __device__ __forceinline__ void CutIntoItems(const Choice& c, const int* counts,
   }
   for (int e = first; e < end; ++e) {
     begins[e] = visits_before;
-    for (int done = 0; done < counts[e]; done += kMostMatVecTokens) {
-      to.list[items_before++] = {e, visits_before + done, min(counts[e] - done, kMostMatVecTokens),
-                                 0};
+    for (int done = 0; done < counts[e]; done += to.most) {
+      to.list[items_before++] = {e, visits_before + done, min(counts[e] - done, to.most), 0};
     }
     visits_before += counts[e];
   }

@@ -31,8 +31,9 @@ struct Choice {
   int per_token = 0, first_expert = 0, experts = 0, slots = 0;
 };
 
-// The choices expert by expert, cut into items.
+// The choices expert by expert, cut into items of at most `most` visits.
 struct VisitLists {
+  int most = kMostMatVecTokens;
   StackItem* list = nullptr;
   int32_t* count = nullptr;
   int32_t* visits = nullptr;

@@ -2,6 +2,7 @@
 
 #include "engine/kernels/cuda/matvec.h"
 
+#include "engine/kernels/cuda/expert_tiles.h"
 #include "engine/kernels/cuda/format_ops.h"
 
 namespace tprun::cuda {
@@ -21,6 +22,15 @@ bool CanTile(const Matrix& w) {
 
 cudaError_t RowMatVec(const Stream& stream, Format format, const MatVecArguments& arguments) {
   return OpsOf(format)->multiply(stream, format, arguments);
+}
+
+cudaError_t TileExperts(const Stream& stream, Format format, const MatVecArguments& arguments) {
+  for (const auto launch : {&LaunchPlainExpertTiles, &LaunchBlockExpertTiles,
+                            &LaunchPackedExpertTiles, &LaunchKExpertTiles}) {
+    const cudaError_t error = launch(stream, format, arguments);
+    if (error != cudaErrorInvalidValue) return error;
+  }
+  return cudaErrorInvalidValue;
 }
 
 cudaError_t TileMatVec(const Stream& stream, Format format, MatVecArguments arguments) {

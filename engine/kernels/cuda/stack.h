@@ -14,7 +14,7 @@ namespace tprun::cuda {
 struct StackItem {
   int32_t matrix;
   int32_t first_visit;  // of the list of visits
-  int32_t visits;       // at most kMostMatVecTokens
+  int32_t visits;       // at most most_visits of the stack
   int32_t unused;
 };
 
@@ -37,6 +37,7 @@ struct MatrixStack {
   int first_expert = 0, experts = 0;
   int slots = 1;
   bool x_by_slot = false;
+  int most_visits = 0;  // of an item of the list; more than kMostMatVecTokens: TileExperts
   const StackItem* list = nullptr;
   const int32_t* count = nullptr;  // of the list
   const int32_t* visits = nullptr;

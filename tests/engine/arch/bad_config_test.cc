@@ -243,7 +243,8 @@ TEST_F(BadTensors, PackedOnesOfAnUnknownKindArePlannedByTheConfig) {
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(FindTensor(*spec, 2, TensorRole::kDown)->format, FindWeightFormat("int4_g32"));
   EXPECT_EQ(FindTensor(*spec, 2, TensorRole::kUp)->format, &kF32Format);
-  EXPECT_THAT(spec->not_runnable, testing::HasSubstr("packed by a quantiser"));
+  EXPECT_THAT(spec->not_runnable,
+              testing::HasSubstr("packed in a way that is not read; read are GPTQ"));
   config["quantization_config"]["quant_method"] = "unheard-of";
   EXPECT_THAT(std::string(Read(nullptr, config).status().message()),
               testing::HasSubstr("\"unheard-of\""));
