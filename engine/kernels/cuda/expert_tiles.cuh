@@ -83,21 +83,11 @@ struct TileX {
 template <class F>
 struct ExpertTileWarp {
   using Shape = ExpertTileShape<F>;
-  using Few = MatVecWarp<F, 1>;  // which knows the order of columns
+  using Few = MatVecWarp<F, 1>;
   using Chunk = typename Few::Chunk;
 
-  F rows[2 * kRowTiles];
-  int columns;
+  Few weights;  // reads them; its sums are not used
   float sum[kRowTiles][kTokenTiles][4];
-
-  template <bool kWhole>
-  __device__ __forceinline__ void Load(int chunk, int q, Chunk& to) const {
-    if (kWhole) chunk = min(chunk, columns / F::kChunkColumns - 1);
-#pragma unroll
-    for (int h = 0; h < 2 * kRowTiles; ++h) {
-      to.of_row[h] = rows[h].template Load<kWhole>(chunk, q, columns);
-    }
-  }
 
   // Step `step` of the chunk, whose columns begin at `words` of the buffer.
   __device__ __forceinline__ void Step(const Chunk& chunk, int step, const uint32_t* words,
@@ -231,10 +221,11 @@ __global__ void __launch_bounds__(kTileThreads, 1) ExpertTileKernel(MatVecArgume
   const int64_t data_at = item.matrix * a.stack.matrix_bytes;
   const auto row = [&](int h) { return FindRow<F>(a, data_at, tile, h, lane); };
   const int columns = static_cast<int>(a.columns);
-  ExpertTileWarp<F> part = {{row(0), row(1), row(2), row(3)}, columns, {}};
+  ExpertTileWarp<F> part = {{{row(0), row(1), row(2), row(3)}, columns, nullptr, {}}, {}};
   typename ExpertTileWarp<F>::Chunk ahead[Shape::kChunksAhead];
 #pragma unroll
-  for (int i = 0; i < Shape::kChunksAhead; ++i) part.template Load<kWhole>(i, lane % 4, ahead[i]);
+  for (int i = 0; i < Shape::kChunksAhead; ++i)
+    part.weights.template Load<kWhole>(i, lane % 4, ahead[i]);
   const int chunks = (columns + F::kChunkColumns - 1) / F::kChunkColumns;
   const int token_tiles = (item.visits + 7) / 8;
   TileX<F> x;
@@ -258,7 +249,7 @@ __global__ void __launch_bounds__(kTileThreads, 1) ExpertTileKernel(MatVecArgume
         }
         buffer ^= 1;
       }
-      part.template Load<kWhole>(chunk + Shape::kChunksAhead, lane % 4, ahead[i]);
+      part.weights.template Load<kWhole>(chunk + Shape::kChunksAhead, lane % 4, ahead[i]);
     }
   }
   if (wanted >= tiles) return;
