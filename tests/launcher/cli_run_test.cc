@@ -271,6 +271,15 @@ TEST_F(CliRunText, TellsWhenItIsSlowerThanWanted) {
   EXPECT_EQ(Run({"--min_speed=1e8", "--quiet"}).err, "");
 }
 
+// Plans of what cannot be run say so, and why.
+TEST(CliRunPlanned, IsToldByThePlanToo) {
+  const std::string config = SourcePath("models/stories/config.json");
+  const std::string reason = "it can be planned but not run: tensor \"model.embed_tokens.weight\"";
+  EXPECT_THAT(RunTprun({"plan", config, "--weights=nvfp4", "--devices=cpu"}).out,
+              HasSubstr(reason));
+  EXPECT_EQ(RunTprun({"plan", config, "--devices=cpu"}).out.find("planned but"), std::string::npos);
+}
+
 // Moshi: what it hears in, what it says and sounds like out.
 TEST(CliRunFrames, AreThoseOfTransformers) {
   const std::string folder = SourcePath("tests/golden/moshi");
