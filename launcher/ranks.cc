@@ -66,7 +66,7 @@ absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
   }
   if (!model.ok()) return model;
   RETURN_IF_ERROR(CheckRunnable(model->spec));
-  RETURN_IF_ERROR(CheckGeneratesText(model->spec));
+  if (!command.takes_streams) RETURN_IF_ERROR(CheckGeneratesText(model->spec));
   RETURN_IF_ERROR(Annotate(CheckRunnable(model->plan.options),
                            options.plan.empty() ? "--kv_type" : options.plan));
   RETURN_IF_ERROR(CheckFits(model->plan));
