@@ -27,6 +27,9 @@ std::string FallbackNote(const WeightFormat& wanted, const ModelSpec& spec);
 // What the config says that its linear layers are quantised to, nullptr if they are not.
 absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config);
 
+// Whether the config says that activations are rounded to fp8 where they meet weights of fp8.
+bool DeclaresFp8Activations(const Json& config);
+
 // The type of `tensor` in a GGUF file that llama.cpp's quantiser wrote as `mix` (one of the formats
 // named *_s, *_m, *_l; src/llama-quant.cpp at ggml-org/llama.cpp, 2025): these give more bits to
 // some tensors. Any other format is returned as it is.
