@@ -27,8 +27,9 @@ struct CudaModule {
 
   absl::StatusOr<std::unique_ptr<DeviceProbe>> (*open_probe)();
 
-  // `device` is one of open_device, and outlives the result.
-  absl::StatusOr<std::unique_ptr<Kernels>> (*make_kernels)(Device& device);
+  // `device` is one of open_device, and outlives the result. With `fp8_activations` products of fp8
+  // weights may round activations to fp8.
+  absl::StatusOr<std::unique_ptr<Kernels>> (*make_kernels)(Device& device, bool fp8_activations);
 
   // Communicators over the ranks of `bootstrap`, which all have a device of open_device; collective
   // calls. What all ranks must agree on has been decided by the caller (device_communicator.cc).

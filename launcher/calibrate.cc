@@ -274,7 +274,7 @@ absl::Status CalibrateGpu(const CudaModule& module, int index, DeviceInfo& gpu,
                           const std::function<void(const std::string&)>& tell,
                           Coefficients& coefficients) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, module.open_device(index));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Kernels> kernels, module.make_kernels(*device));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Kernels> kernels, module.make_kernels(*device, false));
   ASSIGN_OR_RETURN(const int64_t free, device->FreeMemory());
   ASSIGN_OR_RETURN(gpu.measured.memory_bandwidth_bytes_per_s,
                    device->MeasureCopyBandwidth(std::min<int64_t>(int64_t{1} << 29, free / 4)));

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "comm/device_communicator.h"
+#include "engine/arch/assume_formats.h"
 #include "engine/kernels/make_kernels.h"
 #include "launcher/numa_binding.h"
 #include "launcher/progress.h"
@@ -169,7 +170,8 @@ absl::Status RankSession::OpenRankDevice(const ModelOptions& options) {
   const Activations activations = options.activations == "f32"    ? Activations::kF32
                                   : options.activations == "int8" ? Activations::kInt8
                                                                   : Activations::kInt16;
-  ASSIGN_OR_RETURN(kernels_, MakeKernelsFor(*device_, pool_.get(), activations));
+  ASSIGN_OR_RETURN(kernels_, MakeKernelsFor(*device_, pool_.get(), activations,
+                                            DeclaresFp8Activations(model_.checkpoint->config())));
   return Profile(options, activations);
 }
 

@@ -248,6 +248,26 @@ absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config, absl::st
                                                  kReadableQuantisers));
 }
 
+// Scales are found while running, also where the checkpoint has some of its own: "static" ones are
+// for speed.
+bool DeclaresFp8Activations(const Json& config) {
+  const Json* quantization = FindMember(config, "quantization_config");
+  if (quantization == nullptr || !quantization->is_object()) return false;
+  const std::string method = GetStringOr(*quantization, "quant_method", "").value_or("");
+  if (method == "fbgemm_fp8") return true;  // always per token
+  if (method == "fp8") {
+    const std::string scheme = GetStringOr(*quantization, "activation_scheme", "").value_or("");
+    return scheme == "dynamic" || scheme == "static";
+  }
+  const Json* groups = FindMember(*quantization, "config_groups");
+  if (method != "compressed-tensors" || groups == nullptr || !groups->is_object()) return false;
+  if (groups->empty()) return false;
+  const Json* inputs = FindMember(groups->begin().value(), "input_activations");
+  return inputs != nullptr && inputs->is_object() &&
+         GetStringOr(*inputs, "type", "").value_or("") == "float" &&
+         GetIntOr(*inputs, "num_bits", 0).value_or(0) == 8;
+}
+
 absl::Status AssumeFormats(const Json& config, const WeightFormat* assumed, ModelSpec& spec) {
   ASSIGN_OR_RETURN(const WeightFormat* wide, ConfigFormat(config));
   std::vector<std::string> left_out;

@@ -34,6 +34,9 @@ inline constexpr char kReadableQuantisers[] =
 // What the config says that its linear layer `tensor` is quantised to, nullptr if none of them is.
 absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config, absl::string_view tensor);
 
+// Whether the config says that activations are rounded to fp8 where they meet weights of fp8.
+bool DeclaresFp8Activations(const Json& config);
+
 // The type of `tensor` in a GGUF file that llama.cpp's quantiser wrote as `mix` (one of the formats
 // named *_s, *_m, *_l; src/llama-quant.cpp at ggml-org/llama.cpp, 2025): these give more bits to
 // some tensors. Any other format is returned as it is.

@@ -11,8 +11,9 @@
 namespace tprun {
 
 // The op set on a CudaDevice's stream. Matrices of block formats must have gone through
-// ArrangeWeights. Only inside the CUDA module; the device outlives the kernels. Not thread-safe.
-absl::StatusOr<std::unique_ptr<Kernels>> MakeCudaKernels(Device& device);
+// ArrangeWeights. `fp8_activations`: products of many tokens with fp8 weights may round activations
+// to fp8. Only inside the CUDA module; the device outlives the kernels. Not thread-safe.
+absl::StatusOr<std::unique_ptr<Kernels>> MakeCudaKernels(Device& device, bool fp8_activations);
 
 // Device memory that they hold: decoded weights and activations for cuBLASLt, its workspace, and
 // the parts of split sums. The same for every model, so that a plan knows it without a GPU.

@@ -9,14 +9,14 @@
 
 namespace tprun {
 
-absl::StatusOr<std::unique_ptr<Kernels>> MakeCudaKernels(Device& device) {
+absl::StatusOr<std::unique_ptr<Kernels>> MakeCudaKernels(Device& device, bool fp8_activations) {
   ASSIGN_OR_RETURN(CudaDevice * cuda_device, CudaDevice::Of(device));
   RETURN_IF_ERROR(cuda_device->MakeCurrent());
   cuda::Stream stream;
   stream.stream = cuda_device->stream();
   stream.multiprocessors = cuda_device->multiprocessors();
   stream.compute_capability = cuda_device->compute_capability();
-  return cuda::MakeKernels(device, stream);
+  return cuda::MakeKernels(device, stream, fp8_activations);
 }
 
 namespace {

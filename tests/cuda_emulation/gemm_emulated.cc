@@ -1,6 +1,7 @@
 // What cuBLASLt computes, as plain loops: for tests whose kernels are emulated.
 
 #include "base/dtype.h"
+#include "engine/format/fp8_bits.h"
 #include "engine/kernels/cuda/gemm.h"
 
 namespace tprun::cuda {
@@ -36,6 +37,28 @@ class EmulatedGemm final : public Gemm {
     }
     return absl::OkStatus();
   }
+
+  absl::Status MultiplyFp8(const Fp8Factor& x, const Fp8Factor& w, int64_t tokens, int64_t rows,
+                           int64_t columns, float* out, int64_t out_stride) override {
+    const auto* xs = static_cast<const uint8_t*>(x.values);
+    const auto* ws = static_cast<const uint8_t*>(w.values);
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t r = 0; r < rows; ++r) {
+        float sum = 0;
+        for (int64_t group = 0; group < columns / kFp8Group; ++group) {
+          float part = 0;
+          for (int64_t c = group * kFp8Group; c < (group + 1) * kFp8Group; ++c) {
+            part += FromE4M3(xs[t * columns + c]) * FromE4M3(ws[r * columns + c]);
+          }
+          sum += part * x.scales[group * tokens + t] * w.scales[group * rows + r];
+        }
+        out[t * out_stride + r] = sum;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  size_t cublaslt_version() const override { return 130000; }
 };
 
 }  // namespace

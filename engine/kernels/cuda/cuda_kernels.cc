@@ -142,11 +142,12 @@ static_assert(kMostHeadDim == kMostHeadDimOnCuda && kMostExperts == kMostExperts
 
 class CudaKernels final : public Kernels {
  public:
-  CudaKernels(const Stream& stream, std::unique_ptr<Buffer> workspace, std::unique_ptr<Gemm> gemm)
+  CudaKernels(const Stream& stream, std::unique_ptr<Buffer> workspace, std::unique_ptr<Gemm> gemm,
+              bool fp8_activations)
       : stream_(stream),
         name_(absl::StrCat("cuda (sm_", stream.compute_capability, ")")),
         workspace_(std::move(workspace)),
-        projections_(stream, memory(), std::move(gemm)),
+        projections_(stream, memory(), std::move(gemm), fp8_activations),
         experts_(stream, memory()) {}
 
   absl::string_view name() const override { return name_; }
@@ -481,14 +482,16 @@ absl::Status CudaKernels::ArrangeWeights(const WeightFormat& format, void* data,
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Kernels>> MakeKernels(Device& device, const Stream& stream) {
+absl::StatusOr<std::unique_ptr<Kernels>> MakeKernels(Device& device, const Stream& stream,
+                                                     bool fp8_activations) {
   auto workspace = device.Allocate(kCudaKernelsWorkspaceBytes);
   RETURN_IF_ERROR(Annotate(workspace.status(), "workspace of the CUDA kernels"));
   char* memory = static_cast<char*>((*workspace)->data());
   RETURN_IF_ERROR(LaunchStatus(cudaMemsetAsync(memory + WorkspaceLayout::kTickets, 0,
                                                WorkspaceLayout::kTicketBytes, stream.stream)));
   ASSIGN_OR_RETURN(auto gemm, MakeGemm(stream, memory + WorkspaceLayout::kGemm));
-  return std::make_unique<CudaKernels>(stream, *std::move(workspace), std::move(gemm));
+  return std::make_unique<CudaKernels>(stream, *std::move(workspace), std::move(gemm),
+                                       fp8_activations);
 }
 
 }  // namespace tprun::cuda

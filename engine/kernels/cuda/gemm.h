@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/kernels/cuda/fp8_products.h"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/ops.h"
 
@@ -18,6 +19,12 @@ class Gemm {
   virtual ~Gemm() = default;
   virtual absl::Status Multiply(Element element, const void* x, const void* w, int64_t tokens,
                                 int64_t rows, int64_t columns, float* out, int64_t out_stride) = 0;
+  // The same of fp8 factors, each group's part of a sum times both of its scales: for what
+  // TokensInFp8 lets through. Unimplemented: it has none after all.
+  virtual absl::Status MultiplyFp8(const Fp8Factor& x, const Fp8Factor& w, int64_t tokens,
+                                   int64_t rows, int64_t columns, float* out,
+                                   int64_t out_stride) = 0;
+  virtual size_t cublaslt_version() const = 0;
 };
 
 // `workspace` of kGemmWorkspaceBytes on the device. NVIDIA advises 32 MiB for Hopper (cuBLAS

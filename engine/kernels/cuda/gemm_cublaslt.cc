@@ -49,8 +49,9 @@ cudaDataType_t DataType(Element element) {
     case Element::kBF16:
       return CUDA_R_16BF;
     case Element::kE4M3:
+      return CUDA_R_8F_E4M3;
     case Element::kQ8_0:
-      break;  // no matrix has these
+      break;  // no matrix has this
   }
   return CUDA_R_32F;
 }
@@ -84,6 +85,28 @@ absl::Status Tell(cublasLtMatmulPreference_t preference,
   return absl::OkStatus();
 }
 
+// By number: the names are in the headers of 12.9 and newer.
+constexpr auto kScaleModeOfW = static_cast<cublasLtMatmulDescAttributes_t>(31);
+constexpr auto kScaleModeOfX = static_cast<cublasLtMatmulDescAttributes_t>(32);
+constexpr int32_t kScalePer128 = 4;  // CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F
+
+absl::Status SetScales(cublasLtMatmulDesc_t operation, const float* w, const float* x) {
+  CUBLAS_RETURN_IF_ERROR(cublasLtMatmulDescSetAttribute(
+      operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w, sizeof(w)));
+  CUBLAS_RETURN_IF_ERROR(cublasLtMatmulDescSetAttribute(
+      operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x, sizeof(x)));
+  return absl::OkStatus();
+}
+
+// Sums of fp8 are by default added up in f32 (CUBLASLT_MATMUL_DESC_FAST_ACCUM is off).
+absl::Status SetScaleModes(cublasLtMatmulDesc_t operation) {
+  for (const auto attribute : {kScaleModeOfW, kScaleModeOfX}) {
+    CUBLAS_RETURN_IF_ERROR(
+        cublasLtMatmulDescSetAttribute(operation, attribute, &kScalePer128, sizeof(kScalePer128)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Plan::Prepare(cublasLtHandle_t handle, Element element, int64_t tokens, int64_t rows,
                            int64_t columns, int64_t out_stride, const Alignments& alignments) {
   const cudaDataType_t type = DataType(element);
@@ -92,6 +115,7 @@ absl::Status Plan::Prepare(cublasLtHandle_t handle, Element element, int64_t tok
   const cublasOperation_t transposed = CUBLAS_OP_T;
   CUBLAS_RETURN_IF_ERROR(cublasLtMatmulDescSetAttribute(
       operation.handle, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof(transposed)));
+  if (element == Element::kE4M3) RETURN_IF_ERROR(SetScaleModes(operation.handle));
   CUBLAS_RETURN_IF_ERROR(cublasLtMatrixLayoutCreate(&w.handle, type, columns, rows, columns));
   CUBLAS_RETURN_IF_ERROR(cublasLtMatrixLayoutCreate(&x.handle, type, columns, tokens, columns));
   CUBLAS_RETURN_IF_ERROR(
@@ -138,19 +162,34 @@ class CublasLtGemm final : public Gemm {
     const Alignments alignments = {AlignmentOf(w), AlignmentOf(x), AlignmentOf(out)};
     ASSIGN_OR_RETURN(const Plan* plan,
                      PlanFor(element, tokens, rows, columns, out_stride, alignments));
-    const float one = 1, zero = 0;
-    CUBLAS_RETURN_IF_ERROR(cublasLtMatmul(handle_, plan->operation.handle, &one, w, plan->w.handle,
-                                          x, plan->x.handle, &zero, out, plan->out.handle, out,
-                                          plan->out.handle, &plan->algorithm, workspace_,
-                                          kGemmWorkspaceBytes, stream_.stream));
-    return absl::OkStatus();
+    return Run(*plan, x, w, out);
   }
+
+  absl::Status MultiplyFp8(const Fp8Factor& x, const Fp8Factor& w, int64_t tokens, int64_t rows,
+                           int64_t columns, float* out, int64_t out_stride) override {
+    const Alignments alignments = {AlignmentOf(w.values), AlignmentOf(x.values), AlignmentOf(out)};
+    ASSIGN_OR_RETURN(const Plan* plan,
+                     PlanFor(Element::kE4M3, tokens, rows, columns, out_stride, alignments));
+    RETURN_IF_ERROR(SetScales(plan->operation.handle, w.scales, x.scales));
+    return Run(*plan, x.values, w.values, out);
+  }
+
+  size_t cublaslt_version() const override { return cublasLtGetVersion(); }
 
  private:
   using Key = std::tuple<Element, int64_t, int64_t, int64_t, int64_t, Alignments>;
   // A model has a few shapes; prompts of all lengths make more, so they are dropped when there are
   // many.
   static constexpr size_t kMostPlans = 256;
+
+  absl::Status Run(const Plan& plan, const void* x, const void* w, float* out) {
+    const float one = 1, zero = 0;
+    CUBLAS_RETURN_IF_ERROR(cublasLtMatmul(handle_, plan.operation.handle, &one, w, plan.w.handle, x,
+                                          plan.x.handle, &zero, out, plan.out.handle, out,
+                                          plan.out.handle, &plan.algorithm, workspace_,
+                                          kGemmWorkspaceBytes, stream_.stream));
+    return absl::OkStatus();
+  }
 
   absl::StatusOr<const Plan*> PlanFor(Element element, int64_t tokens, int64_t rows,
                                       int64_t columns, int64_t out_stride,

@@ -130,6 +130,13 @@ absl::Status Projections::RunMany(const float* x, absl::Span<const CudaProjectio
       RETURN_IF_ERROR(RunPlain(x, p, tokens));
       continue;
     }
+    if (const int64_t in_fp8 = InFp8(p, tokens); in_fp8 > 0) {
+      const absl::Status status = MultiplyFp8(x, p, tokens, in_fp8, &cast);
+      if (status.ok()) continue;
+      if (!absl::IsUnimplemented(status)) return status;
+      fp8_ = false;
+      cast = Element::kF32;
+    }
     absl::Status status = MultiplyTile(x, p, tokens, &cast);
     if (absl::IsUnimplemented(status) && IsPlain(p.weight.format)) {
       status = RunPlain(x, p, tokens);  // rows that are not aligned for cuBLASLt
@@ -183,6 +190,50 @@ absl::Status Projections::MultiplyDecoded(const CudaProjection& p, int64_t token
                                     decoded, tokens, rows, w.columns, p.out + first, p.out_stride));
   }
   return absl::OkStatus();
+}
+
+int64_t Projections::InFp8(const CudaProjection& p, int64_t tokens) const {
+  if (p.weight.format != Format::kFp8) return 0;
+  return TokensInFp8({.rounded = fp8_,
+                      .compute_capability = stream_.compute_capability,
+                      .cublaslt_version = gemm_->cublaslt_version(),
+                      .tokens = tokens,
+                      .rows = p.weight.rows,
+                      .columns = p.weight.columns,
+                      .out_stride = p.out_stride,
+                      .out_aligned = reinterpret_cast<uintptr_t>(p.out) % 16 == 0});
+}
+
+// As many rows at a time as the workspace holds with their scales. Tokens that are left go through
+// the kernels for few.
+absl::Status Projections::MultiplyFp8(const float* x, const CudaProjection& p, int64_t tokens,
+                                      int64_t in_fp8, Element* cast) {
+  const Matrix& w = p.weight;
+  const int64_t columns = w.columns;
+  char* activations = workspace_ + WorkspaceLayout::kActivations;
+  char* weights = workspace_ + WorkspaceLayout::kWeights;
+  float* x_scales = reinterpret_cast<float*>(activations + in_fp8 * columns);
+  if (*cast != Element::kE4M3) {
+    RETURN_IF_ERROR(
+        LaunchStatus(QuantizeToFp8(stream_, x, in_fp8, columns, activations, x_scales)));
+    *cast = Element::kE4M3;
+  }
+  const int64_t tile = Fp8RowsThatFit(WorkspaceLayout::kWeightBytes, columns);
+  if (tile == 0) return absl::UnimplementedError("rows are too long");
+  for (int64_t first = 0; first < w.rows; first += tile) {
+    const int64_t rows = std::min(tile, w.rows - first);
+    float* scales = reinterpret_cast<float*>(weights + rows * columns);
+    RETURN_IF_ERROR(LaunchStatus(UnpackFp8(stream_, w, first, rows, weights, scales)));
+    RETURN_IF_ERROR(gemm_->MultiplyFp8({activations, x_scales}, {weights, scales}, in_fp8, rows,
+                                       columns, p.out + first, p.out_stride));
+  }
+  if (p.bias != nullptr) {
+    RETURN_IF_ERROR(
+        LaunchStatus(FinishRows(stream_, p.out, nullptr, p.bias, in_fp8, w.rows, p.out_stride)));
+  }
+  if (in_fp8 == tokens) return absl::OkStatus();
+  *cast = Element::kF32;  // x may be copied over the activations
+  return RunFew(x + in_fp8 * columns, {FromToken(p, in_fp8)}, static_cast<int>(tokens - in_fp8));
 }
 
 }  // namespace tprun::cuda

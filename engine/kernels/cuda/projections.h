@@ -23,12 +23,14 @@ struct CudaProjection {
 
 // Products of matrices with activations: for a few tokens by own kernels, which read each weight
 // once; for more by cuBLASLt, with x rounded to the type that the weights have or are decoded to
-// (bf16 for bf16; f16 with a power of two per token for f16 and block formats; f32 for f32).
+// (bf16 for bf16; f16 with a power of two per token for f16 and block formats; f32 for f32), or fp8
+// weights as they are with x in fp8, see TokensInFp8.
 class Projections {
  public:
-  // `workspace` is kCudaKernelsWorkspaceBytes on the device, its tickets zero.
-  Projections(const Stream& stream, char* workspace, std::unique_ptr<Gemm> gemm)
-      : stream_(stream), workspace_(workspace), gemm_(std::move(gemm)) {}
+  // `workspace` is kCudaKernelsWorkspaceBytes on the device, its tickets zero. `fp8`: activations
+  // may be rounded to fp8 where they meet fp8 weights.
+  Projections(const Stream& stream, char* workspace, std::unique_ptr<Gemm> gemm, bool fp8)
+      : stream_(stream), workspace_(workspace), gemm_(std::move(gemm)), fp8_(fp8) {}
 
   // All of one width; tokens, rows and columns may be 0. InvalidArgument for blocks whose address
   // is not a multiple of 16.
@@ -48,10 +50,14 @@ class Projections {
                        int64_t tokens);
   absl::Status MultiplyTile(const float* x, const CudaProjection& p, int64_t tokens, Element* cast);
   absl::Status MultiplyDecoded(const CudaProjection& p, int64_t tokens);
+  int64_t InFp8(const CudaProjection& p, int64_t tokens) const;
+  absl::Status MultiplyFp8(const float* x, const CudaProjection& p, int64_t tokens, int64_t in_fp8,
+                           Element* cast);
 
   const Stream stream_;
   char* const workspace_;
   const std::unique_ptr<Gemm> gemm_;
+  bool fp8_;  // until cuBLASLt turns out to have no such product
 };
 
 }  // namespace tprun::cuda

@@ -1,5 +1,6 @@
 #include "engine/arch/architecture.h"
 
+#include "engine/arch/assume_formats.h"
 #include "engine/arch/read_model_spec.h"
 #include "gmock/gmock.h"
 #include "tests/test_data.h"
@@ -204,6 +205,29 @@ TEST(Architectures, AssumedFormatsFollowTheBlocks) {
   // Rows of 64 are two blocks of 32, rows of 172 are no whole number of them.
   EXPECT_EQ(FindTensor(*spec, 1, TensorRole::kQuery)->format, &kQ8_0Format);
   EXPECT_EQ(FindTensor(*spec, 2, TensorRole::kDown)->format, &kF16Format);
+}
+
+TEST(Quantisation, DeclaresFp8ActivationsAsItsMethodDoes) {
+  const auto declares = [](const char* quantization) {
+    return DeclaresFp8Activations(Json{{"quantization_config", Json::parse(quantization)}});
+  };
+  EXPECT_TRUE(declares(R"({"quant_method": "fp8", "activation_scheme": "dynamic"})"));
+  EXPECT_TRUE(declares(R"({"quant_method": "fp8", "activation_scheme": "static"})"));
+  EXPECT_FALSE(declares(R"({"quant_method": "fp8"})"));
+  EXPECT_TRUE(declares(R"({"quant_method": "fbgemm_fp8"})"));
+  EXPECT_FALSE(declares(R"({"quant_method": "gptq", "activation_scheme": "dynamic"})"));
+  const auto compressed = [&](const std::string& inputs) {
+    return declares((R"({"quant_method": "compressed-tensors", "config_groups": {"group_0": {)" +
+                     inputs + "}}}")
+                        .c_str());
+  };
+  EXPECT_TRUE(compressed(R"("input_activations": {"num_bits": 8, "type": "float"})"));
+  EXPECT_FALSE(compressed(R"("input_activations": {"num_bits": 8, "type": "int"})"));
+  EXPECT_FALSE(compressed(R"("input_activations": {"num_bits": 4, "type": "float"})"));
+  EXPECT_FALSE(compressed(R"("input_activations": null)"));
+  EXPECT_FALSE(compressed(""));
+  EXPECT_FALSE(declares("null"));
+  EXPECT_FALSE(DeclaresFp8Activations(Json::object()));
 }
 
 TEST(Architectures, UnknownOnesAreToldWithTheSupportedOnes) {
