@@ -10,6 +10,7 @@
 #include "engine/kernels/cuda/launch.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/cuda_emulation/shared_of_header.h"
 
 namespace tprun::cuda {
 namespace {
@@ -56,15 +57,18 @@ TEST(ExecutorTest, SharedMemoryAndBarriers) {
   for (int i = 0; i < 64; ++i) EXPECT_EQ(data[i], (63 - i) * 10 + 1);
 }
 
-__global__ void DynamicStartsAsNan(int* out) {
-  *out += DynamicShared<int>()[3] == -1;
-  DynamicShared<int>()[3] = 0;
+__global__ void SharedStartsAsNan(int* out) {
+  __shared__ int words[5];
+  for (int* word : {DynamicShared<int>() + 3, words + 4, SharedOfHeader() + 1}) {
+    *out += *word == -1;
+    *word = 0;
+  }
 }
 
-TEST(ExecutorTest, DynamicSharedMemoryIsFreshInEveryBlock) {
+TEST(ExecutorTest, SharedMemoryIsFreshInEveryBlock) {
   int count = 0;
-  ASSERT_EQ(RunKernel(5, 1, 16, &DynamicStartsAsNan, &count), cudaSuccess);
-  EXPECT_EQ(count, 5);
+  ASSERT_EQ(RunKernel(5, 1, 16, &SharedStartsAsNan, &count), cudaSuccess);
+  EXPECT_EQ(count, 3 * 5);
 }
 
 __global__ void WarpOperations(int* out) {
@@ -132,6 +136,26 @@ TEST(ExecutorTest, OrderOfThreadsChangesFromBlockToBlock) {
   int right = 0;
   ASSERT_EQ(RunKernel(2, 64, 0, &MissingBarrier, &right), cudaSuccess);
   EXPECT_EQ(right, 63);  // all of the reversed block, none of the other
+}
+
+TEST(ExecutorTest, OrderOfThreadsChangesFromGridToGrid) {
+  int right = 0;
+  for (int grid = 0; grid < 2; ++grid) {
+    ASSERT_EQ(RunKernel(1, 64, 0, &MissingBarrier, &right), cudaSuccess);
+  }
+  EXPECT_EQ(right, 63);
+}
+
+__global__ void NoteFirstBlock(int* out) {
+  if (atomicAdd(out, 1) % 3 == 0) out[1 + blockIdx.x] += 1;
+}
+
+TEST(ExecutorTest, OrderOfBlocksChangesFromGridToGrid) {
+  int data[4] = {};
+  for (int grid = 0; grid < 4; ++grid) {
+    ASSERT_EQ(RunKernel(3, 1, 0, &NoteFirstBlock, data), cudaSuccess);
+  }
+  EXPECT_THAT(data, ::testing::ElementsAre(12, 2, 0, 2));
 }
 
 // The last block of a grid sees what all wrote: sums across blocks.
