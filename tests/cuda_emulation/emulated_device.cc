@@ -53,6 +53,7 @@ std::unique_ptr<Kernels> MakeEmulatedCudaKernels(Device& device) {
   cuda::Stream stream;
   stream.multiprocessors = 6;
   stream.compute_capability = 90;
+  stream.starts_early = true;
   auto kernels = cuda::MakeKernels(device, stream);
   return kernels.ok() ? *std::move(kernels) : nullptr;
 }

@@ -183,6 +183,33 @@ TEST(ExecutorTest, RefusesWhatTheDriverWould) {
   EXPECT_EQ(RunKernel(1, 1024, 200 << 10, &Nothing, &out), cudaSuccess);
 }
 
+__global__ void NothingEither(int*) {}
+
+TEST(ExecutorTest, LaunchAsksForSharedMemoryBesideStaticOne) {
+  int out = 0;
+  cudaLaunchConfig_t config = {};
+  config.dynamicSmemBytes = (48 << 10) - 16;
+  EXPECT_EQ(cudaLaunchKernelEx(&config, &NothingEither, &out), cudaErrorInvalidValue);
+  EXPECT_EQ(RunKernel(1, 1, config.dynamicSmemBytes, &NothingEither, &out), cudaSuccess);
+}
+
+TEST(ExecutorTest, KernelsStartEarlyWhereTheyWait) {
+  EXPECT_TRUE(MayStartEarly(90, 90, 12030));
+  EXPECT_TRUE(MayStartEarly(120, 90, 13000)) << "9.0's PTX on a newer GPU";
+  EXPECT_FALSE(MayStartEarly(90, 80, 13000)) << "older PTX has no wait";
+  EXPECT_FALSE(MayStartEarly(120, 86, 13000));
+  EXPECT_FALSE(MayStartEarly(89, 89, 13000));
+  EXPECT_FALSE(MayStartEarly(90, 90, 12020)) << "graphs do not record it";
+  int out = 0;
+  for (const bool early : {true, false}) {
+    Stream stream;
+    stream.compute_capability = 90;
+    stream.starts_early = early;
+    ASSERT_EQ(Launch(stream, {1, 1}, &Nothing, &out), cudaSuccess);
+    EXPECT_EQ(cuda_emulation::LastLaunchStartedEarly(), early);
+  }
+}
+
 // The tile's layout of PTX: each lane's share of a 16 x 16 by 16 x 8 product of small integers.
 __global__ void MultiplyTile(int* out) {
   const int lane = threadIdx.x, g = lane / 4, q = lane % 4;
