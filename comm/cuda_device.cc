@@ -123,7 +123,7 @@ absl::Status CudaDevice::Initialize() {
   compute_capability_ = 10 * major + minor;
   CUDA_RETURN_IF_ERROR(
       cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index_));
-  if (FindMachineCode() != cudaSuccess) {
+  if (FindMachineCode(&code_capability_) != cudaSuccess) {
     cudaGetLastError();
     return absl::UnimplementedError(
         absl::StrCat("the GPU has compute capability ", major, ".", minor,

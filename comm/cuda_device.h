@@ -41,6 +41,7 @@ class CudaDevice final : public Device {
   int index() const { return index_; }
   int multiprocessors() const { return multiprocessors_; }
   int compute_capability() const { return compute_capability_; }  // 90 for 9.0
+  int code_capability() const { return code_capability_; }        // see FindMachineCode
   // Makes the GPU the calling thread's current one; every function here does so itself.
   absl::Status MakeCurrent() const;
 
@@ -89,6 +90,7 @@ class CudaDevice final : public Device {
   const int index_;
   int multiprocessors_ = 0;
   int compute_capability_ = 0;
+  int code_capability_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaStream_t copy_stream_ = nullptr;  // for copies that the caller waits for
   std::mutex slots_mutex_;

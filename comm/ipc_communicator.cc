@@ -13,6 +13,7 @@
 #include "comm/cuda_device.h"
 #include "comm/cuda_error.h"
 #include "comm/deadline.h"
+#include "comm/ipc_channels.h"
 #include "comm/ipc_launch.h"
 #include "comm/ipc_protocol.h"
 #include "comm/peer_memory.h"
@@ -62,6 +63,8 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
 
  private:
   absl::Status Connect(const IpcOptions& options);
+  absl::StatusOr<IpcPlace> FindPlace();
+  absl::StatusOr<int> AgreeOnChannels(int channels);
   absl::Status WritePatterns();
   absl::Status CheckPatterns();
   absl::Status ClearSlab();
@@ -98,8 +101,29 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   absl::Status failure_;
 };
 
+// Makes the kernels ready too.
+absl::StatusOr<IpcPlace> IpcCommunicator::FindPlace() {
+  IpcPlace place;
+  ASSIGN_OR_RETURN(place.peer, IdentifyPeer(device_));
+  int blocks = 0;
+  CUDA_RETURN_IF_ERROR(PrepareIpcKernels(&blocks));
+  place.resident_blocks = int64_t{device_.multiprocessors()} * blocks;
+  return place;
+}
+
+absl::StatusOr<int> IpcCommunicator::AgreeOnChannels(int channels) {
+  const absl::StatusOr<IpcPlace> own = FindPlace();
+  RETURN_IF_ERROR(AgreeOnStatus(*group_.bootstrap, own.status()));
+  static_assert(sizeof(IpcPlace) % sizeof(float) == 0);
+  std::vector<IpcPlace> places(size());
+  const std::vector<int64_t> counts(size(), sizeof(IpcPlace) / sizeof(float));
+  RETURN_IF_ERROR(group_.bootstrap->AllGather(&*own, places.data(), counts, DType::kF32));
+  return ChannelsThatFit(places, channels);
+}
+
 absl::Status IpcCommunicator::Connect(const IpcOptions& options) {
-  view_.layout = LayOutIpc(size(), options.channels, options.chunk_bytes, options.ring_bytes);
+  ASSIGN_OR_RETURN(const int channels, AgreeOnChannels(options.channels));
+  view_.layout = LayOutIpc(size(), channels, options.chunk_bytes, options.ring_bytes);
   view_.rank = rank();
   absl::StatusOr<std::unique_ptr<Buffer>> pinned = device_.AllocateHost(sizeof(IpcStatus));
   RETURN_IF_ERROR(AgreeOnStatus(*group_.bootstrap, pinned.status()));
@@ -113,7 +137,7 @@ absl::Status IpcCommunicator::Connect(const IpcOptions& options) {
   sent_.assign(size(), IpcRingCount(view_.layout.ring_bytes));
   received_ = sent_;
   early_notes_.resize(size());
-  return AgreeOnStatus(*group_.bootstrap, CUDA_STATUS(PrepareIpcKernels()));
+  return absl::OkStatus();
 }
 
 absl::Status IpcCommunicator::WritePatterns() {

@@ -54,6 +54,7 @@ std::unique_ptr<Kernels> MakeEmulatedCudaKernels(Device& device, int compute_cap
   cuda::Stream stream;
   stream.multiprocessors = 6;
   stream.compute_capability = compute_capability;
+  stream.starts_early = true;
   auto kernels = cuda::MakeKernels(device, stream, fp8_activations);
   return kernels.ok() ? *std::move(kernels) : nullptr;
 }
