@@ -204,6 +204,11 @@ class ProfiledKernels final : public Kernels {
                               int64_t columns) override {
     return inner_->ArrangeWeights(format, data, rows, columns);
   }
+  int64_t arranged_rows() const override { return inner_->arranged_rows(); }
+  absl::Status ArrangeRows(const WeightFormat& format, void* data, int64_t rows, int64_t columns,
+                           int64_t begin, int64_t end) override {
+    return inner_->ArrangeRows(format, data, rows, columns, begin, end);
+  }
   int64_t workspace_bytes() const override { return inner_->workspace_bytes(); }
 
  private:

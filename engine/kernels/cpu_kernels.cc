@@ -118,12 +118,27 @@ class CpuKernels : public Kernels {
     RETURN_IF_ERROR(CheckWeights(w));
     const std::vector<cpu::Units> units = ArrangedUnits(w);
     if (units.empty()) return absl::OkStatus();
-    const int64_t tile_bytes = cpu::kTileRows * format.Bytes(columns);
     const int64_t tiles = CeilDivide(rows, cpu::kTileRows);
     pool_->ParallelFor(tiles, 1, [&](int64_t begin, int64_t end, int) {
-      std::vector<uint8_t> scratch(tile_bytes);
-      cpu::ArrangeTiles(units, w, begin, end, static_cast<uint8_t*>(data), scratch.data());
+      ArrangeTiles(units, w, begin, end, data);
     });
+    return absl::OkStatus();
+  }
+
+  int64_t arranged_rows() const override { return cpu::kTileRows; }
+  absl::Status ArrangeRows(const WeightFormat& format, void* data, int64_t rows, int64_t columns,
+                           int64_t begin, int64_t end) override {
+    const WeightMatrix w{data, &format, rows, columns};
+    RETURN_IF_ERROR(CheckWeights(w));
+    const bool whole = begin % cpu::kTileRows == 0 && (end % cpu::kTileRows == 0 || end == rows);
+    if (!whole || begin < 0 || begin > end || end > rows) {
+      return absl::InvalidArgumentError(absl::StrCat("ArrangeRows: rows ", begin, " to ", end,
+                                                     " of ", rows, " are no whole tiles of ",
+                                                     cpu::kTileRows));
+    }
+    const std::vector<cpu::Units> units = ArrangedUnits(w);
+    if (units.empty()) return absl::OkStatus();
+    ArrangeTiles(units, w, begin / cpu::kTileRows, CeilDivide(end, cpu::kTileRows), data);
     return absl::OkStatus();
   }
 
@@ -245,6 +260,12 @@ class CpuKernels : public Kernels {
     return activations == Activations::kInt8    ? ", int8 activations"
            : activations == Activations::kInt16 ? ", int16 activations"
                                                 : "";
+  }
+
+  static void ArrangeTiles(const std::vector<cpu::Units>& units, const WeightMatrix& w,
+                           int64_t begin, int64_t end, void* data) {
+    std::vector<uint8_t> scratch(cpu::kTileRows * w.format->Bytes(w.columns));
+    cpu::ArrangeTiles(units, w, begin, end, static_cast<uint8_t*>(data), scratch.data());
   }
 
   // What the rows of a matrix consist of that ArrangeWeights has arranged; empty: it lies as it

@@ -283,6 +283,15 @@ class Kernels {
     return absl::OkStatus();
   }
 
+  // The same piece by piece, as the rows arrive: rows [begin, end) of a matrix [rows, columns] at
+  // `data`, begin a multiple of arranged_rows(), end too or `rows`. From any thread, of several
+  // pieces at once. Only where arranged_rows() is not 0; ArrangeWeights is then not called.
+  virtual int64_t arranged_rows() const { return 0; }
+  virtual absl::Status ArrangeRows(const WeightFormat& /*format*/, void* /*data*/, int64_t /*rows*/,
+                                   int64_t /*columns*/, int64_t /*begin*/, int64_t /*end*/) {
+    return absl::UnimplementedError("these kernels arrange whole matrices");
+  }
+
   // Device memory that the kernels themselves hold, beside what the engine lays out.
   virtual int64_t workspace_bytes() const { return 0; }
 };

@@ -130,23 +130,51 @@ absl::Status Engine::LoadWeights(const Checkpoint& checkpoint, const LoadProgres
 
 absl::Status Engine::ReadWeights(const Checkpoint& checkpoint, const LoadProgress& progress) {
   char* base = static_cast<char*>(weights_->data());
+  const PieceArranger arranger = {
+      .step = parts_.kernels->arranged_rows(),
+      .matrix_rows = [this](const Region& region) { return MatrixRows(region); },
+      .arrange = [this](const Region& region, int64_t begin,
+                        int64_t end) { return ArrangePiece(region, begin, end); }};
   return LoadShards(checkpoint, spec_, layout_, base, *parts_.device, *parts_.pool, progress,
-                    parts_.load_threads);
+                    parts_.load_threads, ArrangesAsRead() ? &arranger : nullptr);
+}
+
+bool Engine::ArrangesAsRead() const {
+  return parts_.device->host_accessible() && parts_.kernels->arranged_rows() > 0;
+}
+
+bool Engine::IsArranged(const TensorSpec& tensor) {
+  return tensor.shape.size() >= 2 && tensor.role != TensorRole::kKeyUp;  // by its columns
+}
+
+// Experts' and heads' are matrices of their own.
+int64_t Engine::MatrixRows(const Region& region) const {
+  const TensorSpec& tensor = spec_.tensors[region.tensor];
+  return tensor.experts > 0 ? tensor.shape[0] / tensor.experts : region.shard.rows.size();
+}
+
+absl::Status Engine::ArrangePiece(const Region& region, int64_t begin, int64_t end) {
+  const TensorSpec& tensor = spec_.tensors[region.tensor];
+  if (!IsArranged(tensor)) return absl::OkStatus();
+  const WeightMatrix w = MatrixIn(region);
+  const int64_t rows = MatrixRows(region), first = begin / rows * rows;
+  char* const matrix = static_cast<char*>(Address(region)) + first * w.format->Bytes(w.columns);
+  return Annotate(
+      parts_.kernels->ArrangeRows(*w.format, matrix, rows, w.columns, begin - first, end - first),
+      tensor.name);
 }
 
 absl::Status Engine::ArrangeWeights() {
+  if (ArrangesAsRead()) return absl::OkStatus();
   int64_t end_of_last = 0;
   for (const Region& region : layout_.regions) {
     if (region.use != RegionUse::kTensor || region.bytes == 0) continue;
     const TensorSpec& tensor = spec_.tensors[region.tensor];
     // A tied head shares the embedding's region.
-    if (tensor.shape.size() < 2 || region.offset < end_of_last) continue;
+    if (!IsArranged(tensor) || region.offset < end_of_last) continue;
     end_of_last = region.offset + region.bytes;
-    if (tensor.role == TensorRole::kKeyUp) continue;  // HeadMatMul goes over its columns
-    // Experts' and heads' are matrices of their own.
     const WeightMatrix w = MatrixIn(region);
-    const int64_t rows = tensor.experts > 0 ? tensor.shape[0] / tensor.experts : w.rows;
-    const int64_t row_bytes = w.format->Bytes(w.columns);
+    const int64_t rows = MatrixRows(region), row_bytes = w.format->Bytes(w.columns);
     for (int64_t row = 0; row < w.rows; row += rows) {
       char* at = static_cast<char*>(Address(region)) + row * row_bytes;
       const absl::Status status = parts_.kernels->ArrangeWeights(*w.format, at, rows, w.columns);

@@ -68,8 +68,8 @@ class Engine {
   // Reads this rank's byte ranges of `checkpoint`; for a checkpoint without tensors fills them with
   // random weights that depend on the tensor alone, scaled so that activations keep their size.
   absl::Status LoadWeights(const Checkpoint& checkpoint, const LoadProgress& progress);
-  // Its two steps: the first may run in another thread than the rank's, while that one does not use
-  // the engine.
+  // Its two steps, of which the first may do the other's work as it goes. It may run in another
+  // thread than the rank's, while that one does not use the engine.
   absl::Status ReadWeights(const Checkpoint& checkpoint, const LoadProgress& progress);
   absl::Status ArrangeWeights();
 
@@ -136,6 +136,11 @@ class Engine {
   absl::Status ShareOutputs(const std::vector<int>& ranks);
   absl::Status AgreeOnRecording();
   bool CanRecord() const;
+  // Whether ReadWeights arranges too, piece by piece.
+  bool ArrangesAsRead() const;
+  static bool IsArranged(const TensorSpec& tensor);
+  int64_t MatrixRows(const Region& region) const;
+  absl::Status ArrangePiece(const Region& region, int64_t begin, int64_t end);
   absl::Status MakeRopeFrequencies();
   void BindWorkspace();
   void BindBlocks();

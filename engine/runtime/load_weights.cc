@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "engine/kernels/arrange.h"
 #include "engine/runtime/read_shard.h"
 
 namespace tprun {
@@ -19,15 +20,37 @@ constexpr int64_t kPartBytes = int64_t{4} << 20;
 
 // Some rows of one region.
 struct Part {
+  const Region* region;
   const TensorSpec* tensor;
   Shard shard;     // within the tensor
+  int64_t row;     // its first, within the region
   int64_t offset;  // in the weight allocation
   int64_t bytes;
 };
 
+// The parts of a region: of each matrix in it as many rows as are about kPartBytes, in steps.
+void CutRegion(const Region& region, const TensorSpec& tensor, int64_t matrix_rows, int64_t step,
+               bool only_first, std::vector<Part>& parts) {
+  const int64_t all_rows = region.shard.rows.size(), row_bytes = region.bytes / all_rows;
+  const int64_t at_once = std::max<int64_t>(1, kPartBytes / row_bytes / step) * step;
+  for (int64_t row = 0; row < all_rows;) {
+    const int64_t matrix_end = std::min(all_rows, (row / matrix_rows + 1) * matrix_rows);
+    const int64_t rows = std::min(at_once, matrix_end - row);
+    const int64_t begin = region.shard.rows.begin + row;
+    parts.push_back({&region,
+                     &tensor,
+                     {{begin, begin + rows}, region.shard.columns},
+                     row,
+                     region.offset + row * row_bytes,
+                     rows * row_bytes});
+    row += rows;
+    if (only_first) return;
+  }
+}
+
 // The parts of all regions, or with `only_first` one of each, its largest.
-std::vector<Part> CutIntoParts(const ModelSpec& spec, const MemoryLayout& layout,
-                               bool only_first = false) {
+std::vector<Part> CutIntoParts(const ModelSpec& spec, const MemoryLayout& layout, int64_t step,
+                               const PieceArranger* arranger, bool only_first = false) {
   std::vector<Part> parts;
   int64_t end_of_last = 0;
   for (const Region& region : layout.regions) {
@@ -36,17 +59,9 @@ std::vector<Part> CutIntoParts(const ModelSpec& spec, const MemoryLayout& layout
     if (region.use != RegionUse::kTensor || region.bytes == 0 || shared) continue;
     end_of_last = region.offset + region.bytes;
     const TensorSpec& tensor = spec.tensors[region.tensor];
-    const int64_t row_bytes = region.bytes / region.shard.rows.size();
-    const int64_t rows_per_part = std::max<int64_t>(1, kPartBytes / row_bytes);
-    for (int64_t row = 0; row < region.shard.rows.size(); row += rows_per_part) {
-      const int64_t rows = std::min(rows_per_part, region.shard.rows.size() - row);
-      const int64_t begin = region.shard.rows.begin + row;
-      parts.push_back({&tensor,
-                       {{begin, begin + rows}, region.shard.columns},
-                       region.offset + row * row_bytes,
-                       rows * row_bytes});
-      if (only_first) break;
-    }
+    const int64_t matrix_rows =
+        arranger != nullptr ? arranger->matrix_rows(region) : region.shard.rows.size();
+    CutRegion(region, tensor, matrix_rows, step, only_first, parts);
   }
   return parts;
 }
@@ -138,8 +153,9 @@ class RandomFiller : public Filler {
 class PartWriter {
  public:
   PartWriter(const Filler& filler, const std::vector<Part>& parts, char* base, Device& device,
-             int workers)
+             const PieceArranger* arranger, int workers)
       : filler_(filler),
+        arranger_(arranger),
         base_(base),
         device_(device),
         largest_(LargestPart(parts)),
@@ -147,7 +163,11 @@ class PartWriter {
 
   absl::Status Write(const Part& part, int worker) {
     char* to = base_ + part.offset;
-    if (device_.host_accessible()) return filler_.Fill(part, to);
+    if (device_.host_accessible()) {
+      RETURN_IF_ERROR(filler_.Fill(part, to));
+      if (arranger_ == nullptr) return absl::OkStatus();  // else while it is in a cache
+      return arranger_->arrange(*part.region, part.row, part.row + part.shard.rows.size());
+    }
     std::unique_ptr<Uploader>& uploader = uploaders_[worker];
     if (uploader == nullptr) {
       ASSIGN_OR_RETURN(uploader, device_.MakeUploader(largest_));
@@ -167,6 +187,7 @@ class PartWriter {
 
  private:
   const Filler& filler_;
+  const PieceArranger* const arranger_;  // or none
   char* const base_;
   Device& device_;
   const int64_t largest_;
@@ -183,21 +204,27 @@ std::unique_ptr<Filler> MakeFiller(const Checkpoint& checkpoint) {
 int64_t LoadBufferBytes(const Checkpoint& checkpoint, const ModelSpec& spec,
                         const MemoryLayout& layout, int threads, bool staged) {
   constexpr int64_t kStagings = 2;  // see Uploader
-  const std::vector<Part> parts = CutIntoParts(spec, layout, /*only_first=*/true);
+  const std::vector<Part> parts =
+      CutIntoParts(spec, layout, staged ? 1 : cpu::kTileRows, nullptr, /*only_first=*/true);
   const std::unique_ptr<Filler> filler = MakeFiller(checkpoint);
-  int64_t reading = 0;
-  for (const Part& part : parts) reading = std::max(reading, filler->BufferBytes(part));
-  return threads * (reading + (staged ? kStagings * LargestPart(parts) : 0));
+  int64_t most = 0;
+  for (const Part& part : parts) {
+    most = std::max(most, filler->BufferBytes(part));
+    if (staged || part.tensor->shape.size() < 2) continue;
+    most = std::max(most, cpu::kTileRows * (part.bytes / part.shard.rows.size()));  // arranging
+  }
+  return threads * (most + (staged ? kStagings * LargestPart(parts) : 0));
 }
 
 absl::Status LoadShards(const Checkpoint& checkpoint, const ModelSpec& spec,
                         const MemoryLayout& layout, char* base, Device& device, ThreadPool& pool,
-                        const LoadProgress& progress, int threads) {
-  const std::vector<Part> parts = CutIntoParts(spec, layout);
+                        const LoadProgress& progress, int threads, const PieceArranger* arranger) {
+  const std::vector<Part> parts =
+      CutIntoParts(spec, layout, arranger != nullptr ? arranger->step : 1, arranger);
   const std::unique_ptr<Filler> filler = MakeFiller(checkpoint);
   int64_t total = 0;
   for (const Part& part : parts) total += part.bytes;
-  PartWriter writer(*filler, parts, base, device, pool.num_threads());
+  PartWriter writer(*filler, parts, base, device, arranger, pool.num_threads());
   std::mutex mutex;  // guards first_error, done and the callback
   absl::Status first_error;
   int64_t done = 0;

@@ -1,7 +1,10 @@
 #include "engine/runtime/load_weights.h"
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
+#include <map>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -61,6 +64,87 @@ TEST(LoadWeights, NoMoreThreadsReadThanAreAllowed) {
     EXPECT_EQ(readers.size(), threads == 0 || threads > 4 ? 4u : threads);
     if (expected.empty()) expected = weights;
     EXPECT_EQ(weights, expected);
+  }
+}
+
+// Every row once, after it is read; pieces begin and end at steps or at the ends of their matrix.
+void CheckPieces(const TestModel& model, int64_t step, int least_pieces) {
+  const auto placements = TensorSplit({1}).place(model.spec);
+  const MemoryLayout layout = LayOutMemory(model.spec, placements, 0, {.context = 8});
+  const std::unique_ptr<Device> device = MakeCpuDevice();
+  ThreadPool pool(3);
+  std::vector<char> expected(layout.weight_bytes), weights(layout.weight_bytes);
+  const absl::Status plain =
+      LoadShards(*model.checkpoint, model.spec, layout, expected.data(), *device, pool, nullptr);
+  ASSERT_TRUE(plain.ok()) << plain;
+  std::mutex mutex;
+  std::map<const Region*, std::vector<int>> seen;
+  int pieces = 0;
+  const auto rows_of = [&](const Region& region) {
+    const TensorSpec& tensor = model.spec.tensors[region.tensor];
+    return tensor.experts > 0 ? tensor.shape[0] / tensor.experts : region.shard.rows.size();
+  };
+  const auto arrange = [&](const Region& region, int64_t begin, int64_t end) {
+    const int64_t row_bytes = region.bytes / region.shard.rows.size();
+    const int64_t at = region.offset + begin * row_bytes;
+    const std::lock_guard<std::mutex> lock(mutex);
+    ++pieces;
+    EXPECT_EQ(std::memcmp(&weights[at], &expected[at], (end - begin) * row_bytes), 0);
+    const int64_t rows = rows_of(region), first = begin / rows * rows;
+    EXPECT_EQ((begin - first) % step, 0);
+    EXPECT_TRUE((end - first) % step == 0 || end - first == rows) << begin << " " << end;
+    EXPECT_LE(end, first + rows);
+    seen[&region].resize(region.shard.rows.size());
+    for (int64_t row = begin; row < end; ++row) ++seen[&region][row];
+    return absl::OkStatus();
+  };
+  const PieceArranger arranger = {step, rows_of, arrange};
+  const absl::Status status = LoadShards(*model.checkpoint, model.spec, layout, weights.data(),
+                                         *device, pool, nullptr, 0, &arranger);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_GE(pieces, least_pieces);
+  for (const auto& [region, rows] : seen) EXPECT_THAT(rows, testing::Each(1));
+}
+
+TEST(LoadWeights, PiecesAreArrangedAsTheyAreRead) {
+  const auto experts = OpenTestModel(SourcePath("tests/golden/mixtral"));
+  ASSERT_TRUE(experts.ok()) << experts.status();
+  CheckPieces(*experts, 16, 10);
+  TestModel large;  // of which a matrix is many pieces
+  large.checkpoint = *Checkpoint::Open(SourcePath("tools/geometries/llama-3.2-1b.json"));
+  Json config = large.checkpoint->config();
+  config["vocab_size"] = 9001;
+  config["num_hidden_layers"] = 1;
+  const std::string path = testing::TempDir() + "/large_config.json";
+  ASSERT_TRUE(WriteFile(path, config.dump()).ok());
+  large.checkpoint = *Checkpoint::Open(path);
+  auto spec = ReadModelSpec(*large.checkpoint, &kQ8_0Format);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  large.spec = *std::move(spec);
+  CheckPieces(large, 16, 20);
+}
+
+// In pieces and in any order the same as at once.
+TEST(LoadWeights, RowsArrangedInPiecesAreArrangedWeights) {
+  ThreadPool pool(2);
+  const auto kernels = MakeCpuKernels(&pool, Activations::kInt16);
+  const int64_t rows = 55, columns = 512;
+  for (const WeightFormat* format : {&kQ8_0Format, &kQ4_KFormat, &kBF16Format, &kF32Format}) {
+    std::vector<uint8_t> bytes(format->Bytes(rows * columns));
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 37 % 251);
+    std::vector<uint8_t> pieces = bytes, whole = bytes;
+    ASSERT_TRUE(kernels->ArrangeWeights(*format, whole.data(), rows, columns).ok());
+    const auto arrange = [&](int64_t begin, int64_t end) {
+      return kernels->ArrangeRows(*format, pieces.data(), rows, columns, begin, end);
+    };
+    for (const auto& [begin, end] : std::vector<std::pair<int, int>>{{48, 55}, {0, 16}, {16, 48}}) {
+      EXPECT_TRUE(arrange(begin, end).ok());
+    }
+    EXPECT_EQ(pieces, whole) << format->name;
+    EXPECT_NE(whole, bytes) << format->name;
+    EXPECT_TRUE(absl::IsInvalidArgument(arrange(8, 16)));
+    EXPECT_TRUE(absl::IsInvalidArgument(arrange(0, 17)));
+    EXPECT_TRUE(absl::IsInvalidArgument(arrange(48, 64)));
   }
 }
 
