@@ -266,14 +266,14 @@ class Kernels {
   virtual absl::Status CopyHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t count,
                                  const HeadVectors& out);
 
+  // Whether a KvCacheView may have pages.
+  virtual bool HasPages() const { return false; }
+
   // Whether this back end has all ops of a layer's attention or MLP: OK, or Unimplemented saying
   // what is missing.
   virtual absl::Status CheckHasOpsFor(const LayerSpec& /*layer*/, BlockKind /*kind*/) const {
     return absl::OkStatus();
   }
-
-  // Whether a KvCacheView may have pages.
-  virtual bool HasPages() const { return false; }
 
   // Likewise for a KV cache of a format.
   virtual absl::Status CheckHasCacheOf(const WeightFormat& /*format*/) const {
