@@ -197,6 +197,7 @@ class ProfiledKernels final : public Kernels {
   absl::Status CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const override {
     return inner_->CheckHasOpsFor(layer, kind);
   }
+  bool HasPages() const override { return inner_->HasPages(); }
   absl::Status CheckHasCacheOf(const WeightFormat& format) const override {
     return inner_->CheckHasCacheOf(format);
   }

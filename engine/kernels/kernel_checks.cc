@@ -56,8 +56,13 @@ absl::Status CheckBatch(const TokenBatch& batch) {
       absl::StrCat("a batch of ", batch.tokens, " tokens whose runs have ", tokens));
 }
 
-absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch) {
+absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch, bool has_pages) {
   if (absl::Status status = CheckBatch(batch); !status.ok()) return status;
+  if (cache.pages != nullptr && (!has_pages || cache.is_ring())) {
+    return absl::InvalidArgumentError(
+        has_pages ? "a KV cache that is a ring has no pages"
+                  : "a KV cache in pages; these kernels have one of whole sequences only");
+  }
   const int64_t positions = cache.is_ring() ? cache.positions : cache.capacity;
   for (const TokenRun& run : batch.runs) {
     if (run.first_position > positions - run.tokens) {
@@ -91,8 +96,8 @@ absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch) {
 }
 
 absl::Status CheckAttention(const KvCacheView& cache, const AttentionShape& shape,
-                            const TokenBatch& batch) {
-  if (absl::Status status = CheckCache(cache, batch); !status.ok()) return status;
+                            const TokenBatch& batch, bool has_pages) {
+  if (absl::Status status = CheckCache(cache, batch, has_pages); !status.ok()) return status;
   if (shape.query_heads < 0 || shape.first_query_head < 0 || shape.queries_per_kv_head < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("attention of ", shape.query_heads, " query heads from ",

@@ -13,9 +13,9 @@ absl::Status CheckWeights(const WeightMatrix& w);
 absl::Status CheckRope(const RopeSpec& rope, int head_dim);
 absl::Status CheckRouter(const ExpertsSpec& experts);
 absl::Status CheckBatch(const TokenBatch& batch);
-absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch);
+absl::Status CheckCache(const KvCacheView& cache, const TokenBatch& batch, bool has_pages = false);
 absl::Status CheckAttention(const KvCacheView& cache, const AttentionShape& shape,
-                            const TokenBatch& batch);
+                            const TokenBatch& batch, bool has_pages = false);
 
 // The keys of `sequence` where `data` is the cache's keys; likewise for values.
 inline uint8_t* OfSequence(const KvCacheView& cache, void* data, int sequence) {

@@ -42,6 +42,12 @@ struct TokenBatch {
   bool recorded = false;
 };
 
+// Positions of a page of a KV cache that sequences share; pages that so many positions take.
+inline constexpr int64_t kKvPagePositions = 64;
+inline int64_t KvPagesOf(int64_t positions) {
+  return positions / kKvPagePositions + (positions % kKvPagePositions > 0 ? 1 : 0);
+}
+
 // Keys and values of one layer on one rank: each [sequence, kv_head, position, head_dim], so that
 // the keys of a head lie together. A row of head_dim elements is whole blocks of `format`.
 struct KvCacheView {
@@ -58,6 +64,12 @@ struct KvCacheView {
   int64_t positions = 0;
   int64_t row_bytes() const { return format->Bytes(head_dim); }
   bool is_ring() const { return positions > capacity; }
+  // Where sequences share a pool, on back ends that have pages (Kernels::HasPages): keys and values
+  // are [page, kv_head, kKvPagePositions, head_dim], `page_count` pages, and pages[s, i], on the
+  // device, is the one of sequence s's positions from i * kKvPagePositions on. No rings.
+  const int32_t* pages = nullptr;
+  int64_t page_count = 0;
+  int64_t pages_per_sequence() const { return KvPagesOf(capacity); }
 };
 
 // What attention computes on one rank.
@@ -264,6 +276,9 @@ class Kernels {
   // The first `count` elements of each head.
   virtual absl::Status CopyHeads(const HeadVectors& x, int64_t tokens, int heads, int64_t count,
                                  const HeadVectors& out);
+
+  // Whether a KvCacheView may have pages.
+  virtual bool HasPages() const { return false; }
 
   // Whether this back end has all ops of a layer's attention or MLP: OK, or Unimplemented saying
   // what is missing.

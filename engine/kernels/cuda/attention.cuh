@@ -129,7 +129,8 @@ struct AttentionBlock {
   HeadGroup group;
   int lanes;  // of a position: a power of two, kElements each
   bool aligned;
-  const typename E::Bits* keys;  // of the sequence and head
+  RowsOfHead rows;
+  const typename E::Bits* keys;  // of the sequence
   const typename E::Bits* values;
 
   // The block's positions [begin, end), at every `step`th of which this lane has a part.
@@ -160,7 +161,7 @@ struct AttentionBlock {
       for (int i = 0; i < kAtOnce; ++i) {
         const int64_t position = first + lane / lanes + i * kAttentionWarps * at_once;
         inside[i] = position < end;
-        const int64_t row = CacheRowOf(inside[i] ? position : begin, a.cache.capacity);
+        const int64_t row = rows.At(inside[i] ? position : begin);
         LoadLane<E>(E::RowAt(keys, row, head_dim), element, 8 * lanes, head_dim, aligned, k[i]);
         LoadLane<E>(E::RowAt(values, row, head_dim), element, 8 * lanes, head_dim, aligned, v[i]);
       }
@@ -280,14 +281,17 @@ __global__ void __launch_bounds__(kAttentionWarps * 32, 1)
   const int64_t begin = first + blockIdx.z * each;
   const int64_t end = min(begin + each, position + 1);
 
-  const int64_t sequence = a.tokens.sequences[token] * a.cache.sequence_stride;
-  const auto of_head = [&](void* data) {
-    const char* base = static_cast<const char*>(data) + sequence;
-    return E::RowAt(reinterpret_cast<const typename E::Bits*>(base),
-                    group.kv_head * a.cache.capacity, a.cache.head_dim);
-  };
+  const int64_t sequence = a.tokens.sequences[token];
+  using Bits = typename E::Bits;
   const AttentionBlock<E, kHeads, kOctets> block = {
-      a, token, group, lanes, aligned, of_head(a.cache.keys), of_head(a.cache.values)};
+      a,
+      token,
+      group,
+      lanes,
+      aligned,
+      RowsOf(a.cache, sequence, group.kv_head),
+      FirstOf<Bits>(a.cache, a.cache.keys, sequence),
+      FirstOf<Bits>(a.cache, a.cache.values, sequence)};
   RunningSoftmax<kHeads, kOctets> softmax;
   softmax.Clear();
   block.Attend(begin, end, softmax);

@@ -87,7 +87,7 @@ struct PrefillBlock {
       uint4 eight = make_uint4(0, 0, 0, 0);
       float scale = 0;
       if (first + key < end && column < head_dim) {
-        const int64_t position = CacheRowOf(first + key, p.a.cache.capacity);
+        const int64_t position = RowsOf(p.a.cache, p.sequence, group.kv_head).At(first + key);
         const Bits* row = E::Rows::RowAt(from, position, head_dim);
         eight = E::Eight(row, column);
         if constexpr (E::kScaled) scale = E::Scale(row, column / kBlock);
@@ -274,8 +274,8 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1) PrefillKernel(PrefillAr
     rows[h].sum = 0;
   }
   const Positions seen = SeenBy(p, group, first_row, kPrefillRows);
-  const auto* cache_keys = RowsOfHead<E>(p, group.kv_head, p.a.cache.keys);
-  const auto* cache_values = RowsOfHead<E>(p, group.kv_head, p.a.cache.values);
+  const auto* cache_keys = RowsOfSequence<E>(p, p.a.cache.keys);
+  const auto* cache_values = RowsOfSequence<E>(p, p.a.cache.values);
   float value[kDim / 8][4] = {};
   for (int64_t first = seen.begin; first < seen.end; first += Shape::kKeys) {
     __syncthreads();

@@ -145,7 +145,7 @@ struct WideBlock {
       uint4 eight = make_uint4(0, 0, 0, 0);
       float scale = 0;
       if (first + key < end && column < p.a.cache.head_dim) {
-        const int64_t position = CacheRowOf(first + key, p.a.cache.capacity);
+        const int64_t position = RowsOf(p.a.cache, p.sequence, group.kv_head).At(first + key);
         const Bits* row = E::Rows::RowAt(from, position, p.a.cache.head_dim);
         eight = E::Eight(row, column);
         if constexpr (E::kScaled) scale = E::Scale(row, column / kBlock);
@@ -313,8 +313,8 @@ __global__ void __launch_bounds__(kMostWideWarps * 32, 1) WidePrefillKernel(Pref
   block.LoadQueries(q);
   typename WideBlock<E>::Sums value = {};
   const Positions seen = SeenBy(p, group, first_row, WideBlock<E>::kRows);
-  const auto* keys = RowsOfHead<E>(p, group.kv_head, p.a.cache.keys);
-  const auto* values = RowsOfHead<E>(p, group.kv_head, p.a.cache.values);
+  const auto* keys = RowsOfSequence<E>(p, p.a.cache.keys);
+  const auto* values = RowsOfSequence<E>(p, p.a.cache.values);
   for (int64_t first = seen.begin; first < seen.end; first += kWideKeys) {
     __syncthreads();
     block.LoadTile(keys, first, seen.end);

@@ -120,12 +120,9 @@ __device__ __forceinline__ Positions SeenBy(const PrefillArguments& p, const Hea
 
 // The rows of the run's sequence and a group's head in the cache's keys or values.
 template <class E>
-__device__ __forceinline__ const typename E::Rows::Bits* RowsOfHead(const PrefillArguments& p,
-                                                                    int kv_head, const void* data) {
-  using Bits = typename E::Rows::Bits;
-  const char* sequence = static_cast<const char*>(data) + p.sequence * p.a.cache.sequence_stride;
-  return E::Rows::RowAt(reinterpret_cast<const Bits*>(sequence), kv_head * p.a.cache.capacity,
-                        p.a.cache.head_dim);
+__device__ __forceinline__ const typename E::Rows::Bits* RowsOfSequence(const PrefillArguments& p,
+                                                                        void* data) {
+  return FirstOf<typename E::Rows::Bits>(p.a.cache, data, p.sequence);
 }
 
 // A power of two that brings the largest of a row of q to [1, 2), and what undoes it.

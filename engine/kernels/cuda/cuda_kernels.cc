@@ -115,8 +115,15 @@ Tokens TokensOf(const TokenBatch& batch) {
 }
 
 CacheArguments CacheOf(const KvCacheView& cache) {
-  return {cache.keys,     cache.values,   ElementOf(*cache.format), cache.capacity,
-          cache.kv_heads, cache.head_dim, cache.sequence_stride};
+  return {cache.keys,
+          cache.values,
+          ElementOf(*cache.format),
+          cache.capacity,
+          cache.kv_heads,
+          cache.head_dim,
+          cache.sequence_stride,
+          cache.pages,
+          cache.pages_per_sequence()};
 }
 
 // One of a stack of matrices.
@@ -138,6 +145,7 @@ Choice ChoiceOf(const ExpertChoice& choice) {
 HeadRows RowsOf(const HeadVectors& x) { return {x.data, x.token_stride, x.head_stride}; }
 
 static_assert(sizeof(Best) == sizeof(BestLogit));
+static_assert(kPagePositions == kKvPagePositions);
 static_assert(kMostHeadDim == kMostHeadDimOnCuda && kMostExperts == kMostExpertsOnCuda);
 
 class CudaKernels final : public Kernels {
@@ -157,6 +165,7 @@ class CudaKernels final : public Kernels {
                               int64_t columns) override;
   absl::Status CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const override;
   absl::Status CheckHasCacheOf(const WeightFormat& format) const override;
+  bool HasPages() const override { return true; }
 
   absl::Status Embedding(const WeightMatrix& table, const int32_t* ids, int64_t tokens,
                          int64_t first_row, float scale, float* out) override {
@@ -330,7 +339,7 @@ class CudaKernels final : public Kernels {
   absl::Status StoreRotated(float* q, int query_heads, const float* k, const float* v,
                             int64_t stride, const TokenBatch& batch, const RopeArguments& rope,
                             const KvCacheView& cache) {
-    RETURN_IF_ERROR(CheckCache(cache, batch));
+    RETURN_IF_ERROR(CheckCache(cache, batch, /*has_pages=*/true));
     RETURN_IF_ERROR(CheckHasCacheOf(*cache.format));
     if (query_heads == 0) q = nullptr;
     if (batch.tokens == 0 || (cache.kv_heads == 0 && q == nullptr)) return absl::OkStatus();
@@ -417,7 +426,7 @@ absl::Status CudaKernels::CheckHasCacheOf(const WeightFormat& format) const {
 absl::Status CudaKernels::Attention(const float* q, int64_t q_stride, const TokenBatch& batch,
                                     const KvCacheView& cache, const AttentionShape& shape,
                                     float* out) {
-  RETURN_IF_ERROR(CheckAttention(cache, shape, batch));
+  RETURN_IF_ERROR(CheckAttention(cache, shape, batch, /*has_pages=*/true));
   RETURN_IF_ERROR(CheckHasCacheOf(*cache.format));
   if (batch.tokens == 0 || shape.query_heads == 0) return absl::OkStatus();
   if (cache.head_dim > kMostHeadDim) {

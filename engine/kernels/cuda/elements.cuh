@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "engine/kernels/cuda/ops.h"
+
 // Elements of the KV cache and of plain matrices.
 
 namespace tprun::cuda {
@@ -14,6 +16,31 @@ namespace tprun::cuda {
 // The row of a head that keeps a position, in a cache of `capacity` rows (see KvCacheView).
 __device__ __forceinline__ int64_t CacheRowOf(int64_t position, int64_t capacity) {
   return position < capacity ? position : position % capacity;
+}
+
+// Where the rows of a sequence and KV head are, counted from what FirstOf gives.
+struct RowsOfHead {
+  const int32_t* pages;  // of the sequence, or none
+  int64_t first, capacity, page_rows;
+  __device__ __forceinline__ int64_t At(int64_t position) const {
+    if (pages == nullptr) return first + CacheRowOf(position, capacity);
+    return first + pages[position / kPagePositions] * page_rows + position % kPagePositions;
+  }
+};
+__device__ __forceinline__ RowsOfHead RowsOf(const CacheArguments& cache, int64_t sequence,
+                                             int kv_head) {
+  const bool paged = cache.pages != nullptr;
+  return {paged ? cache.pages + sequence * cache.pages_per_sequence : nullptr,
+          kv_head * (paged ? kPagePositions : cache.capacity), cache.capacity,
+          int64_t{cache.kv_heads} * kPagePositions};
+}
+// Keys or values of a sequence.
+template <class Bits>
+__device__ __forceinline__ Bits* FirstOf(const CacheArguments& cache, void* data,
+                                         int64_t sequence) {
+  char* bytes = static_cast<char*>(data);
+  if (cache.pages == nullptr) bytes += sequence * cache.sequence_stride;
+  return reinterpret_cast<Bits*>(bytes);
 }
 
 // Rows of elements one after another.

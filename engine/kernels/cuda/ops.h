@@ -213,7 +213,11 @@ struct CacheArguments {
   int kv_heads = 0;
   int head_dim = 0;
   int64_t sequence_stride = 0;  // bytes
+  // Of a paged cache [page, kv_head, kPagePositions, head_dim]: the pages of each sequence.
+  const int32_t* pages = nullptr;
+  int64_t pages_per_sequence = 0;
 };
+constexpr int kPagePositions = 64;
 
 // The tokens of a step, on the device.
 struct Tokens {

@@ -75,10 +75,9 @@ template <class E>
 __device__ __forceinline__ typename E::Bits* CacheRow(const StoreArguments& a, void* data,
                                                       int64_t token, int head) {
   using Bits = typename E::Bits;
-  char* sequence = static_cast<char*>(data) + a.tokens.sequences[token] * a.cache.sequence_stride;
-  const int64_t row =
-      head * a.cache.capacity + CacheRowOf(a.tokens.positions[token], a.cache.capacity);
-  return const_cast<Bits*>(E::RowAt(reinterpret_cast<Bits*>(sequence), row, a.cache.head_dim));
+  const int64_t sequence = a.tokens.sequences[token];
+  const int64_t row = RowsOf(a.cache, sequence, head).At(a.tokens.positions[token]);
+  return const_cast<Bits*>(E::RowAt(FirstOf<Bits>(a.cache, data, sequence), row, a.cache.head_dim));
 }
 
 // A warp stores a head, of which `rope`, if any, turns the first elements on the way.

@@ -18,13 +18,14 @@ struct Case {
   float softcap = 0;
   bool sinks = false;
   bool shared = false;  // keys are the values too, as in latent attention
+  bool paged = false;
 };
 
 std::string Describe(const Case& c, const WeightFormat& format) {
   return absl::StrCat(format.name, " heads ", c.query_heads, " from ", c.first_query_head, " kv ",
                       c.kv_heads, " dim ", c.head_dim, " at ", c.first_position, " tokens ",
                       c.tokens, " window ", c.window, " cap ", c.softcap, c.sinks ? " sinks" : "",
-                      c.shared ? " shared" : "");
+                      c.shared ? " shared" : "", c.paged ? " paged" : "");
 }
 
 // Rows of `width` values as a cache of `format` gives them back.
@@ -50,14 +51,28 @@ class AttentionTest : public KernelsTest {
     const std::vector<float> k = Random(positions * kv_dim);
     const std::vector<float> v = c.shared ? k : Random(positions * kv_dim);
     // NaN where nothing was stored: what an op must not read.
-    std::vector<uint8_t> keys(c.kv_heads * capacity * format.Bytes(c.head_dim), 0xff);
+    const int64_t page_count = 2 * KvPagesOf(capacity) + 1;
+    const int64_t rows = c.paged ? page_count * kKvPagePositions : capacity;  // of a head
+    std::vector<uint8_t> keys(c.kv_heads * rows * format.Bytes(c.head_dim), 0xff);
     std::vector<uint8_t> values = keys;
-    const KvCacheView cache{keys.data(), c.shared ? keys.data() : values.data(),
-                            &format,     capacity,
-                            c.kv_heads,  c.head_dim};
-    ASSERT_TRUE(
-        kernels_->StoreKv(k.data(), v.data(), kv_dim, OwnedBatch(0, positions).batch(), cache)
-            .ok());
+    KvCacheView cache{keys.data(), c.shared ? keys.data() : values.data(),
+                      &format,     capacity,
+                      c.kv_heads,  c.head_dim};
+    // Sequence 1 has every other page, the last of the pool first.
+    std::vector<int32_t> pages(2 * KvPagesOf(capacity));
+    if (c.paged) {
+      for (size_t i = 0; i < pages.size(); ++i) {
+        pages[i] = static_cast<int32_t>(page_count - 1 - 2 * (i % (pages.size() / 2)));
+        if (i < pages.size() / 2) --pages[i];
+      }
+      cache.sequences = 2;
+      cache.pages = pages.data();
+      cache.page_count = page_count;
+    }
+    const int sequence = c.paged ? 1 : 0;
+    const OwnedBatch all({{sequence, 0, positions}});
+    ASSERT_TRUE(kernels_->StoreKv(k.data(), v.data(), kv_dim, all.batch(), cache).ok());
+    if (c.paged) CheckPages(c, format, k, &pages[pages.size() / 2], keys);
 
     const std::vector<float> sinks = Random(c.query_heads, 5);
     const AttentionShape shape{
@@ -68,7 +83,7 @@ class AttentionTest : public KernelsTest {
     const float size = c.head_dim <= 256 ? 2 : c.head_dim <= 512 ? 1 : 0.5f;
     const std::vector<float> q = Random(c.tokens * q_stride, size);
     std::vector<float> out(c.tokens * q_dim + 1, kUntouched);
-    const OwnedBatch batch(c.first_position, c.tokens);
+    const OwnedBatch batch({{sequence, c.first_position, c.tokens}});
     ASSERT_TRUE(
         kernels_->Attention(q.data(), q_stride, batch.batch(), cache, shape, out.data()).ok());
     EXPECT_EQ(out.back(), kUntouched);
@@ -89,6 +104,21 @@ class AttentionTest : public KernelsTest {
   }
 
  private:
+  // That the keys are in the pages of their sequence.
+  static void CheckPages(const Case& c, const WeightFormat& format, const std::vector<float>& k,
+                         const int32_t* pages, const std::vector<uint8_t>& keys) {
+    std::vector<uint8_t> row(format.Bytes(c.head_dim));
+    for (int64_t i = 0; i * c.head_dim < static_cast<int64_t>(k.size()); ++i) {
+      const int64_t position = i / c.kv_heads, head = i % c.kv_heads;
+      const int64_t in_pool =
+          (pages[position / kKvPagePositions] * c.kv_heads + head) * kKvPagePositions +
+          position % kKvPagePositions;
+      format.quantize(&k[i * c.head_dim], row.data(), c.head_dim);
+      EXPECT_EQ(std::memcmp(&keys[in_pool * row.size()], row.data(), row.size()), 0)
+          << format.name << " position " << position << " head " << head;
+    }
+  }
+
   template <class Key, class Value>
   void CheckQuery(const Case& c, const float* q, int64_t position, const float* sink,
                   const Key& key, const Value& value, const float* out, const std::string& what) {
@@ -246,6 +276,32 @@ TEST_P(AttentionTest, WideHeadsOfSharedKeysAndValues) {
     Check({2, 1, 2, 0, 2, 288, 40, 20}, *f);  // values of their own
     Check({1, 0, 1, 0, 1, 640, 0, 17, 0, 0, false, true}, *f);
     if (f->block_elements == 1) Check({2, 0, 1, 0, 2, 456, 3, 16, 5, 0, false, true}, *f);
+  }
+}
+
+// Sequences in pages of one pool: split decode, both kinds of tiles, and tokens by themselves.
+TEST_P(AttentionTest, Pages) {
+  if (!kernels_->HasPages()) {
+    float memory[64 * 32], x[32] = {};
+    const int32_t page = 0;
+    KvCacheView cache{memory, memory, &kF32Format, 4, 1, 32};
+    cache.pages = &page;
+    EXPECT_EQ(kernels_->StoreKv(x, x, 32, OwnedBatch(0, 1).batch(), cache).code(),
+              absl::StatusCode::kInvalidArgument);
+    return;
+  }
+  for (const WeightFormat* f :
+       {&kF32Format, &kF16Format, &kBF16Format, &kE4M3Format, &kQ8_0Format}) {
+    const auto check = [&](Case c) {
+      c.paged = true;
+      Check(c, *f);
+    };
+    check({8, 0, 2, 0, 4, 64, 300, 1});
+    check({6, 1, 3, 0, 3, 64, 300, 2, 100, 20, true});
+    check({5, 3, 2, 0, 4, 128, 65, 20});
+    check({4, 0, 2, 0, 2, 64, 0, 130, 70, 20, true});
+    check({5, 0, 1, 0, 5, 320, 130, 1, 0, 0, false, true});
+    check({2, 0, 1, 0, 2, 320, 50, 30, 0, 0, false, true});
   }
 }
 

@@ -66,16 +66,22 @@ struct BatchMirror {
 };
 
 struct CacheMirror {
-  Mirror keys, values;
+  Mirror keys, values, pages;
   KvCacheView cache;
 
   absl::Status In(Device& device, const KvCacheView& host) {
     const int64_t sequence = host.kv_heads * host.capacity * host.row_bytes();
-    const int64_t bytes = (host.sequences - 1) * host.sequence_stride + sequence;
+    const int64_t bytes =
+        host.pages != nullptr
+            ? host.page_count * host.kv_heads * kKvPagePositions * host.row_bytes()
+            : (host.sequences - 1) * host.sequence_stride + sequence;
+    RETURN_IF_ERROR(
+        pages.In(device, host.pages, host.sequences * host.pages_per_sequence() * int64_t{4}));
     RETURN_IF_ERROR(keys.In(device, host.keys, bytes));
     const bool shared = host.values == host.keys;
     if (!shared) RETURN_IF_ERROR(values.In(device, host.values, bytes));
     cache = host;
+    cache.pages = pages.as<int32_t>();
     cache.keys = keys.as<void>();
     cache.values = shared ? cache.keys : values.as<void>();
     return absl::OkStatus();
@@ -128,6 +134,7 @@ class HostMemoryKernels final : public Kernels {
       : device_(std::move(device)), kernels_(std::move(kernels)) {}
 
   absl::string_view name() const override { return kernels_->name(); }
+  bool HasPages() const override { return kernels_->HasPages(); }
   absl::Status CheckHasCacheOf(const WeightFormat& format) const override {
     return kernels_->CheckHasCacheOf(format);
   }

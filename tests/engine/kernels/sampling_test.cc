@@ -116,7 +116,7 @@ class SamplingTest : public KernelsTest {
     std::vector<SampleRequest> all;
     for (float scale : {0.0f, 0.05f, 1.4426950f, 10.0f}) {
       for (int top_k : {0, 1, 7, 3000}) {
-        for (float top_p : {1.0f, 0.9f, 0.3f, 0.0f}) {
+        for (float top_p : {1.0f, 0.9f, 0.5f, 0.3f, 0.0f}) {  // a half: of equals exactly so many
           SampleRequest request = {.scale = scale, .top_p = top_p, .top_k = top_k};
           request.random = (uint64_t{random_()} << 32) | random_();
           if (all.size() % 3 == 1) request.reach = 3u << kDistanceBits;
