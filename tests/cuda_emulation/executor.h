@@ -13,10 +13,11 @@ struct Dim3 {
 // Runs a kernel without a GPU: the blocks of a grid one after another, the threads of a block as
 // fibers that leave the processor at barriers and warp operations only. It finds what a GPU hides:
 // threads of a block that wait for one another in vain, warp operations that not all lanes reach,
-// and, since every other block runs its threads in reverse order, most missing barriers. Which
-// block is first, and how it runs its threads, changes from grid to grid. Built with
-// AddressSanitizer it finds accesses beyond static, dynamic and global memory too. Shared memory
-// starts as NaN in every block. Not thread-safe, like all of this library.
+// and, since every other block runs its threads in reverse order and a warp goes as far as it can
+// before the next one, most missing barriers. Which block is first, and how it runs its threads,
+// changes from grid to grid. Built with AddressSanitizer it finds accesses beyond static, dynamic
+// and global memory too. Shared memory starts as NaN in every block. Not thread-safe, like all of
+// this library.
 //
 // Returns "" or what went wrong; the rest of the grid is then left out.
 using ThreadBody = void (*)(void* argument);

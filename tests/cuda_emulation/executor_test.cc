@@ -158,6 +158,25 @@ TEST(ExecutorTest, OrderOfBlocksChangesFromGridToGrid) {
   EXPECT_THAT(data, ::testing::ElementsAre(12, 2, 0, 2));
 }
 
+// A warp that is ahead writes what the other has not read yet: right by chance where warps take
+// turns at every operation.
+__global__ void MissingSecondBarrier(int* wrong) {
+  __shared__ int values[64];
+  for (int round = 1; round <= 2; ++round) {
+    values[threadIdx.x] = round;
+    __syncthreads();
+    const int other = values[threadIdx.x ^ 32];
+    __shfl_xor_sync(0xffffffffu, round, 1);
+    if (other != round) atomicAdd(wrong, 1);
+  }
+}
+
+TEST(ExecutorTest, AWarpGoesAsFarAsItCan) {
+  int wrong = 0;
+  ASSERT_EQ(RunKernel(1, 64, 0, &MissingSecondBarrier, &wrong), cudaSuccess);
+  EXPECT_EQ(wrong, 32);  // all of the second warp, in the first round
+}
+
 // The last block of a grid sees what all wrote: sums across blocks.
 __global__ void LastBlock(int* data) {
   __shared__ bool last;
