@@ -26,6 +26,11 @@ constexpr bool kTightRegisters = false;
 inline uint4 LoadStreaming(const uint4* p) { return *p; }
 inline uint2 LoadStreaming(const uint2* p) { return *p; }
 inline uint32_t LoadStreaming(const uint32_t* p) { return *p; }
+inline uint4 LoadInOrder(const uint4* p) { return *p; }
+template <class T>
+T LoadLate(const T* p) {
+  return *p;
+}
 
 template <class Op>
 uint32_t OnBf16x2(uint32_t a, uint32_t b, Op op) {
