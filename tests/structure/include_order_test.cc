@@ -1,6 +1,6 @@
 // The folders stand in one line, base < topology < comm < engine < partition < launcher: a file
 // includes from its own folder and from those before it. Absent features are other files, not
-// #ifdefs.
+// #ifdefs. And what CUDA kernels must not do to be launched early.
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -69,12 +69,18 @@ std::string IncludeBreach(const std::string& file, const std::string& included) 
   return "";
 }
 
+bool InFolder(const std::string& file, const std::string& folder) {
+  return file.compare(0, folder.size(), folder) == 0;
+}
+
 // "file:line: text: why" for every breach in `text`.
 std::vector<std::string> FindBreaches(const std::string& file, const std::string& text) {
   static const std::regex include(R"re(^\s*#\s*include\s*"([^"]*)")re");
   // Not the MPI in COMPILER.
   static const std::regex feature(
       R"re(^\s*#\s*(if|ifdef|ifndef|elif)\b.*(CUDA|NCCL|[^A-Z](O|OPEN)?MPI))re");
+  // See WaitForPreviousKernel; the compiler makes such loads itself where a pointer is restricted.
+  static const std::regex unordered(R"re(__ldg\(|"ld\.global\.nc|__restrict__)re");
   std::vector<std::string> breaches;
   std::istringstream lines(text);
   std::string line;
@@ -85,6 +91,10 @@ std::vector<std::string> FindBreaches(const std::string& file, const std::string
     // Device code may ask for the GPU that it is compiled for.
     if (std::regex_search(line, feature) && line.find("__CUDA_ARCH__") == std::string::npos) {
       why = "let CMake choose between x.cc and x_absent.cc";
+    }
+    if (InFolder(file, "engine/kernels/cuda/") && file != "engine/kernels/cuda/intrinsics.cuh" &&
+        std::regex_search(line, unordered)) {
+      why = "a load that WaitForPreviousKernel does not order";
     }
     if (why.empty()) continue;
     breaches.push_back(file + ":" + std::to_string(number) + ": " + line + ": " + why);
@@ -158,6 +168,18 @@ TEST(IncludeOrderTest, FindsFeatureConditions) {
   for (const char* line : {"#if __CUDA_ARCH__ >= 900", "#ifdef NDEBUG", "// #ifdef CUDA",
                            "#include <mpi.h>", "#endif  // CUDA", "#if HWY_COMPILER_GCC"}) {
     EXPECT_THAT(FindBreaches("comm/device.cc", line), IsEmpty()) << line;
+  }
+}
+
+TEST(IncludeOrderTest, FindsLoadsThatAreNotOrderedAfterTheKernelBefore) {
+  const std::string kernels = "engine/kernels/cuda/k_formats.cuh";
+  for (const char* line : {"c.scales = __ldg(at);", "asm(\"ld.global.nc.u32 %0, [%1];\")",
+                           "void Kernel(const float* __restrict__ x)"}) {
+    EXPECT_THAT(FindBreaches(kernels, line), SizeIs(1)) << line;
+    EXPECT_THAT(FindBreaches("comm/cuda_probe.cu", line), IsEmpty()) << line;
+  }
+  for (const char* line : {"total += __ldcg(at);", "// never by __ldg", "\"ld.global.u32 %0\""}) {
+    EXPECT_THAT(FindBreaches(kernels, line), IsEmpty()) << line;
   }
 }
 

@@ -20,7 +20,10 @@ __device__ __forceinline__ T* DynamicShared() {
 
 // Kernels of a stream may start before the one before them has ended (programmatic dependent
 // launch, compute capability 9.0). Every kernel calls this before it touches what an earlier one
-// wrote or reads; weights may be read before.
+// wrote or reads; weights may be read before. What an earlier kernel wrote is never read by __ldg
+// or ld.global.nc: those promise memory that nobody writes while the kernel runs, and it may run
+// while the one that writes still does. Nor are weights, unless registers are short: the assembler
+// moves such loads behind the wait (CUDA 13.0).
 __device__ __forceinline__ void WaitForPreviousKernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -48,16 +51,30 @@ constexpr bool kTightRegisters = true;
 constexpr bool kTightRegisters = false;
 #endif
 
-// Loads of data that is read once: it need not stay in the first-level cache.
+// Weights, each read once: whole lines need not stay in the first-level cache. The compiler keeps
+// the order of these loads and of LoadInOrder's.
 __device__ __forceinline__ uint4 LoadStreaming(const uint4* p) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(p));
   return v;
 }
-__device__ __forceinline__ uint2 LoadStreaming(const uint2* p) { return __ldg(p); }
-__device__ __forceinline__ uint32_t LoadStreaming(const uint32_t* p) { return __ldg(p); }
+__device__ __forceinline__ uint2 LoadStreaming(const uint2* p) { return *p; }
+__device__ __forceinline__ uint32_t LoadStreaming(const uint32_t* p) { return *p; }
+// A part of a line.
+__device__ __forceinline__ uint4 LoadInOrder(const uint4* p) {
+  uint4 v;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p));
+  return v;
+}
+// Weights where registers are short: the assembler places the load, behind the wait.
+template <class T>
+__device__ __forceinline__ T LoadLate(const T* p) {
+  return __ldg(p);
+}
 
 // a - b and a * b, each two bf16.
 __device__ __forceinline__ uint32_t SubtractBf16x2(uint32_t a, uint32_t b) {

@@ -98,9 +98,16 @@ struct KRow : SuperRow<kHighWords, 0> {
   template <bool kWhole>
   __device__ __forceinline__ Chunk Load(int chunk, int q, int) const {
     Chunk c;
-    c.low = LoadStreaming(this->Low(chunk, q));
-    if constexpr (kHighWords > 0) c.high = LoadStreaming(this->High(chunk, q));
-    c.scales = __ldg(reinterpret_cast<const uint4*>(this->Scales(chunk / 2)));
+    const auto* scales = reinterpret_cast<const uint4*>(this->Scales(chunk / 2));
+    if constexpr (kTightRegisters && kHighWords > 0) {
+      c.low = LoadLate(this->Low(chunk, q));
+      c.high = LoadLate(this->High(chunk, q));
+      c.scales = LoadLate(scales);
+    } else {
+      c.low = LoadStreaming(this->Low(chunk, q));
+      if constexpr (kHighWords > 0) c.high = LoadStreaming(this->High(chunk, q));
+      c.scales = LoadInOrder(scales);
+    }
     c.half = chunk % 2;
     return c;
   }
@@ -194,8 +201,8 @@ struct Q6_K : SuperRow<2, 2> {
     Chunk c;
     c.low = LoadStreaming(Low(chunk, q));
     c.high = LoadStreaming(reinterpret_cast<const uint2*>(High(chunk, q)));
-    c.scales = __ldg(reinterpret_cast<const uint2*>(Scales(chunk / 2)) + chunk % 2);
-    c.d = __ldg(reinterpret_cast<const uint16_t*>(Tail(chunk / 2)));
+    c.scales = reinterpret_cast<const uint2*>(Scales(chunk / 2))[chunk % 2];
+    c.d = *reinterpret_cast<const uint16_t*>(Tail(chunk / 2));
     return c;
   }
   __device__ static __forceinline__ uint32_t Pair(const Chunk& c, int step, int j, int) {

@@ -27,6 +27,11 @@ constexpr bool kTightRegisters = false;
 inline uint4 LoadStreaming(const uint4* p) { return *p; }
 inline uint2 LoadStreaming(const uint2* p) { return *p; }
 inline uint32_t LoadStreaming(const uint32_t* p) { return *p; }
+inline uint4 LoadInOrder(const uint4* p) { return *p; }
+template <class T>
+T LoadLate(const T* p) {
+  return *p;
+}
 
 // op on each half of two words, which are elements of Type.
 template <class Type, class Encode, class Op>
