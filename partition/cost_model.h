@@ -80,6 +80,9 @@ DeviceRates RatesOf(const DeviceInfo& device, int parts = 1);
 Efficiency EfficiencyOf(const Coefficients& coefficients, const DeviceRates& device,
                         KernelFamily family, absl::string_view format);
 
+// The same coefficients with the rules for this device only: to ask for its efficiencies often.
+Coefficients CoefficientsFor(const Coefficients& coefficients, const DeviceRates& device);
+
 // One pass of tokens through the model: at decode one token of each of `sequences`, at prefill a
 // chunk of one sequence's prompt.
 struct Pass {
