@@ -203,7 +203,7 @@ absl::Status RunBench(const BenchOptions& options, RankSession& session) {
   const MeasuredSpeeds speeds = {
       sizes.batch / result.step_seconds,
       static_cast<double>(sizes.batch * sizes.prompt_tokens) / result.prefill_seconds};
-  RETURN_IF_ERROR(RecordResidual(session, "bench", speeds));
+  RETURN_IF_ERROR(RecordResidual(session, options.model, "bench", speeds));
   if (!session.first_rank()) return absl::OkStatus();
   return WriteResult(options.format == "json" ? BenchJson(session, sizes, result)
                                               : BenchText(session, sizes, result));

@@ -32,7 +32,6 @@ constexpr int kKvHeads = 8;
 constexpr int kQueryHeads = 32;
 constexpr int kHeadDim = 128;
 constexpr double kLeastEfficiency = 0.001;
-constexpr double kMostEfficiency = 2;  // as calibration files may say
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -182,8 +181,13 @@ class Bench {
   Kernels& kernels_;
 };
 
-double Part(double amount, double seconds, double rate) {
-  return std::clamp(amount / (seconds * rate), kLeastEfficiency, kMostEfficiency);
+// The parts of a device's rates that two runs reached, as a calibration file may say them.
+Efficiency Reached(const DeviceRates& rates, double bytes, double bytes_seconds, double ops,
+                   double ops_seconds) {
+  return {
+      std::clamp(bytes / (bytes_seconds * rates.bandwidth_bytes_per_s), kLeastEfficiency,
+                 kMostEfficiency.memory),
+      std::clamp(ops / (ops_seconds * rates.ops_per_s), kLeastEfficiency, kMostEfficiency.compute)};
 }
 
 std::string Source() {
@@ -199,12 +203,8 @@ absl::StatusOr<EfficiencyRule> MatMulRule(Bench& bench, const WeightFormat& form
   ASSIGN_OR_RETURN(const double prefill, bench.MatMul(format, kPrefillRows, kPrefillTokens));
   const auto bytes = static_cast<double>(format.Bytes(rows * kColumns));
   const double ops = 2.0 * kPrefillTokens * kPrefillRows * kColumns;
-  return EfficiencyRule{
-      rates.name,
-      "matmul",
-      std::string(format.name),
-      {Part(bytes, decode, rates.bandwidth_bytes_per_s), Part(ops, prefill, rates.ops_per_s)},
-      Source()};
+  return EfficiencyRule{rates.name, "matmul", std::string(format.name),
+                        Reached(rates, bytes, decode, ops, prefill), Source()};
 }
 
 absl::StatusOr<EfficiencyRule> AttentionRule(Bench& bench, const WeightFormat& type,
@@ -216,12 +216,8 @@ absl::StatusOr<EfficiencyRule> AttentionRule(Bench& bench, const WeightFormat& t
   ASSIGN_OR_RETURN(const double prefill, bench.Attention(type, 0, kPrompt));
   const double bytes = 2.0 * kKvHeads * static_cast<double>((depth + 1) * type.Bytes(kHeadDim));
   const double ops = 4.0 * kQueryHeads * kHeadDim * kPrompt * (kPrompt + 1) / 2;
-  return EfficiencyRule{
-      rates.name,
-      "attention",
-      std::string(type.name),
-      {Part(bytes, decode, rates.bandwidth_bytes_per_s), Part(ops, prefill, rates.ops_per_s)},
-      Source()};
+  return EfficiencyRule{rates.name, "attention", std::string(type.name),
+                        Reached(rates, bytes, decode, ops, prefill), Source()};
 }
 
 }  // namespace

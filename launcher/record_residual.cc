@@ -9,8 +9,11 @@
 
 namespace tprun {
 
-absl::Status RecordResidual(RankSession& session, const std::string& command,
-                            const MeasuredSpeeds& measured) {
+absl::Status RecordResidual(RankSession& session, const ModelOptions& options,
+                            const std::string& command, MeasuredSpeeds measured) {
+  if (options.threads > 0 || options.kernels != ModelOptions().kernels || options.profile) {
+    measured = {};
+  }
   ASSIGN_OR_RETURN(const std::vector<double> in_use,
                    GatherDoubles(session.world(), static_cast<double>(session.MemoryInUse())));
   if (!session.first_rank()) return absl::OkStatus();
@@ -18,6 +21,7 @@ absl::Status RecordResidual(RankSession& session, const std::string& command,
   Residual residual;
   residual.command = command;
   residual.model = plan.model_name;
+  residual.fingerprint = plan.fingerprint;
   residual.predicted_decode = plan.decode.expected;
   residual.predicted_prefill = plan.prefill.expected;
   residual.measured_decode = measured.decode;

@@ -13,8 +13,10 @@ struct MeasuredSpeeds {
 };
 
 // Keeps how the run compares with its plan (see user_state.h); collective over the ranks. That it
-// cannot be kept is no error of the run.
-absl::Status RecordResidual(RankSession& session, const std::string& command,
-                            const MeasuredSpeeds& measured);
+// cannot be kept is no error of the run. A plan predicts what all threads do with the fastest
+// kernels: of a run with other --threads or --kernels, or with ops timed one by one, only the
+// memory is kept.
+absl::Status RecordResidual(RankSession& session, const ModelOptions& options,
+                            const std::string& command, MeasuredSpeeds measured);
 
 }  // namespace tprun

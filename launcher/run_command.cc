@@ -274,7 +274,7 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
         if (first_token == 0) first_token = SecondsSinceStart();
         return stream->Push(id) && !interrupts->Came();
       }));
-  RETURN_IF_ERROR(RecordResidual(session, "run", SpeedsOf(result)));
+  RETURN_IF_ERROR(RecordResidual(session, options.model, "run", SpeedsOf(result)));
   if (!first) return absl::OkStatus();
   const std::string text = stream->Finish();
   RETURN_IF_ERROR(stream->status());

@@ -38,6 +38,7 @@ Json ToJson(const Residual& residual) {
   return {{"time", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())},
           {"command", residual.command},
           {"model", residual.model},
+          {"fingerprint", residual.fingerprint},
           {"devices", residual.devices},
           {"predicted_decode_tokens_per_s", residual.predicted_decode},
           {"measured_decode_tokens_per_s", residual.measured_decode},
@@ -53,6 +54,8 @@ absl::StatusOr<Residual> FromJson(absl::string_view line) {
   Residual residual;
   ASSIGN_OR_RETURN(residual.command, GetStringOr(json, "command", ""));
   ASSIGN_OR_RETURN(residual.model, GetStringOr(json, "model", ""));
+  // Lines of before have none: they may be of runs with fewer threads or timed one op at a time.
+  ASSIGN_OR_RETURN(residual.fingerprint, GetString(json, "fingerprint"));
   const Json* devices = FindMember(json, "devices");
   if (devices == nullptr || !devices->is_array()) return absl::InvalidArgumentError("no devices");
   for (const Json& device : *devices) {
@@ -83,8 +86,11 @@ void Describe(absl::string_view what, std::vector<double> ratios, std::string& t
   if (ratios.size() == 1) {
     absl::StrAppend(&text, "1 run)");
   } else {
-    absl::StrAppendFormat(&text, "median of %d runs, %.2f to %.2f)", ratios.size(), ratios.front(),
-                          ratios.back());
+    // Of many runs the outermost tell of a busy machine.
+    const size_t outer = ratios.size() / 4;
+    absl::StrAppendFormat(&text, "median of %d runs, %s%.2f to %.2f)", ratios.size(),
+                          outer == 0 ? "" : "half of them ", ratios[outer],
+                          ratios[ratios.size() - 1 - outer]);
   }
 }
 
@@ -192,16 +198,17 @@ std::vector<Residual> ReadResiduals() {
   return residuals;
 }
 
-std::string HowPlansWere(const std::vector<Residual>& residuals, const Plan& plan) {
-  std::vector<std::string> devices;
-  for (const RankPlan& rank : plan.ranks) devices.push_back(rank.device_name);
-  devices = Sorted(std::move(devices));
+namespace {
+
+// "decode measured at ...; prefill ...; memory ..." of those that `like` picks.
+template <typename Like>
+std::string DescribeRuns(const std::vector<Residual>& residuals, const Like& like) {
   std::vector<double> decode, prefill, memory;
   const auto add = [](double measured, double predicted, std::vector<double>& ratios) {
     if (measured > 0 && predicted > 0) ratios.push_back(measured / predicted);
   };
   for (const Residual& residual : residuals) {
-    if (Sorted(residual.devices) != devices) continue;
+    if (!like(residual)) continue;
     add(residual.measured_decode, residual.predicted_decode, decode);
     add(residual.measured_prefill, residual.predicted_prefill, prefill);
     add(static_cast<double>(residual.measured_bytes), static_cast<double>(residual.predicted_bytes),
@@ -211,7 +218,27 @@ std::string HowPlansWere(const std::vector<Residual>& residuals, const Plan& pla
   Describe("decode", decode, text);
   Describe("prefill", prefill, text);
   Describe("memory", memory, text);
-  return text.empty() ? "" : absl::StrCat("runs on these devices so far: ", text);
+  return text;
+}
+
+}  // namespace
+
+std::string HowPlansWere(const std::vector<Residual>& residuals, const Plan& plan) {
+  std::vector<std::string> names;
+  for (const RankPlan& rank : plan.ranks) names.push_back(rank.device_name);
+  const std::vector<std::string> devices = Sorted(std::move(names));
+  const std::string same = DescribeRuns(residuals, [&](const Residual& residual) {
+    return residual.fingerprint == plan.fingerprint && Sorted(residual.devices) == devices;
+  });
+  if (!same.empty()) return absl::StrCat("runs of this model on these devices so far: ", same);
+  constexpr double kComparable = 4;
+  const std::string others = DescribeRuns(residuals, [&](const Residual& residual) {
+    return residual.predicted_decode < plan.decode.expected * kComparable &&
+           residual.predicted_decode > plan.decode.expected / kComparable &&
+           Sorted(residual.devices) == devices;
+  });
+  if (others.empty()) return "";
+  return absl::StrCat("runs of other models about as fast, on these devices so far: ", others);
 }
 
 }  // namespace tprun

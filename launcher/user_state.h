@@ -21,6 +21,7 @@ absl::StatusOr<std::string> WriteStateFile(const std::string& name, const std::s
 struct Residual {
   std::string command;  // "run", "bench"
   std::string model;
+  std::string fingerprint;           // of its tensors, see ModelFingerprint
   std::vector<std::string> devices;  // of the ranks, by name
   double predicted_decode = 0;       // tokens per second
   double measured_decode = 0;
@@ -36,8 +37,11 @@ absl::Status AppendResidual(const Residual& residual);
 // Lines that cannot be read are passed over.
 std::vector<Residual> ReadResiduals();
 
-// "plans for these devices before: decode measured at 0.92 of what was predicted (median of 7 runs,
-// 0.85 to 1.01); ..."; "" without such runs. Devices count in any order.
+// "runs of this model on these devices so far: decode measured at 0.92 of what was predicted
+// (median of 7 runs, half of them 0.85 to 1.01); ..."; "" without such runs. Devices count in any
+// order. Without runs of this model, those of others say something if they were predicted to be
+// within a factor of four as fast: a model that fits into a cache tells nothing of one that does
+// not.
 std::string HowPlansWere(const std::vector<Residual>& residuals, const Plan& plan);
 
 }  // namespace tprun

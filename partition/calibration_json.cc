@@ -19,8 +19,8 @@ absl::StatusOr<EfficiencyRule> RuleFromJson(const Json& json) {
   ASSIGN_OR_RETURN(rule.device, GetStringOr(json, "device", ""));
   ASSIGN_OR_RETURN(rule.family, GetStringOr(json, "family", ""));
   ASSIGN_OR_RETURN(rule.format, GetStringOr(json, "format", ""));
-  ASSIGN_OR_RETURN(rule.efficiency.memory, Positive(json, "memory", 2));
-  ASSIGN_OR_RETURN(rule.efficiency.compute, Positive(json, "compute", 2));
+  ASSIGN_OR_RETURN(rule.efficiency.memory, Positive(json, "memory", kMostEfficiency.memory));
+  ASSIGN_OR_RETURN(rule.efficiency.compute, Positive(json, "compute", kMostEfficiency.compute));
   ASSIGN_OR_RETURN(rule.source, GetStringOr(json, "source", ""));
   if (rule.efficiency.memory == 0 || rule.efficiency.compute == 0) {
     return absl::InvalidArgumentError("a rule's efficiencies must be above 0");

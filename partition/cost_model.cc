@@ -191,6 +191,16 @@ Efficiency EfficiencyOf(const Coefficients& coefficients, const DeviceRates& dev
   return best;
 }
 
+Coefficients CoefficientsFor(const Coefficients& coefficients, const DeviceRates& device) {
+  Coefficients result = coefficients;
+  const auto others = [&](const EfficiencyRule& rule) {
+    return DeviceMatch(rule.device, device) < 0;
+  };
+  result.rules.erase(std::remove_if(result.rules.begin(), result.rules.end(), others),
+                     result.rules.end());
+  return result;
+}
+
 double ExpectedDistinctExperts(double count, double per_token, double tokens) {
   if (count <= 0) return 0;
   return count * (1 - std::pow(std::max(0.0, 1 - per_token / count), tokens));

@@ -19,12 +19,14 @@ namespace tprun {
 
 enum class KernelFamily { kMatMul, kAttention };
 
-// The part of a device's nominal rates that kernels reach, 0 to 1 (a little above 1 is possible
-// where the nominal rate is an estimate).
+// The part of a device's nominal rates that kernels reach, 0 to 1; above where the nominal rate is
+// an estimate, and of the peak, which is that of f32 on CPUs, where kernels multiply bytes.
 struct Efficiency {
   double memory = 0;   // of the memory bandwidth
   double compute = 0;  // of the peak arithmetic rate
 };
+// The most of both that a calibration may say.
+inline constexpr Efficiency kMostEfficiency = {2, 16};
 
 // Holds for devices, kernel families and formats that match; of several the most specific counts
 // (device before family before format), of equals the last.
@@ -77,6 +79,9 @@ DeviceRates RatesOf(const DeviceInfo& device, int parts = 1);
 
 Efficiency EfficiencyOf(const Coefficients& coefficients, const DeviceRates& device,
                         KernelFamily family, absl::string_view format);
+
+// The same coefficients with the rules for this device only: to ask for its efficiencies often.
+Coefficients CoefficientsFor(const Coefficients& coefficients, const DeviceRates& device);
 
 // One pass of tokens through the model: at decode one token of each of `sequences`, at prefill a
 // chunk of one sequence's prompt.

@@ -43,8 +43,10 @@ absl::Status DescribeDevices(const Topology& topology, Plan& plan, const MemoryL
     const RankRole role = RoleOf(plan.placements, static_cast<int>(i), is_gpu);
     rank.overhead_bytes = OverheadBytes(device, role);
     for (const Overhead& overhead : OverheadsOf(device, role)) {
-      plan.basis.push_back(absl::StrCat("rank ", i, ": ", overhead.name, " ",
-                                        FormatBytes(overhead.bytes), " (", overhead.source, ")"));
+      AddBasis(
+          static_cast<int>(i),
+          absl::StrCat(overhead.name, " ", FormatBytes(overhead.bytes), " (", overhead.source, ")"),
+          plan);
     }
   }
   return absl::OkStatus();
@@ -66,7 +68,8 @@ absl::Status PredictPlan(const ModelSpec& spec, const Topology& topology,
   }
   const TopologyExchanges exchanges(topology, refs, coefficients);
   const SpeedModel model(spec, plan.placements, plan.options, coefficients, rates, exchanges);
-  plan.basis.push_back(absl::StrCat("speeds: ", coefficients.engine, ", ", coefficients.source));
+  plan.basis.push_back(
+      {{}, absl::StrCat("speeds: ", coefficients.engine, ", ", coefficients.source)});
   plan.depth = std::min(plan.depth, plan.options.context - 1);
   plan.prompt = std::min(kPromptTokens, plan.options.context);
   plan.decode = RangeOf(plan.options.batch / model.StepSeconds(plan.depth), coefficients);

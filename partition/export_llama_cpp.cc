@@ -13,7 +13,8 @@
 
 // Flags as in ggml-org/llama.cpp common/arg.cpp; layers over devices as in src/llama-model.cpp
 // (2026): of -ngl N the last N layers go to GPUs, the output with the 33rd of 32; -ts cuts them in
-// order.
+// order, the KV cache of a layer is where its layer is: what -ot moves leaves it behind, so that
+// GPUs that are used in another order are named in theirs (-dev).
 
 namespace tprun {
 namespace {
@@ -41,6 +42,11 @@ class Arguments {
       flags.push_back("-sm row");
       flags.push_back("-ts " + RowShares());
     } else if (gpus_.size() > 1) {
+      OrderGpus(on_cpu);
+      if (!std::is_sorted(order_.begin(), order_.end()) ||
+          order_.back() >= static_cast<int>(order_.size())) {
+        flags.push_back(absl::StrCat("-dev CUDA", absl::StrJoin(order_, ",CUDA")));
+      }
       flags.push_back("-sm layer");
       flags.push_back("-ts " + LayerCounts(on_cpu, head_on_gpu));
     } else {
@@ -98,19 +104,29 @@ class Arguments {
     });
   }
 
-  // Layers (and the output) per GPU, by where their attention is; what lies on the CPU in between
-  // counts to the GPU before it and is then moved by -ot.
-  std::string LayerCounts(int on_cpu, bool head_on_gpu) {
-    std::vector<int64_t> counts(*gpus_.rbegin() + 1, 0);
-    int last = -1;
+  int HomeOf(int layer) const { return attention_[layer] >= 0 ? attention_[layer] : mlp_[layer]; }
+
+  // GPUs as layers come to them; those that have none last.
+  void OrderGpus(int on_cpu) {
+    std::set<int> left = gpus_;
     for (int layer = on_cpu; layer < spec_.num_layers(); ++layer) {
-      int device = attention_[layer] >= 0 ? attention_[layer] : mlp_[layer];
-      if (device < last) device = last;  // out of order: -ot
-      if (device >= 0) last = device;
-      ++counts[std::max(last, 0)];
-      cut_.push_back(std::max(last, 0));
+      if (left.erase(HomeOf(layer)) > 0) order_.push_back(HomeOf(layer));
     }
-    if (head_on_gpu) ++counts[std::max(last, 0)];
+    order_.insert(order_.end(), left.begin(), left.end());
+  }
+
+  // Layers (and the output) per GPU, by where their attention is; what lies on the CPU in between
+  // counts to the GPU before it and is then moved by -ot, as is what comes back to a GPU.
+  std::string LayerCounts(int on_cpu, bool head_on_gpu) {
+    std::vector<int64_t> counts(order_.size(), 0);
+    size_t last = 0;
+    for (int layer = on_cpu; layer < spec_.num_layers(); ++layer) {
+      const size_t at = std::find(order_.begin(), order_.end(), HomeOf(layer)) - order_.begin();
+      if (at < order_.size()) last = std::max(last, at);
+      ++counts[last];
+      cut_.push_back(order_[last]);
+    }
+    if (head_on_gpu) ++counts[last];
     return absl::StrJoin(counts, ",");
   }
 
@@ -165,7 +181,8 @@ class Arguments {
   std::vector<int> attention_, mlp_;  // device of each layer's blocks, -1: CPU
   int head_ = -1;
   std::set<int> gpus_;
-  std::vector<int> cut_;  // device that -ts gives each offloaded layer
+  std::vector<int> order_;  // of them, as -ts counts
+  std::vector<int> cut_;    // device that -ts gives each offloaded layer
   bool row_split_ = false;
 };
 

@@ -118,8 +118,9 @@ std::string Signature(const ModelSpec& model, const EngineOptions& options, cons
 
 LayerTables::LayerTables(const ModelSpec& spec, const EngineOptions& options, const Pass& pass,
                          const Coefficients& coefficients, const std::vector<DeviceRates>& devices)
-    : spec_(spec), options_(options), pass_(pass), coefficients_(coefficients), devices_(devices) {
+    : spec_(spec), options_(options), pass_(pass), devices_(devices) {
   for (const DeviceRates& device : devices) {
+    coefficients_.push_back(CoefficientsFor(coefficients, device));
     const auto same = [&](const DeviceRates& other) {
       return other.kind == device.kind && other.name == device.name &&
              other.compute_capability == device.compute_capability &&
@@ -143,9 +144,10 @@ LayerTables::LayerTables(const ModelSpec& spec, const EngineOptions& options, co
   }
   const ModelSpec& model = models_[0];
   std::vector<Placement> placements = AllElsewhere(model);
-  placements[kMlpBlock] = Part(UnitsOf(model, kMlpBlock).count, 0, 0, 1);
+  // Of attention: an MLP has room for its router even where no expert lies.
+  placements[kAttentionBlock] = Part(UnitsOf(model, kAttentionBlock).count, 0, 0, 1);
   const MemoryLayout nothing = LayOutMemory(model, placements, kMeasured, options);
-  base_workspace_ = nothing.workspace_bytes;
+  base_workspace_ = nothing.workspace_bytes - PerLayerWorkspace(nothing);
   for (int replication = 1;; ++replication) {
     int64_t units = 0;
     bool possible = true;
@@ -179,7 +181,7 @@ void LayerTables::FillCell(const ModelSpec& model, int block, int64_t offset, in
     double& seconds = table.seconds[device][cell];
     seconds = like_[device] < device
                   ? table.seconds[like_[device]][cell]
-                  : std::max(seconds, BlockSeconds(coefficients_, devices_[device], work,
+                  : std::max(seconds, BlockSeconds(coefficients_[device], devices_[device], work,
                                                    KvTypeName(options_)));
   }
 }
@@ -238,7 +240,7 @@ int64_t LayerTables::EndsBytes(const Placement* embed, const Placement* head, in
 double LayerTables::Seconds(const ModelSpec& model, int block, int device,
                             const Placement& placement, int index) const {
   const BlockWork work = WorkOf(model, block, placement, index, options_, pass_);
-  return BlockSeconds(coefficients_, devices_[device], work, KvTypeName(options_));
+  return BlockSeconds(coefficients_[device], devices_[device], work, KvTypeName(options_));
 }
 
 double LayerTables::EmbedSeconds(int device, const Placement& placement, int index) const {
@@ -257,9 +259,10 @@ const std::vector<std::vector<double>>& LayerTables::HeadTable() const {
     const Placement part = {.ranks = {0, 1}, .shares = {share, units - share}};
     const BlockWork work = WorkOf(models_[0], kHeadBlock, part, 0, options_, pass_);
     for (size_t device = 0; device < devices_.size(); ++device) {
-      head_[device][share] = like_[device] < device ? head_[like_[device]][share]
-                                                    : BlockSeconds(coefficients_, devices_[device],
-                                                                   work, KvTypeName(options_));
+      head_[device][share] =
+          like_[device] < device
+              ? head_[like_[device]][share]
+              : BlockSeconds(coefficients_[device], devices_[device], work, KvTypeName(options_));
     }
   }
   return head_;

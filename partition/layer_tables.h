@@ -71,7 +71,7 @@ class LayerTables {
   const ModelSpec& spec_;
   const EngineOptions& options_;
   const Pass pass_;
-  const Coefficients& coefficients_;
+  std::vector<Coefficients> coefficients_;  // by device
   const std::vector<DeviceRates>& devices_;
   std::vector<size_t> like_;  // by device, the first that is as fast
   std::vector<int> class_of_layer_;

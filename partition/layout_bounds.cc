@@ -55,8 +55,9 @@ double LayoutSearch::RestSeconds(int64_t room, int layer) const {
   return seconds;
 }
 
-// The least that a hop from any device of `from` to the group takes.
+// The least that a hop from any device of `from` to the group takes; the first stage has none.
 double LayoutSearch::LeastHop(Mask from, const Group& to) const {
+  if (from == 0) return 0;
   double least = kUnlimited;
   for (int a = 0; a < static_cast<int>(devices_.size()); ++a) {
     if ((from & DeviceBit(a)) == 0) continue;

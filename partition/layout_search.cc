@@ -14,6 +14,9 @@ namespace {
 // Bounds are sums in another order than what they bound.
 constexpr double kRounding = 1 - 1e-12;
 
+// Times within this are the same.
+constexpr double kSameTime = 1 - 1e-9;
+
 constexpr double kUnlimited = std::numeric_limits<double>::infinity();
 
 bool SameDevice(const SearchDevice& a, const SearchDevice& b, const DeviceRates& rates_a,
@@ -88,17 +91,32 @@ absl::optional<Layout> LayoutSearch::Best(double limit) {
   limit_ = limit;
   best_.reset();
   solver_.set_most_work(solver_.work() + (any_ ? kMostWork / 32 : space_.most_work));
-  int cpus = 0;
-  for (int i = 0; i < static_cast<int>(devices_.size()); ++i) cpus += IsCpu(i);
-  const int gpus = static_cast<int>(devices_.size()) - cpus;
   // Few layouts first: a good one early cuts most branches of the others.
-  const bool chains = cpus > 0 && gpus > 0 && !space_.one_stage;
+  const bool chains = gpus_ != 0 && gpus_ != all_ && !space_.one_stage;
   if (chains) RunStages(Chains::kOneGpuGroup);
   if (chains && space_.offload && !Done()) RunStages(Chains::kServed);
   if (!Done()) RunStages(Chains::kAny);
   if (best_) best_->proven = !Tired();
   if (best_ && !any_) EvenOut(*best_);
+  if (best_ && !best_->proven && space_.bounded && !any_) {
+    best_->least_seconds = LeastSeconds();
+    // What comes this near is as good: a search that went on would not find more.
+    best_->proven = best_->seconds * kSameTime <= best_->least_seconds;
+  }
   return best_;
+}
+
+// What no layout can undercut: the bound by which branches are cut, of all layers on all devices.
+double LayoutSearch::LeastSeconds() {
+  const bool serve = gpus_ != 0 && gpus_ != all_ && !space_.one_stage && space_.offload;
+  double least = kUnlimited;
+  for (const Chains chains : {Chains::kAny, Chains::kServed}) {
+    if (chains == Chains::kServed && !serve) continue;
+    if (chains != chains_) Begin(chains);
+    MakeBounds();
+    least = std::min(least, std::max(RestSeconds(RoomBeside(0), 0), Rest(0)[0]));
+  }
+  return least < kUnlimited ? least * kRounding : 0;
 }
 
 bool LayoutSearch::Any(double limit) {
@@ -108,7 +126,7 @@ bool LayoutSearch::Any(double limit) {
   return found;
 }
 
-void LayoutSearch::RunStages(Chains chains) {
+void LayoutSearch::Begin(Chains chains) {
   chains_ = chains;
   servers_ = chains == Chains::kServed;
   states_.clear();
@@ -117,12 +135,13 @@ void LayoutSearch::RunStages(Chains chains) {
   hops_.clear();
   rest_.clear();
   SumBytes();
+  required_ = servers_ ? gpus_ : all_;
+}
+
+void LayoutSearch::RunStages(Chains chains) {
+  Begin(chains);
   // What all devices together are too small for needs no search.
   if (layer_bytes_.back() > RoomOf(all_)) return;
-  required_ = all_;
-  for (int i = 0; servers_ && i < static_cast<int>(devices_.size()); ++i) {
-    if (IsCpu(i)) required_ &= ~DeviceBit(i);
-  }
   const StateKey start = {0, 0, 0};
   states_[start] = std::vector<Step>(layers_ + 1);
   states_[start][0].seconds = 0;

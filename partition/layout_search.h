@@ -26,6 +26,7 @@ struct SearchSpace {
   bool offload = true;          // MLPs of a GPU stage may lie on a CPU of its host
   int first_rank = -1;          // the device that is rank 0; -1: one that has the head
   int64_t most_work = kMostWork;
+  bool bounded = false;  // of a layout that is not proven also tell what none can undercut
 };
 
 inline constexpr int kMostMixedDevices = 10;
@@ -37,8 +38,9 @@ struct LayoutStage {
 };
 
 struct Layout {
-  double seconds = 0;  // of one pass
-  bool proven = true;  // no layout is faster; else the search was ended before it knew
+  double seconds = 0;        // of one pass
+  bool proven = true;        // no layout is faster; else the search was ended before it knew
+  double least_seconds = 0;  // no layout takes less; 0: not known (see SearchSpace::bounded)
   std::vector<LayoutStage> stages;
   std::vector<int> layer_classes;  // by layer, what the stages' shares are for
 };
@@ -110,6 +112,8 @@ class LayoutSearch {
   // NCCL for hops; those whose MLPs may lie on CPUs that are no stages.
   enum class Chains { kAny, kOneGpuGroup, kServed };
   void RunStages(Chains chains);
+  void Begin(Chains chains);
+  double LeastSeconds();
   void Seed();
   void EvenOut(Layout& layout);
   bool ShareServers(Layout& layout);

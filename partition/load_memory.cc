@@ -117,8 +117,10 @@ void AddNote(const std::string& note, Plan& plan) {
 void DescribeRank(int r, int used, Plan& plan) {
   const RankPlan& rank = plan.ranks[r];
   const int readers = rank.load_threads > 0 ? rank.load_threads : used;
-  plan.basis.push_back(absl::StrCat("rank ", r, ": loading takes ", FormatBytes(rank.load_bytes),
-                                    " of host memory for a moment (", Threads(readers), ")"));
+  AddBasis(r,
+           absl::StrCat("loading takes ", FormatBytes(rank.load_bytes),
+                        " of host memory for a moment (", Threads(readers), ")"),
+           plan);
   if (rank.load_threads > 0) {
     AddNote(absl::StrCat("rank ", r, " reads its weights with ", Threads(readers), " of ", used,
                          ": there is no room for the buffers of more"),

@@ -41,6 +41,15 @@ std::string ModelFingerprint(const ModelSpec& spec) {
   return absl::StrFormat("%016x", fingerprint.value());
 }
 
+void AddBasis(int rank, const std::string& text, Plan& plan) {
+  for (Basis& basis : plan.basis) {
+    if (basis.ranks.empty() || basis.text != text) continue;
+    basis.ranks.push_back(rank);
+    return;
+  }
+  plan.basis.push_back({{rank}, text});
+}
+
 void SetRankBytes(const ModelSpec& spec, Plan& plan) {
   for (int rank = 0; rank < plan.world_size(); ++rank) {
     const MemoryLayout layout = LayOutMemory(spec, plan.placements, rank, plan.options);

@@ -56,6 +56,12 @@ struct Alternative {
   std::string reason;       // "short by 3.1 GiB on cuda:0", "slower"
 };
 
+// What a figure of some ranks rests on.
+struct Basis {
+  std::vector<int> ranks;  // none: it is the plan's
+  std::string text;
+};
+
 // Who holds what: every choice of a run, made once and written down. Ranks carry it out and decide
 // nothing.
 struct Plan {
@@ -76,7 +82,7 @@ struct Plan {
   std::vector<std::string> notes;     // what a reader should know: repeated KV heads, estimates
   std::vector<std::string> remedies;  // when it does not fit: what would help, cheapest first
   std::string host_shortage;          // of memory of a GPU rank's host; "": none
-  std::vector<std::string> basis;     // what the figures rest on; not in plan.json
+  std::vector<Basis> basis;           // what the figures rest on; not in plan.json
 
   bool fits() const;
   int world_size() const { return static_cast<int>(ranks.size()); }
@@ -87,6 +93,9 @@ std::string ModelFingerprint(const ModelSpec& spec);
 
 // The plan is for this model and its placements are sound. InvalidArgument says what differs.
 absl::Status CheckPlanFor(const Plan& plan, const ModelSpec& spec);
+
+// What holds of several ranks is kept once.
+void AddBasis(int rank, const std::string& text, Plan& plan);
 
 // Sets the bytes of weights, KV cache and workspace of every rank, as the layout has them.
 void SetRankBytes(const ModelSpec& spec, Plan& plan);

@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -86,6 +87,15 @@ void NoteMissingOps(const ModelSpec& spec, Plan& plan) {
   if (missing.empty()) return;
   plan.notes.push_back(absl::StrCat("there are no CUDA kernels for ", absl::StrJoin(missing, ", "),
                                     " yet: this can be planned but not run on these GPUs"));
+}
+
+// How fast another layout could be at most.
+std::string MostSpeed(const PlanRequest& request, const Layout& layout, const Plan& plan) {
+  if (layout.least_seconds <= 0) return "";
+  const double step = layout.least_seconds + request.coefficients.step_seconds;
+  return absl::StrFormat(", but none%s has more than %.1f tokens/s",
+                         plan.options.batch > 1 ? " with this batch" : "",
+                         plan.options.batch / step);
 }
 
 absl::Status FillIn(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
@@ -202,6 +212,7 @@ SearchSpace SpaceFor(const PlanRequest& request) {
   space.single_devices = request.split == SplitMode::kLayer;
   // Of remedies and layouts to compare with there are many.
   if (!request.advise) space.most_work = kMostWork / 4;
+  space.bounded = request.advise;
   return space;
 }
 
@@ -260,7 +271,9 @@ absl::Status ApplyLayout(const PlanRequest& request, const Candidates& candidate
   // Of what does not fit nobody asks whether it is the fastest.
   if (!layout.proven && plan.fits()) {
     plan.notes.push_back(
-        "the search was ended early: that no other layout is faster is not proven");
+        absl::StrCat("the search was ended early: that no other layout is faster "
+                     "is not proven",
+                     MostSpeed(request, layout, plan)));
   }
   return absl::OkStatus();
 }
@@ -332,8 +345,9 @@ absl::Status FindPlan(const PlanRequest& request, const Candidates& candidates, 
   if (!given) return PlaceAsGiven(request, candidates, plan);
   plan = *std::move(given);
   plan.notes.push_back(
-      "the search was ended before it found a layout as fast as this one, which took none: a "
-      "better one may exist");
+      absl::StrCat("the search was ended before it found a layout as fast as this one, which took "
+                   "none: a better one may exist",
+                   layout ? MostSpeed(request, *layout, plan) : ""));
   return absl::OkStatus();
 }
 

@@ -166,6 +166,18 @@ std::string Runs(const Plan& plan, const ModelSpec& spec, BlockKind kind) {
   return text;
 }
 
+// "rank 3: ", "ranks 0-3, 6: ".
+std::string RanksText(const std::vector<int>& ranks) {
+  if (ranks.empty()) return "";
+  std::vector<std::string> runs;
+  for (size_t first = 0, end = 0; first < ranks.size(); first = end) {
+    for (end = first + 1; end < ranks.size() && ranks[end] == ranks[end - 1] + 1;) ++end;
+    runs.push_back(absl::StrCat(ranks[first]));
+    if (end - first > 1) absl::StrAppend(&runs.back(), "-", ranks[end - 1]);
+  }
+  return absl::StrCat(ranks.size() > 1 ? "ranks " : "rank ", absl::StrJoin(runs, ", "), ": ");
+}
+
 std::string SpeedLines(const Plan& plan) {
   if (plan.decode.expected <= 0) return "";
   std::string text = absl::StrFormat(
@@ -206,7 +218,9 @@ std::string PlanText(const Plan& plan, const ModelSpec& spec, bool color, bool e
   if (!explain) return text;
   absl::StrAppend(&text, "\n", Runs(plan, spec, BlockKind::kAttention),
                   Runs(plan, spec, BlockKind::kMlp));
-  for (const std::string& line : plan.basis) absl::StrAppend(&text, "  ", line, "\n");
+  for (const Basis& basis : plan.basis) {
+    absl::StrAppend(&text, "  ", RanksText(basis.ranks), basis.text, "\n");
+  }
   return text;
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "partition/advice.h"
@@ -17,6 +18,9 @@ namespace {
 
 // Speeds are told for this many positions in the cache unless asked otherwise.
 constexpr int64_t kDefaultDepth = 512;
+
+// Of more devices a note tells only how many they are.
+constexpr size_t kMostNamed = 8;
 
 absl::Status CheckShares(const PlanRequest& request) {
   if (request.shares.empty()) return absl::OkStatus();
@@ -58,6 +62,27 @@ absl::Status CheckRequest(const PlanRequest& request) {
   return CheckShares(request);
 }
 
+// Where what a process holds beside our own allocations was not measured on the card itself.
+void NoteEstimatedOverheads(const Topology& topology, Plan& plan) {
+  const bool nccl = plan.world_size() > 1;
+  std::vector<std::string> devices;
+  for (const RankPlan& rank : plan.ranks) {
+    const auto ref = LocateDevice(topology, rank.device);
+    if (!ref.ok() || topology.devices[ref->device].kind != DeviceKind::kGpu) continue;
+    const DeviceMeasurements& measured = topology.devices[ref->device].measured;
+    const bool known = measured.context_bytes > 0 &&
+                       (!nccl || (measured.nccl_base_bytes > 0 && measured.nccl_channel_bytes > 0));
+    const bool seen = std::find(devices.begin(), devices.end(), rank.device) != devices.end();
+    if (!known && !seen) devices.push_back(rank.device);
+  }
+  if (devices.empty()) return;
+  plan.notes.push_back(absl::StrCat(
+      "the CUDA contexts", nccl ? " and NCCL's base" : "", " in \"other\" of ",
+      devices.size() > kMostNamed ? absl::StrCat(devices.size(), " GPUs")
+                                  : absl::StrJoin(devices, ", "),
+      " are those of their type, estimates (--explain has their sources), not measured there"));
+}
+
 void AddNotes(const PlanRequest& request, Plan& plan) {
   const ModelSpec& spec = *request.spec;
   for (int layer = 0; layer < spec.num_layers(); ++layer) {
@@ -89,6 +114,7 @@ void AddNotes(const PlanRequest& request, Plan& plan) {
                                       ", which others use too (a display?); --reserve=0B takes "
                                       "them"));
   }
+  NoteEstimatedOverheads(*request.topology, plan);
   for (const RankPlan& rank : plan.ranks) {
     const auto ref = LocateDevice(*request.topology, rank.device);
     if (!ref.ok()) continue;

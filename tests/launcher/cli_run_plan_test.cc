@@ -89,6 +89,26 @@ TEST_F(CliRunPlan, AttentionAndMlpOnDifferentRanks) {
   EXPECT_EQ(result.out, expected_);
 }
 
+// Open MPI's own mpirun starts the ranks that a hostfile or a rankfile of the plan names.
+TEST_F(CliRunPlan, StartedWithItsHostfileAndRankfile) {
+  if (!HaveOpenMpi()) GTEST_SKIP() << "tprun was not built with Open MPI, whose files these are";
+  ASSERT_TRUE(WriteFile(path_, plan_.dump()).ok());
+  for (const std::string format : {"hostfile", "rankfile"}) {
+    const std::string hosts = path_ + "." + format;
+    const ProcessResult exported = RunTprun(
+        {"plan", model_, "--devices=cpu,cpu,cpu", "--format=" + format, "--output=" + hosts});
+    ASSERT_EQ(exported.exit_code, 0) << exported.err;
+    const ProcessResult result =
+        RunUnderMpirun(3,
+                       {"run", model_, "--plan=" + path_, "--prompt=Once upon a time", "--quiet",
+                        "--threads=1", "--max_tokens=24"},
+                       {"--" + format, hosts});
+    EXPECT_EQ(result.exit_code, 0) << format << ": " << result.err;
+    EXPECT_EQ(result.out, expected_) << format;
+    std::filesystem::remove(hosts);
+  }
+}
+
 TEST_F(CliRunPlan, TensorSplitFirstLayersPipelineAfter) {
   const ProcessResult result = RunEdited([&](Json& plan) {
     for (const std::string layer : {"layer 3", "layer 4", "layer 5"}) {

@@ -144,9 +144,13 @@ ProcessResult RunTprun(const std::vector<std::string>& arguments, const ProcessO
 
 bool HaveMpirun() { return absl::string_view(TPRUN_MPI_LAUNCHER) != ""; }
 
-ProcessResult RunUnderMpirun(int ranks, const std::vector<std::string>& arguments) {
+bool HaveOpenMpi() { return absl::StrContains(TPRUN_MPI_LAUNCHER, "--oversubscribe"); }
+
+ProcessResult RunUnderMpirun(int ranks, const std::vector<std::string>& arguments,
+                             const std::vector<std::string>& flags) {
   std::vector<std::string> launcher = absl::StrSplit(TPRUN_MPI_LAUNCHER, ' ');
   std::vector<std::string> command(launcher.begin() + 1, launcher.end());
+  command.insert(command.end(), flags.begin(), flags.end());
   for (const std::string& word : {std::string("-n"), absl::StrCat(ranks), TprunPath()}) {
     command.push_back(word);
   }

@@ -66,10 +66,12 @@ std::string TprunPath();
 ProcessResult RunTprun(const std::vector<std::string>& arguments,
                        const ProcessOptions& options = {});
 
-// `mpirun -n ranks tprun arguments...` as a user would type it; HaveMpirun tells whether one is
-// there.
+// `mpirun flags... -n ranks tprun arguments...` as a user would type it; HaveMpirun tells whether
+// one is there, HaveOpenMpi whether it is Open MPI's.
 bool HaveMpirun();
-ProcessResult RunUnderMpirun(int ranks, const std::vector<std::string>& arguments);
+bool HaveOpenMpi();
+ProcessResult RunUnderMpirun(int ranks, const std::vector<std::string>& arguments,
+                             const std::vector<std::string>& flags = {});
 
 #define TPRUN_NEEDS_MPI() \
   if (!::tprun::HaveMpirun()) GTEST_SKIP() << "no mpirun of the MPI that tprun was built with"

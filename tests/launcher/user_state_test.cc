@@ -41,6 +41,7 @@ TEST_F(UserState, ResidualsAreKeptAndTellHowPlansWere) {
     Residual residual;
     residual.command = "run";
     residual.model = "m";
+    residual.fingerprint = "f";
     residual.devices = {"card b", "card a"};
     residual.predicted_decode = 100;
     residual.measured_decode = measured;
@@ -52,15 +53,50 @@ TEST_F(UserState, ResidualsAreKeptAndTellHowPlansWere) {
   ASSERT_EQ(residuals.size(), 3);
   EXPECT_EQ(residuals[1].measured_decode, 90);
   EXPECT_EQ(residuals[1].devices, (std::vector<std::string>{"card b", "card a"}));
-  EXPECT_EQ(HowPlansWere(residuals, PlanOn({"card a", "card b"})),
-            "runs on these devices so far: decode measured at 0.90 of what was predicted (median "
+  Plan plan = PlanOn({"card a", "card b"});
+  plan.fingerprint = "f";
+  EXPECT_EQ(HowPlansWere(residuals, plan),
+            "runs of this model on these devices so far: decode measured at 0.90 of what was "
+            "predicted (median "
             "of 3 runs, 0.80 to 1.20); memory measured at 0.99 of what was predicted (median of 3 "
             "runs, 0.99 to 0.99)");
   EXPECT_EQ(HowPlansWere(residuals, PlanOn({"card a"})), "");
 }
 
+TEST_F(UserState, OtherModelsSpeakOnlyIfTheyAreAboutAsFast) {
+  const auto run = [](const std::string& fingerprint, double predicted, double measured) {
+    return Residual{"run", "m", fingerprint, {"card"}, predicted, measured};
+  };
+  Plan plan = PlanOn({"card"});
+  plan.fingerprint = "own";
+  plan.decode.expected = 100;
+  const std::vector<Residual> others = {run("fast", 500, 5000), run("slow", 20, 2),
+                                        run("like", 300, 150)};
+  EXPECT_EQ(HowPlansWere(others, plan),
+            "runs of other models about as fast, on these devices so far: decode measured at 0.50 "
+            "of what was predicted (1 run)");
+  std::vector<Residual> own = others;
+  for (double measured : {90.0, 95.0, 100.0, 105.0, 9000.0}) {
+    own.push_back(run("own", 100, measured));
+  }
+  EXPECT_EQ(HowPlansWere(own, plan),
+            "runs of this model on these devices so far: decode measured at 1.00 of what was "
+            "predicted (median of 5 runs, half of them 0.95 to 1.05)");
+  EXPECT_EQ(HowPlansWere({run("fast", 500, 5000)}, plan), "");
+}
+
+TEST_F(UserState, LinesOfBeforeModelsHadFingerprintsAreNotCounted) {
+  ASSERT_TRUE(AppendResidual({"run", "m", "f", {"d"}, 1, 1}).ok());
+  const std::string path = directory_ + "/tprun/residuals.jsonl";
+  std::string text = *ReadFile(path);
+  const size_t at = text.find("\"fingerprint\":\"f\",");
+  ASSERT_NE(at, std::string::npos);
+  ASSERT_TRUE(WriteFile(path, text.erase(at, 18)).ok());
+  EXPECT_TRUE(ReadResiduals().empty());
+}
+
 TEST_F(UserState, LinesThatCannotBeReadArePassedOver) {
-  ASSERT_TRUE(AppendResidual({"run", "m", {"d"}, 1, 1}).ok());
+  ASSERT_TRUE(AppendResidual({"run", "m", "f", {"d"}, 1, 1}).ok());
   const std::string path = directory_ + "/tprun/residuals.jsonl";
   const std::string good = *ReadFile(path);
   ASSERT_TRUE(WriteFile(path, "nonsense\n{}\n[1]\n" + good + "{\"devices\": 3}\n").ok());
@@ -85,7 +121,7 @@ TEST_F(UserState, NoLineIsLostWhenManyAreKeptAtOnce) {
     if (child == 0) {
       bool kept = true;
       for (int j = 0; j < kLines; ++j) {
-        kept = AppendResidual({"run", std::string(5000, 'm'), {"d"}, 1, 1}).ok() && kept;
+        kept = AppendResidual({"run", std::string(4800, 'm'), "f", {"d"}, 1, 1}).ok() && kept;
       }
       _exit(kept ? 0 : 1);
     }

@@ -78,13 +78,23 @@ TEST(LlamaCppArguments, MoveMlpsToTheCpu) {
 
 TEST(LlamaCppArguments, NameWhatIsOutOfOrder) {
   const ModelSpec spec = PlanModel();
-  const Plan plan = LayerPlan(spec, {"cuda:0", "cuda:1"}, {1, 1, 0, 0, 0, 0, 0, 0});
+  const Plan plan = LayerPlan(spec, {"cuda:0", "cuda:1"}, {1, 1, 0, 0, 1, 1, 1, 1});
   const std::string line = LlamaCpp(plan, spec);
-  EXPECT_THAT(line, HasSubstr("-ts 0,9 "));
+  EXPECT_THAT(line, HasSubstr("-dev CUDA1,CUDA0 -sm layer -ts 2,7 "));
   // Of several -ot only the last counts; "output.*" alone would be in "attn_output" too.
-  EXPECT_THAT(line, HasSubstr("-ot \"blk\\.(2|3|4|5|6|7)\\.attn.*=CUDA0,"
-                              "blk\\.(2|3|4|5|6|7)\\.ffn.*=CUDA0,^output.*=CUDA0\""));
+  EXPECT_THAT(line, HasSubstr("-ot \"blk\\.(4|5|6|7)\\.attn.*=CUDA1,"
+                              "blk\\.(4|5|6|7)\\.ffn.*=CUDA1,^output.*=CUDA1\""));
   EXPECT_EQ(line.find("-ot "), line.rfind("-ot "));
+}
+
+// The KV cache goes with the layer, wherever -ot moves the layer's weights.
+TEST(LlamaCppArguments, NameGpusInTheOrderOfTheirLayers) {
+  const ModelSpec spec = PlanModel();
+  EXPECT_THAT(
+      LlamaCpp(LayerPlan(spec, {"cuda:0", "cuda:1", "cuda:2"}, {1, 1, 1, 2, 0, 0, 0, 0}), spec),
+      HasSubstr("-ngl 9 -dev CUDA1,CUDA2,CUDA0 -sm layer -ts 3,1,5 -c"));
+  EXPECT_THAT(LlamaCpp(LayerPlan(spec, {"cuda:2", "cuda:3"}, {0, 0, 0, 0, 0, 1, 1, 1}), spec),
+              HasSubstr("-ngl 9 -dev CUDA2,CUDA3 -sm layer -ts 5,4 -c"));
 }
 
 TEST(LlamaCppArguments, RefuseACacheThatItDoesNotHave) {

@@ -16,9 +16,9 @@ namespace {
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
 ModelSpec TinyModel(int kv_heads, int query_per_kv, int mlp_units, int layers, bool tied,
-                    const WeightFormat& format) {
+                    const WeightFormat& format, int experts = 0) {
   const int heads = kv_heads * query_per_kv;
-  const Json config = {{"model_type", "llama"},
+  const Json config = {{"model_type", experts > 0 ? "mixtral" : "llama"},
                        {"_name", "tiny"},
                        {"hidden_size", heads * 32},
                        {"num_hidden_layers", layers},
@@ -28,6 +28,8 @@ ModelSpec TinyModel(int kv_heads, int query_per_kv, int mlp_units, int layers, b
                        {"num_key_value_heads", kv_heads},
                        {"head_dim", 32},
                        {"tie_word_embeddings", tied},
+                       {"num_local_experts", experts},
+                       {"num_experts_per_tok", experts > 0 ? 2 : 0},
                        {"max_position_embeddings", 4096}};
   ModelSpec spec = *(*FindArchitecture(config))->build(config, Naming::kHuggingFace);
   for (TensorSpec& tensor : spec.tensors) tensor.format = &format;
@@ -84,12 +86,24 @@ class Renumbered : public Exchanges {
   std::vector<int> devices_;
 };
 
+enum class Layers {
+  kDense,
+  kExperts,
+  kUnlike,  // some are run twice, as a depth transformer's are, or have a sliding window
+};
+
 struct Case {
-  explicit Case(int seed) : random(seed) {
+  explicit Case(int seed, Layers kind = Layers::kDense) : random(seed) {
     const int mlp_units = 1 + random() % 3;
     const int layers = 1 + random() % 3;
     spec = TinyModel(1 + random() % 2, 1 + random() % 2, mlp_units, layers, random() % 4 == 0,
-                     random() % 2 == 0 ? kBF16Format : kQ8_0Format);
+                     random() % 2 == 0 ? kBF16Format : kQ8_0Format,
+                     kind == Layers::kExperts ? 2 + static_cast<int>(random() % 3) : 0);
+    for (LayerSpec& layer : spec.layers) {
+      if (kind != Layers::kUnlike) continue;
+      layer.steps = 1 + static_cast<int>(random() % 2);
+      layer.attention.window = random() % 2 == 0 ? 16 : 0;
+    }
     options.context = seed % 3 == 0 ? 4096 : 64;  // much cache, of which little is read
     options.prefill_chunk = 16;
     options.batch = 1 + random() % 2;
@@ -338,16 +352,21 @@ std::vector<Placement> PlacementsOf(const ModelSpec& spec, const Layout& layout)
 // TPRUN_SEARCH_ROUNDS=5000 looks at more machines than there is time for in every test run.
 int Rounds() {
   const char* rounds = std::getenv("TPRUN_SEARCH_ROUNDS");
-  return rounds == nullptr ? 200 : std::atoi(rounds);
+  return rounds == nullptr ? 400 : std::atoi(rounds);
 }
 
-TEST(LayoutSearch, EqualsBruteForce) {
+class EqualsBruteForce : public testing::TestWithParam<Layers> {};
+
+INSTANTIATE_TEST_SUITE_P(LayoutSearch, EqualsBruteForce,
+                         testing::Values(Layers::kDense, Layers::kExperts, Layers::kUnlike));
+
+TEST_P(EqualsBruteForce, OnRandomMachines) {
   int found = 0;
   int several_stages = 0;
   int groups = 0;
   int offloads = 0;
   for (int seed = 1; seed <= Rounds(); ++seed) {
-    const Case c(seed);
+    const Case c(seed, GetParam());
     BruteForce brute_force(c);
     const double best = brute_force.Best();
     const LayerTables tables(c.spec, c.options, c.pass, c.coefficients, c.rates);
@@ -374,6 +393,34 @@ TEST(LayoutSearch, EqualsBruteForce) {
   RecordProperty("found", found);
   std::printf("%d of %d fit; %d of several stages, %d groups, %d with MLPs on the CPU\n", found,
               Rounds(), several_stages, groups, offloads);
+}
+
+// A search that is ended early tells what no layout can undercut.
+TEST_P(EqualsBruteForce, OrIsBoundedWhereItEndsEarly) {
+  int unproven = 0;
+  int near = 0;
+  for (int seed = 1; seed <= Rounds(); ++seed) {
+    const Case c(seed, GetParam());
+    const LayerTables tables(c.spec, c.options, c.pass, c.coefficients, c.rates);
+    SearchSpace space;
+    space.bounded = true;
+    space.most_work = 200 + seed % 7 * 200;
+    const auto layout = LayoutSearch(tables, c.devices, c.classes, *c.exchanges, space).Best();
+    if (!layout) continue;
+    const double best = BruteForce(c).Best();
+    ASSERT_GE(layout->seconds, best * (1 - 1e-9)) << "seed " << seed;
+    if (layout->proven) {
+      ASSERT_NEAR(layout->seconds, best, 2e-9 * best) << "seed " << seed;
+      continue;
+    }
+    ++unproven;
+    ASSERT_GT(layout->least_seconds, 0) << "seed " << seed;
+    ASSERT_LE(layout->least_seconds, best * (1 + 1e-9)) << "seed " << seed;
+    near += layout->least_seconds > 0.5 * best;
+  }
+  EXPECT_GT(unproven, Rounds() / 40);
+  EXPECT_GT(near, unproven / 4);
+  std::printf("%d ended early, the bound of %d above half of the best\n", unproven, near);
 }
 
 // Two cards one after the other, both of which would have more MLPs on a fast CPU than it holds.

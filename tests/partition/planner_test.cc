@@ -219,7 +219,18 @@ TEST(Planner, OverheadsMeasuredOnACardGoBeforeThoseOfItsType) {
   const Plan plan = MakePlan(RequestFor(spec, topology));
   EXPECT_EQ(plan.ranks[0].overhead_bytes, of_type);
   EXPECT_EQ(plan.ranks[1].overhead_bytes, of_type + 100);
-  EXPECT_THAT(plan.basis, Contains(HasSubstr("measured on this card 2026-11-20: context")));
+  EXPECT_THAT(plan.basis,
+              Contains(testing::Field(&Basis::text,
+                                      HasSubstr("measured on this card 2026-11-20: context"))));
+  // Those of the type are told to be no measurement of the cards.
+  EXPECT_THAT(nominal.notes, Contains(HasSubstr("of cuda:0, cuda:1 are those of their type")));
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("of cuda:0, cuda:1 are those of their type")));
+  for (DeviceInfo& gpu : topology.devices) {
+    gpu.measured.context_bytes = gpu.measured.nccl_base_bytes = kMiB;
+    gpu.measured.nccl_channel_bytes = kMiB;
+  }
+  EXPECT_THAT(MakePlan(RequestFor(spec, topology)).notes,
+              Not(Contains(HasSubstr("are those of their type"))));
   // They are no longer alike: the one with room for the model is found, whatever its number.
   measured = {};
   topology.devices[0].measured.context_bytes = 30 * kGiB;

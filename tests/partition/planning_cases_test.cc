@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "base/file.h"
 #include "engine/arch/read_model_spec.h"
 #include "gmock/gmock.h"
@@ -363,6 +364,21 @@ TEST(HardMachines, ExpertsGoToTheCpu) {
   for (const Alternative& other : plan.rejected) {
     EXPECT_LE(other.tokens_per_s, plan.decode.expected) << other.layout;
   }
+}
+
+// Card and CPU together just hold it: little of either stays free.
+TEST(HardMachines, ExpertsFillCardAndCpu) {
+  TPRUN_NEEDS_TEST_DATA();
+  const ModelSpec spec = Config("Mixtral-8x7B-v0.1", "q8_0");
+  const Topology machine = Machine(
+      "full", absl::StrReplaceAll(Desktop("      - RTX 3060\n"), {{"memory: 32", "memory: 36"}}));
+  PlanRequest request = Request(spec, machine, 512);
+  request.objective = Objective::kContext;
+  const Plan plan = PlanFor(request);
+  Show(plan, spec);
+  ASSERT_TRUE(plan.fits());
+  ASSERT_EQ(plan.world_size(), 2);
+  for (const RankPlan& rank : plan.ranks) EXPECT_LT(UnusedPart(rank), 0.03) << rank.device;
 }
 
 double SecondsToPlan(const PlanRequest& request) {
