@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/dtype.h"
+#include "comm/shared_parts.h"
 #include "comm/sum_and_norm.h"
 
 namespace tprun {
@@ -54,6 +55,12 @@ class Communicator {
   // out = residual / sqrt(mean(residual^2) + eps) * weight, token by token.
   virtual absl::Status AllReduceAddNorm(const SumAndNorm& /*what*/) {
     return absl::UnimplementedError("this communicator does not join sum and norm");
+  }
+
+  // Memory for sums in place of up to so many floats; nullptr, on all ranks, where the ranks do not
+  // reach each other's memory or find no room.
+  virtual absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t /*floats*/) {
+    return nullptr;
   }
 
   // Rank r gives counts[r] elements; `receive` gets all of them in rank order (sum of counts

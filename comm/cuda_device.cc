@@ -123,7 +123,7 @@ absl::Status CudaDevice::Initialize() {
   compute_capability_ = 10 * major + minor;
   CUDA_RETURN_IF_ERROR(
       cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index_));
-  if (FindMachineCode() != cudaSuccess) {
+  if (FindMachineCode(&code_capability_) != cudaSuccess) {
     cudaGetLastError();
     return absl::UnimplementedError(
         absl::StrCat("the GPU has compute capability ", major, ".", minor,
@@ -179,12 +179,13 @@ absl::Status CudaDevice::PollWatchers() {
   return first;
 }
 
-absl::Status CudaDevice::WaitFor(cudaStream_t stream) {
+template <typename Query>
+absl::Status CudaDevice::WaitUntil(const Query& query) {
   const bool watched = !watchers_.empty() && std::this_thread::get_id() == watching_thread_;
   const Clock::time_point begin = Clock::now();
   Clock::time_point next_look = begin + std::chrono::milliseconds(1);
   while (true) {
-    const cudaError_t error = cudaStreamQuery(stream);
+    const cudaError_t error = query();
     if (error == cudaSuccess) break;
     if (error != cudaErrorNotReady) {
       return Annotate(CudaStatus(error, "work on the stream", __FILE__, __LINE__), name());
@@ -199,6 +200,10 @@ absl::Status CudaDevice::WaitFor(cudaStream_t stream) {
   if (!watched) return absl::OkStatus();
   for (StreamWatcher* watcher : watchers_) RETURN_IF_ERROR(watcher->Finished());
   return absl::OkStatus();
+}
+
+absl::Status CudaDevice::WaitFor(cudaStream_t stream) {
+  return WaitUntil([=] { return cudaStreamQuery(stream); });
 }
 
 absl::Status CudaDevice::Synchronize() {
@@ -277,16 +282,8 @@ absl::Status CudaDevice::CopySmallFromHost(void* to, const void* from, int64_t b
   std::lock_guard<std::mutex> lock(slots_mutex_);
   Slot& slot = slots_[next_slot_];
   next_slot_ = (next_slot_ + 1) % kSlots;
-  const Clock::time_point begin = Clock::now();
-  while (true) {  // until the copy before last round has ended
-    const cudaError_t error = cudaEventQuery(slot.done);
-    if (error == cudaSuccess) break;
-    if (error != cudaErrorNotReady) {
-      return Annotate(CudaStatus(error, "work on the stream", __FILE__, __LINE__), name());
-    }
-    if (std::this_thread::get_id() == watching_thread_) RETURN_IF_ERROR(PollWatchers());
-    Pause(Clock::now() - begin);
-  }
+  // Until the copy before last round has ended.
+  RETURN_IF_ERROR(WaitUntil([&] { return cudaEventQuery(slot.done); }));
   std::memcpy(slot.data, from, bytes);
   CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(to, slot.data, bytes, cudaMemcpyHostToDevice, stream_));
   return CUDA_STATUS(cudaEventRecord(slot.done, stream_));

@@ -23,7 +23,7 @@ class StreamWatcher {
   virtual ~StreamWatcher() = default;
   // Not OK when the work will not end by itself. The watcher has then seen to it that it does end.
   virtual absl::Status Poll() = 0;
-  // Called when the stream is empty: an error that the work itself has met.
+  // Called when the wait has ended: an error that the work itself has met.
   virtual absl::Status Finished() = 0;
 };
 
@@ -41,6 +41,7 @@ class CudaDevice final : public Device {
   int index() const { return index_; }
   int multiprocessors() const { return multiprocessors_; }
   int compute_capability() const { return compute_capability_; }  // 90 for 9.0
+  int code_capability() const { return code_capability_; }        // see FindMachineCode
   // Makes the GPU the calling thread's current one; every function here does so itself.
   absl::Status MakeCurrent() const;
 
@@ -81,12 +82,15 @@ class CudaDevice final : public Device {
   absl::Status CopySmallFromHost(void* to, const void* from, int64_t bytes);
   absl::Status CopyBeside(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind);
   absl::Status PollWatchers();
-  // Waits for a stream with a look at the watchers.
+  // Asks CUDA by `query` until it says that the work is done, with a look at the watchers.
+  template <typename Query>
+  absl::Status WaitUntil(const Query& query);
   absl::Status WaitFor(cudaStream_t stream);
 
   const int index_;
   int multiprocessors_ = 0;
   int compute_capability_ = 0;
+  int code_capability_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaStream_t copy_stream_ = nullptr;  // for copies that the caller waits for
   std::mutex slots_mutex_;

@@ -37,9 +37,11 @@ __global__ void PingPongKernel(uint64_t* own, uint64_t* other, int rounds, bool 
 
 }  // namespace
 
-cudaError_t FindMachineCode() {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, Nothing);
+cudaError_t FindMachineCode(int* code_capability) {
+  cudaFuncAttributes attributes = {};
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, Nothing);
+  *code_capability = attributes.ptxVersion;
+  return error;
 }
 
 cudaError_t LaunchRead(const void* memory, int64_t bytes, int multiprocessors, uint32_t* sink,

@@ -7,8 +7,9 @@
 namespace tprun {
 
 // Whether the module has machine code (or PTX) for the current GPU: cudaSuccess, else the error
-// that every launch would meet.
-cudaError_t FindMachineCode();
+// that every launch would meet. Sets the compute capability that this code was compiled for, 90 for
+// 9.0: what __CUDA_ARCH__ was, also where the driver compiles PTX of an older one.
+cudaError_t FindMachineCode(int* code_capability);
 
 // Reads `bytes` bytes (a multiple of 16) once. `sink` is one word that is never written, but for
 // the compiler might be.

@@ -25,6 +25,7 @@ struct Carriers {
   std::unique_ptr<Communicator> small;      // ipc beside nccl; else null
   std::unique_ptr<Communicator> general;
   std::string description;
+  bool direct = false;  // no GPU in the group: all memory is the host's
 };
 
 class DeviceCommunicator final : public Communicator {
@@ -59,6 +60,10 @@ class DeviceCommunicator final : public Communicator {
   absl::Status AllReduceAddNorm(const SumAndNorm& what) override {
     RETURN_IF_ERROR(Check());
     return CarrierOf(FloatBytes(what.tokens, what.dim)).AllReduceAddNorm(what);
+  }
+  absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t floats) override {
+    if (!carriers_->direct) return nullptr;
+    return bootstrap().ShareParts(floats);
   }
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
                          DType dtype) override;
@@ -249,6 +254,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> DeviceCommunicator::Make(
   ASSIGN_OR_RETURN(const LadderChoice choice, ChooseLadder(identities, options.backend));
   auto carriers = std::make_shared<Carriers>();
   carriers->description = choice.reason;
+  carriers->direct = choice.direct;
   CarrierMaker maker(*bootstrap, device, options, world_ranks);
   RETURN_IF_ERROR(Climb(choice, options.backend == "auto", maker, *carriers));
   if (carriers->general == nullptr) carriers->general = std::move(carriers->small);

@@ -13,6 +13,7 @@
 #include "comm/cuda_device.h"
 #include "comm/cuda_error.h"
 #include "comm/deadline.h"
+#include "comm/ipc_channels.h"
 #include "comm/ipc_launch.h"
 #include "comm/ipc_protocol.h"
 #include "comm/peer_memory.h"
@@ -29,7 +30,7 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   ~IpcCommunicator() override;
   absl::Status Initialize(const IpcOptions& options);
 
-  // Where threads share a GPU a sender waits on the host until it is told that there is room.
+  // Where ranks are threads a sender waits on the host until it is told that there is room.
   bool buffers_sends() const override { return !meet_; }
   int rank() const override { return group_.bootstrap->rank(); }
   int size() const override { return group_.bootstrap->size(); }
@@ -62,6 +63,8 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
 
  private:
   absl::Status Connect(const IpcOptions& options);
+  absl::StatusOr<IpcPlace> FindPlace();
+  absl::StatusOr<int> AgreeOnChannels(int channels);
   absl::Status WritePatterns();
   absl::Status CheckPatterns();
   absl::Status ClearSlab();
@@ -75,7 +78,7 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   absl::Status Meet() { return meet_ ? group_.bootstrap->Barrier() : absl::OkStatus(); }
   absl::Status Gather(const char* operation, const void* send, void* receive,
                       const std::vector<int64_t>& sizes);
-  // Of threads that share a GPU, which tell each other on the host what they do with a ring.
+  // Of threads of one process, which tell each other on the host what they do with a ring.
   enum Note : char { kGiven, kTaken };
   bool Notes() const;
   absl::Status Tell(int peer, Note note);
@@ -98,8 +101,29 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   absl::Status failure_;
 };
 
+// Makes the kernels ready too.
+absl::StatusOr<IpcPlace> IpcCommunicator::FindPlace() {
+  IpcPlace place;
+  ASSIGN_OR_RETURN(place.peer, IdentifyPeer(device_));
+  int blocks = 0;
+  CUDA_RETURN_IF_ERROR(PrepareIpcKernels(&blocks));
+  place.resident_blocks = int64_t{device_.multiprocessors()} * blocks;
+  return place;
+}
+
+absl::StatusOr<int> IpcCommunicator::AgreeOnChannels(int channels) {
+  const absl::StatusOr<IpcPlace> own = FindPlace();
+  RETURN_IF_ERROR(AgreeOnStatus(*group_.bootstrap, own.status()));
+  static_assert(sizeof(IpcPlace) % sizeof(float) == 0);
+  std::vector<IpcPlace> places(size());
+  const std::vector<int64_t> counts(size(), sizeof(IpcPlace) / sizeof(float));
+  RETURN_IF_ERROR(group_.bootstrap->AllGather(&*own, places.data(), counts, DType::kF32));
+  return ChannelsThatFit(places, channels);
+}
+
 absl::Status IpcCommunicator::Connect(const IpcOptions& options) {
-  view_.layout = LayOutIpc(size(), options.channels, options.chunk_bytes, options.ring_bytes);
+  ASSIGN_OR_RETURN(const int channels, AgreeOnChannels(options.channels));
+  view_.layout = LayOutIpc(size(), channels, options.chunk_bytes, options.ring_bytes);
   view_.rank = rank();
   absl::StatusOr<std::unique_ptr<Buffer>> pinned = device_.AllocateHost(sizeof(IpcStatus));
   RETURN_IF_ERROR(AgreeOnStatus(*group_.bootstrap, pinned.status()));
@@ -109,11 +133,11 @@ absl::Status IpcCommunicator::Connect(const IpcOptions& options) {
   view_.timeout_ns = std::max<int64_t>(1, absl::ToInt64Nanoseconds(timeout()));
   ASSIGN_OR_RETURN(memory_, PeerMemory::Share(group_, device_, view_.layout.total));
   std::copy(memory_->slabs().begin(), memory_->slabs().end(), view_.slabs);
-  meet_ = options.meet_on_host && memory_->threads_share_gpu();
+  meet_ = options.meet_on_host && memory_->threads_share_process();
   sent_.assign(size(), IpcRingCount(view_.layout.ring_bytes));
   received_ = sent_;
   early_notes_.resize(size());
-  return AgreeOnStatus(*group_.bootstrap, CUDA_STATUS(PrepareIpcKernels()));
+  return absl::OkStatus();
 }
 
 absl::Status IpcCommunicator::WritePatterns() {
@@ -315,7 +339,7 @@ absl::Status IpcCommunicator::Hear(int peer, Note wanted) {
   return absl::OkStatus();
 }
 
-// Where threads share a GPU, no kernel is given that would wait for another thread's: a message is
+// Where ranks are threads, no kernel is given that would wait for another thread's: a message is
 // on its way before it is received, and there is room before it is sent.
 absl::Status IpcCommunicator::SendNoted(const char* data, int64_t bytes, int to) {
   const int64_t most = sent_[to].most_part();

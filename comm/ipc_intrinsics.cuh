@@ -10,9 +10,10 @@
 
 namespace tprun {
 
-// Release and acquire among all GPUs and the host (PTX ISA, "Memory Consistency Model").
+// Release and acquire among all GPUs and the host (PTX ISA, "Memory Consistency Model"). A release
+// is cumulative: it also passes on what the block's other threads wrote before a barrier that the
+// caller has passed since.
 __device__ __forceinline__ void StoreRelease(uint64_t* p, uint64_t value) {
-  __threadfence_system();
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(value) : "memory");
 }
 

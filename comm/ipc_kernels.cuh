@@ -5,7 +5,7 @@
 #include "comm/sum_and_norm.h"
 
 // The kernels of the ipc back end; comm/ipc_protocol.h has the protocol. A block is a channel, of
-// any number of threads.
+// up to kMostIpcThreads threads.
 
 namespace tprun {
 
@@ -162,8 +162,8 @@ __device__ inline void SumPieces(const IpcView& view, int channel, uint64_t epoc
 
 // One step: every rank gets all parts and sums for itself. Grid: cut.channels.
 template <typename T>
-__global__ void IpcAllReduceKernel(IpcView view, const char* send, char* receive, int64_t bytes,
-                                   IpcCut cut) {
+__global__ void __launch_bounds__(kMostIpcThreads)
+    IpcAllReduceKernel(IpcView view, const char* send, char* receive, int64_t bytes, IpcCut cut) {
   const int channel = blockIdx.x;
   uint64_t* const counter = WordAt(view.slabs[view.rank], view.layout.epochs) + channel;
   uint64_t epoch = *counter;
@@ -236,7 +236,8 @@ __device__ inline float AddPieces(const IpcView& view, int channel, uint64_t epo
 
 // The same sum in one step, into a residual and its norm: a channel has whole tokens, so that it
 // knows their squares. Grid: channels, up to that of the layout.
-__global__ void IpcAllReduceNormKernel(IpcView view, SumAndNorm what, int channels) {
+__global__ void __launch_bounds__(kMostIpcThreads)
+    IpcAllReduceNormKernel(IpcView view, SumAndNorm what, int channels) {
   const int channel = blockIdx.x;
   uint64_t* const counter = WordAt(view.slabs[view.rank], view.layout.epochs) + channel;
   uint64_t epoch = *counter;
@@ -271,8 +272,8 @@ struct IpcParts {
 };
 
 // Grid: cut.channels, for the largest part.
-__global__ void IpcAllGatherKernel(IpcView view, const char* send, char* receive, IpcParts parts,
-                                   IpcCut cut) {
+__global__ void __launch_bounds__(kMostIpcThreads)
+    IpcAllGatherKernel(IpcView view, const char* send, char* receive, IpcParts parts, IpcCut cut) {
   const int channel = blockIdx.x;
   uint64_t* const counter = WordAt(view.slabs[view.rank], view.layout.epochs) + channel;
   uint64_t epoch = *counter;
@@ -310,7 +311,8 @@ __device__ __forceinline__ int64_t RingStep(const IpcLayout& layout, uint64_t po
 __device__ __forceinline__ uint64_t RoundUp16(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
 
 // One block.
-__global__ void IpcSendKernel(IpcView view, const char* data, int64_t bytes, int to) {
+__global__ void __launch_bounds__(kMostIpcThreads)
+    IpcSendKernel(IpcView view, const char* data, int64_t bytes, int to) {
   const IpcLayout& layout = view.layout;
   char* const own = view.slabs[view.rank];
   char* const ring = view.slabs[to] + layout.RingOffset(view.rank);
@@ -338,7 +340,8 @@ __global__ void IpcSendKernel(IpcView view, const char* data, int64_t bytes, int
 }
 
 // One block.
-__global__ void IpcReceiveKernel(IpcView view, char* data, int64_t bytes, int from) {
+__global__ void __launch_bounds__(kMostIpcThreads)
+    IpcReceiveKernel(IpcView view, char* data, int64_t bytes, int from) {
   const IpcLayout& layout = view.layout;
   char* const own = view.slabs[view.rank];
   const char* const ring = own + layout.RingOffset(from);

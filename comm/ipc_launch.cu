@@ -1,6 +1,7 @@
 #include "comm/ipc_launch.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "comm/ipc_kernels.cuh"
 
@@ -11,18 +12,24 @@ namespace {
 constexpr int kThreads = kMostIpcThreads;
 
 template <typename Kernel>
-cudaError_t Prepare(Kernel* kernel) {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel);
+cudaError_t Prepare(Kernel* kernel, int* least_blocks) {
+  int blocks = 0;
+  const cudaError_t error =
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kThreads, 0);
+  *least_blocks = std::min(*least_blocks, blocks);
+  return error;
 }
 
 }  // namespace
 
-cudaError_t PrepareIpcKernels() {
+cudaError_t PrepareIpcKernels(int* blocks_per_multiprocessor) {
+  int* const least = blocks_per_multiprocessor;
+  *least = std::numeric_limits<int>::max();
   for (const cudaError_t error :
-       {Prepare(IpcAllReduceKernel<float>), Prepare(IpcAllReduceKernel<HalfBits>),
-        Prepare(IpcAllReduceKernel<Bf16Bits>), Prepare(IpcAllReduceNormKernel),
-        Prepare(IpcAllGatherKernel), Prepare(IpcSendKernel), Prepare(IpcReceiveKernel)}) {
+       {Prepare(IpcAllReduceKernel<float>, least), Prepare(IpcAllReduceKernel<HalfBits>, least),
+        Prepare(IpcAllReduceKernel<Bf16Bits>, least), Prepare(IpcAllReduceNormKernel, least),
+        Prepare(IpcAllGatherKernel, least), Prepare(IpcSendKernel, least),
+        Prepare(IpcReceiveKernel, least)}) {
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

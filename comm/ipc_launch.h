@@ -13,8 +13,9 @@ namespace tprun {
 // Give the kernels of comm/ipc_kernels.cuh to a stream.
 
 // Makes the kernels ready on the current GPU: loading one while another rank's kernel waits on the
-// same GPU could wait for that in turn.
-cudaError_t PrepareIpcKernels();
+// same GPU could wait for that in turn. Sets how many blocks of any of them a multiprocessor runs
+// at once.
+cudaError_t PrepareIpcKernels(int* blocks_per_multiprocessor);
 
 cudaError_t LaunchIpcAllReduce(const IpcView& view, const void* send, void* receive, int64_t count,
                                DType dtype, cudaStream_t stream);

@@ -1,5 +1,7 @@
 #include "comm/local_communicator.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -31,6 +33,7 @@ class LocalCommunicator final : public Communicator {
   absl::string_view backend() const override { return "local"; }
 
   absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override;
+  absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t floats) override;
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
                          DType dtype) override;
   absl::Status Broadcast(void* data, int64_t bytes, int root) override;
@@ -65,6 +68,30 @@ absl::Status LocalCommunicator::AllReduceSum(const void* send, void* receive, in
     }
     SumElements(sources, results, begin, std::min(count, begin + slice), dtype);
   });
+}
+
+// Pages are backed as they are written: each part on its owner's node.
+std::shared_ptr<void> MapZeroed(int64_t bytes) {
+  void* const data =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return nullptr;
+  return std::shared_ptr<void>(data, [bytes](void* mapped) { munmap(mapped, bytes); });
+}
+
+absl::StatusOr<std::unique_ptr<SharedParts>> LocalCommunicator::ShareParts(int64_t floats) {
+  if (size() == 1) return nullptr;
+  std::shared_ptr<void> memory;
+  if (rank_ == 0) memory = MapZeroed(SharedParts::Bytes(size(), floats));
+  LocalOffer offer = {.operation = "ShareParts", .count = floats, .send = &memory};
+  std::shared_ptr<void> shared;
+  RETURN_IF_ERROR(group_->Meet(rank_, offer, [&](const std::vector<LocalOffer>& offers) {
+    shared = *static_cast<const std::shared_ptr<void>*>(offers[0].send);
+  }));
+  if (shared == nullptr) return nullptr;
+  return std::make_unique<SharedParts>(std::move(shared), rank_, size(), floats, timeout(),
+                                       [group = group_, rank = rank_](const Deadline& deadline) {
+                                         return group->CheckWait(deadline, "AllReduceSum", rank);
+                                       });
 }
 
 absl::Status LocalCommunicator::AllGather(const void* send, void* receive,

@@ -128,6 +128,13 @@ absl::Status LocalGroup::Arrive(int rank, const LocalOffer& offer) {
                       [&] { broken_ = true; }, [&] { return LateError(offer.operation, rank); });
 }
 
+absl::Status LocalGroup::CheckWait(const Deadline& deadline, const char* operation, int rank) {
+  std::lock_guard<std::mutex> lock(world_->mutex());
+  RETURN_IF_ERROR(world_->FailureLocked());
+  broken_ = broken_ || deadline.Passed();
+  return broken_ ? LateError(operation, rank) : absl::OkStatus();
+}
+
 void LocalGroup::Leave() {
   uint64_t ended;
   {

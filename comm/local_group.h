@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/dtype.h"
+#include "comm/deadline.h"
 
 namespace tprun {
 
@@ -83,6 +84,10 @@ class LocalGroup {
   // so that no buffer is touched afterwards. Either all ranks run it or none does.
   absl::Status Meet(int rank, const LocalOffer& offer,
                     const std::function<void(const std::vector<LocalOffer>&)>& work);
+
+  // For a wait of `rank` outside the world's that began with `deadline`: a failure of the world, or
+  // that it has taken too long.
+  absl::Status CheckWait(const Deadline& deadline, const char* operation, int rank);
 
   absl::Status Put(int from, int to, const void* data, int64_t bytes);
   absl::Status Take(int from, int to, void* data, int64_t bytes);

@@ -64,30 +64,55 @@ absl::Status MpiCommunicator::AllReduceSum(const void* send, void* receive, int6
   return state_->DropSent();
 }
 
-absl::Status MpiCommunicator::ShareMemory() {
-  tried_to_share_ = true;
+absl::StatusOr<std::optional<SharedMemory>> MpiCommunicator::MapTogether(
+    int64_t bytes, const std::function<absl::Status(SharedMemory&)>& reserve) {
   std::array<char, 64> name = {};  // empty: the first rank could not make it
-  const int64_t bytes = SharedMemorySum::Bytes(size());
   absl::StatusOr<SharedMemory> memory = absl::UnavailableError("not made");
   if (rank_ == 0) {
     const auto now = std::chrono::system_clock::now().time_since_epoch().count();
     const std::string wanted = absl::StrCat("/tprun-", getpid(), "-", now);
-    memory = SharedMemory::Create(wanted, bytes);
+    memory = SharedMemory::CreateUnreserved(wanted, bytes);
     if (memory.ok()) std::copy(wanted.begin(), wanted.end(), name.begin());
   }
   RETURN_IF_ERROR(RunAndWait("AllReduceSum", [&](MPI_Request* request) {
     return MPI_Ibcast(name.data(), static_cast<int>(name.size()), MPI_BYTE, 0, comm_, request);
   }));
   if (rank_ != 0 && name[0] != 0) memory = SharedMemory::Open(name.data(), bytes);
-  int can = memory.ok() ? 1 : 0;
+  int can = memory.ok() && reserve(*memory).ok() ? 1 : 0;
   RETURN_IF_ERROR(RunAndWait("AllReduceSum", [&](MPI_Request* request) {
     return MPI_Iallreduce(MPI_IN_PLACE, &can, 1, MPI_INT, MPI_MIN, comm_, request);
   }));
-  if (memory.ok()) memory->RemoveName();
-  if (can == 0) return absl::OkStatus();
-  shared_memory_.emplace(*std::move(memory));
-  shared_sum_.emplace(shared_memory_->data(), rank_, size());
+  if (can == 0) return std::nullopt;
+  memory->RemoveName();
+  return std::optional<SharedMemory>(*std::move(memory));
+}
+
+absl::Status MpiCommunicator::ShareMemory() {
+  tried_to_share_ = true;
+  const int64_t bytes = SharedMemorySum::Bytes(size());
+  ASSIGN_OR_RETURN(shared_memory_, MapTogether(bytes, [&](SharedMemory& memory) {
+                     return rank_ == 0 ? memory.Reserve(0, bytes) : absl::OkStatus();
+                   }));
+  if (shared_memory_.has_value()) shared_sum_.emplace(shared_memory_->data(), rank_, size());
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<SharedParts>> MpiCommunicator::ShareParts(int64_t floats) {
+  if (size() == 1) return nullptr;
+  const auto begin = [&](int rank) { return SharedParts::PartBegin(rank, size(), floats); };
+  ASSIGN_OR_RETURN(std::optional<SharedMemory> memory,
+                   MapTogether(begin(size()), [&](SharedMemory& mapped) -> absl::Status {
+                     if (rank_ == 0) RETURN_IF_ERROR(mapped.Reserve(0, begin(0)));
+                     return mapped.Reserve(begin(rank_), begin(rank_ + 1) - begin(rank_));
+                   }));
+  if (!memory.has_value()) return nullptr;
+  auto kept = std::make_shared<SharedMemory>(*std::move(memory));
+  return std::make_unique<SharedParts>(
+      std::shared_ptr<void>(kept, kept->data()), rank_, size(), floats, timeout(),
+      [state = state_, group = world_ranks_](const Deadline& deadline) -> absl::Status {
+        RETURN_IF_ERROR(state->DropSent());
+        return state->CheckWait(deadline, "AllReduceSum", group);
+      });
 }
 
 absl::Status MpiCommunicator::SumByMpi(const void* send, void* receive, int64_t count,

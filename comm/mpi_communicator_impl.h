@@ -2,12 +2,14 @@
 
 #include <mpi.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "comm/communicator.h"
 #include "comm/mpi_state.h"
+#include "comm/shared_memory.h"
 #include "comm/shared_memory_sum.h"
 
 namespace tprun {
@@ -35,6 +37,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override;
+  absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t floats) override;
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
                          DType dtype) override;
   absl::Status Broadcast(void* data, int64_t bytes, int root) override;
@@ -52,6 +55,10 @@ class MpiCommunicator final : public Communicator {
   absl::Status GatherByBroadcasts(const void* send, char* receive, absl::Span<const int64_t> counts,
                                   int64_t element_bytes);
   absl::Status ReceivePiece(void* data, int bytes, int from);
+  // New memory that all ranks map, of which each reserves what it is to; none where they are on
+  // several hosts or one finds no room.
+  absl::StatusOr<std::optional<SharedMemory>> MapTogether(
+      int64_t bytes, const std::function<absl::Status(SharedMemory&)>& reserve);
   // Sums over memory that the ranks share, if they are on one host and find room; decided by all
   // together, at the first sum.
   absl::Status ShareMemory();

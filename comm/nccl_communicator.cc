@@ -2,16 +2,18 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
+#include <future>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "comm/communicator_checks.h"
 #include "comm/cuda_device.h"
+#include "comm/cuda_timer.h"
 #include "comm/deadline.h"
 #include "comm/nccl_api.h"
 #include "comm/spin_pause.h"
@@ -21,6 +23,7 @@ namespace {
 
 constexpr int kSymmetric = 1;  // NCCL_WIN_COLL_SYMMETRIC
 constexpr int64_t kTrySumCount = 100'000;
+constexpr int kTrySums = 10;  // timed
 
 ncclDataType_t NcclType(DType dtype) {
   switch (dtype) {
@@ -67,14 +70,21 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   absl::Status Finished() override;
 
  private:
+  // These are collective, with one result on all ranks.
+  //
+  // FailedPrecondition where NCCL itself fails.
   absl::Status Connect(const NcclOptions& options);
-  // Collective, with one result on all ranks: memory that NCCL's kernels of all ranks reach
-  // directly, tried with a sum. Where that fails the communicator is of no further use.
+  // Memory that NCCL's kernels of all ranks reach directly, tried with a sum. FailedPrecondition
+  // where it would be of no use; after another error nor is the communicator.
   absl::Status OpenWindow();
+  absl::Status CompareWindow();
+
   absl::Status AllocateWindow();
   absl::Status RegisterWindow();
   absl::Status TryWindow();
   absl::Status SumInWindow(const void* send, void* receive, int64_t count, DType dtype);
+  absl::Status Sum(const void* send, void* receive, int64_t count, ncclDataType_t type);
+  absl::Status CloseWindow();
   void FreeWindow();
   // Calls NCCL through `call()` and waits until it has given its work to the stream.
   template <typename Call>
@@ -83,6 +93,12 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   // The first failure: ends what is stuck on the stream.
   absl::Status Fail(absl::Status status);
   absl::Status NcclError(const char* operation, ncclResult_t result);
+  // ncclCommAbort on a thread of its own: it ends NCCL's kernels, and then waits until all CUDA
+  // graphs that its operations were recorded in are gone, which whoever owns them lets go of only
+  // when the failure has been told.
+  void BeginAbort();
+  // Waits some seconds for the end of all that may use the window: an abort, copies on the stream.
+  bool Ends() const;
   void Leave();
 
   const NcclApi api_;
@@ -96,6 +112,7 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   bool waiting_ = false;  // the device waits for the stream since wait_began_
   Deadline::Clock::time_point wait_began_;
   absl::Status failure_;
+  std::future<void> abort_;
 };
 
 absl::Status NcclCommunicator::NcclError(const char* operation, ncclResult_t result) {
@@ -109,8 +126,31 @@ absl::Status NcclCommunicator::NcclError(const char* operation, ncclResult_t res
 absl::Status NcclCommunicator::Fail(absl::Status status) {
   if (!failure_.ok()) return failure_;
   failure_ = std::move(status);
-  if (comm_ != nullptr) api_.CommAbort(std::exchange(comm_, nullptr));
+  if (comm_ != nullptr) BeginAbort();
   return failure_;
+}
+
+void NcclCommunicator::BeginAbort() {
+  std::promise<void> ended;
+  abort_ = ended.get_future();
+  std::thread([abort = api_.CommAbort, comm = std::exchange(comm_, nullptr),
+               ended = std::move(ended)]() mutable {
+    abort(comm);
+    ended.set_value();
+  }).detach();
+}
+
+bool NcclCommunicator::Ends() const {
+  constexpr std::chrono::microseconds kPause(100);
+  const Deadline patience(absl::Seconds(5));
+  while (abort_.valid() && abort_.wait_for(kPause) != std::future_status::ready) {
+    if (patience.Passed()) return false;
+  }
+  while (cudaStreamQuery(device_.stream()) == cudaErrorNotReady) {
+    if (patience.Passed()) return false;
+    std::this_thread::sleep_for(kPause);
+  }
+  return true;
 }
 
 absl::Status NcclCommunicator::AwaitCall(const char* operation, ncclResult_t result) {
@@ -140,25 +180,30 @@ absl::Status NcclCommunicator::Run(const char* operation, const Call& call) {
   return AwaitCall(operation, call());
 }
 
+// An error of NCCL's own, which other ways to exchange may not meet.
+absl::Status Unusable(const absl::Status& status) {
+  return absl::IsInternal(status) ? absl::FailedPreconditionError(status.message()) : status;
+}
+
 absl::Status NcclCommunicator::Connect(const NcclOptions& options) {
   ncclUniqueId id = {};
   absl::Status status;
   if (rank() == 0) {
     const ncclResult_t result = api_.GetUniqueId(&id);
-    if (result != ncclSuccess) status = NcclError("starting", result);
+    if (result != ncclSuccess) status = Unusable(NcclError("starting", result));
   }
   RETURN_IF_ERROR(AgreeOnStatus(*group_.bootstrap, status));
   RETURN_IF_ERROR(group_.bootstrap->Broadcast(&id, sizeof(id), 0));
+  RETURN_IF_ERROR(device_.MakeCurrent());
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   config.minCTAs = 1;
   config.maxCTAs = options.channels;
   const ncclResult_t result = api_.CommInitRankConfig(&comm_, size(), id, rank(), &config);
-  return AwaitCall("starting", result);
+  return AgreeOnStatus(*group_.bootstrap, Unusable(AwaitCall("starting", result)));
 }
 
 absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
-  RETURN_IF_ERROR(device_.MakeCurrent());
   RETURN_IF_ERROR(Connect(options));
   device_.Watch(this);
   int version = 0;
@@ -172,10 +217,11 @@ absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
     return absl::OkStatus();
   }
   absl::StrAppend(&description_, "; no symmetric window: ", window.message());
-  if (absl::IsUnimplemented(window)) return absl::OkStatus();  // nothing was tried
+  if (absl::IsFailedPrecondition(window)) return CloseWindow();
   RETURN_IF_ERROR(Check());
   (void)Fail(window);
-  FreeWindow();
+  if (Ends()) FreeWindow();
+  window_memory_ = window_ = nullptr;
   failure_ = absl::OkStatus();
   return Connect(options);
 }
@@ -201,37 +247,65 @@ absl::Status NcclCommunicator::TryWindow() {
   std::vector<float> values(kTrySumCount, static_cast<float>(rank() + 1));
   const int64_t bytes = kTrySumCount * static_cast<int64_t>(sizeof(float));
   RETURN_IF_ERROR(device_.CopyFromHost(window_memory_, values.data(), bytes));
-  RETURN_IF_ERROR(Run("trying a window", [&] {
-    return api_.AllReduce(window_memory_, window_memory_, kTrySumCount, ncclFloat32, ncclSum, comm_,
-                          device_.stream());
-  }));
+  RETURN_IF_ERROR(Sum(window_memory_, window_memory_, kTrySumCount, ncclFloat32));
   RETURN_IF_ERROR(device_.CopyToHost(values.data(), window_memory_, bytes));
   const float wanted = static_cast<float>(size() * (size() + 1)) / 2;
   const auto right = std::count(values.begin(), values.end(), wanted);
   if (right == kTrySumCount) return absl::OkStatus();
-  return absl::FailedPreconditionError(
+  return absl::DataLossError(
       absl::StrCat("a sum tried in it had ", kTrySumCount - right, " wrong elements"));
+}
+
+// NCCL also gives a window where its kernels make no use of it: sums are then only slower, by the
+// copies in and out.
+absl::Status NcclCommunicator::CompareWindow() {
+  Communicator& bootstrap = *group_.bootstrap;
+  const absl::StatusOr<std::unique_ptr<Buffer>> buffer =
+      device_.Allocate(kTrySumCount * static_cast<int64_t>(sizeof(float)));  // zeros
+  RETURN_IF_ERROR(AgreeOnStatus(bootstrap, buffer.status()));
+  void* const data = (*buffer)->data();
+  const absl::StatusOr<double> with = BestSeconds(
+      device_, kTrySums, [&] { return SumInWindow(data, data, kTrySumCount, DType::kF32); });
+  RETURN_IF_ERROR(AgreeOnStatus(bootstrap, with.status()));
+  const absl::StatusOr<double> without =
+      BestSeconds(device_, kTrySums, [&] { return Sum(data, data, kTrySumCount, ncclFloat32); });
+  RETURN_IF_ERROR(AgreeOnStatus(bootstrap, without.status()));
+  // Of all ranks, so that all decide the same.
+  float microseconds[2] = {static_cast<float>(*with * 1e6), static_cast<float>(*without * 1e6)};
+  RETURN_IF_ERROR(bootstrap.AllReduceSum(microseconds, microseconds, 2, DType::kF32));
+  for (float& time : microseconds) time /= static_cast<float>(size());
+  if (microseconds[0] < microseconds[1]) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrFormat("a sum of %d KB took %.1f us through one, %.1f us without",
+                      kTrySumCount * 4 / 1000, microseconds[0], microseconds[1]));
 }
 
 absl::Status NcclCommunicator::OpenWindow() {
   Communicator& bootstrap = *group_.bootstrap;
   RETURN_IF_ERROR(AgreeOnStatus(
-      bootstrap,
-      api_.has_windows() ? absl::OkStatus() : absl::UnimplementedError("NCCL is older than 2.27")));
+      bootstrap, api_.has_windows() ? absl::OkStatus()
+                                    : absl::FailedPreconditionError("NCCL is older than 2.27")));
   RETURN_IF_ERROR(AgreeOnStatus(bootstrap, AllocateWindow()));
   RETURN_IF_ERROR(AgreeOnStatus(bootstrap, RegisterWindow()));
-  return AgreeOnStatus(bootstrap, TryWindow());
+  RETURN_IF_ERROR(AgreeOnStatus(bootstrap, TryWindow()));
+  return CompareWindow();
 }
 
 absl::Status NcclCommunicator::SumInWindow(const void* send, void* receive, int64_t count,
                                            DType dtype) {
   const int64_t bytes = count * static_cast<int64_t>(SizeOf(dtype));
   RETURN_IF_ERROR(device_.EnqueueCopy(window_memory_, send, bytes));
-  RETURN_IF_ERROR(Run("AllReduceSum", [&] {
-    return api_.AllReduce(window_memory_, window_memory_, count, NcclType(dtype), ncclSum, comm_,
-                          device_.stream());
-  }));
+  RETURN_IF_ERROR(Sum(window_memory_, window_memory_, count, NcclType(dtype)));
   return device_.EnqueueCopy(receive, window_memory_, bytes);
+}
+
+absl::Status NcclCommunicator::CloseWindow() {
+  if (window_ != nullptr) {
+    RETURN_IF_ERROR(
+        Run("closing a window", [&] { return api_.CommWindowDeregister(comm_, window_); }));
+  }
+  FreeWindow();
+  return absl::OkStatus();
 }
 
 void NcclCommunicator::FreeWindow() {
@@ -242,7 +316,7 @@ void NcclCommunicator::FreeWindow() {
 NcclCommunicator::~NcclCommunicator() {
   device_.Unwatch(this);
   Leave();
-  FreeWindow();
+  if (window_memory_ != nullptr && Ends()) FreeWindow();
 }
 
 // Finalising takes the other ranks; when they do not come soon, or cannot, it is done without them.
@@ -265,7 +339,7 @@ void NcclCommunicator::Leave() {
   if (result == ncclSuccess) {
     api_.CommDestroy(comm_);
   } else {
-    api_.CommAbort(comm_);
+    BeginAbort();
   }
 }
 
@@ -296,8 +370,13 @@ absl::Status NcclCommunicator::AllReduceSum(const void* send, void* receive, int
   const int64_t bytes = count * static_cast<int64_t>(SizeOf(dtype));
   if (window_ != nullptr && bytes <= kNcclWindowBytes)
     return SumInWindow(send, receive, count, dtype);
+  return Sum(send, receive, count, NcclType(dtype));
+}
+
+absl::Status NcclCommunicator::Sum(const void* send, void* receive, int64_t count,
+                                   ncclDataType_t type) {
   return Run("AllReduceSum", [&] {
-    return api_.AllReduce(send, receive, count, NcclType(dtype), ncclSum, comm_, device_.stream());
+    return api_.AllReduce(send, receive, count, type, ncclSum, comm_, device_.stream());
   });
 }
 

@@ -6,12 +6,14 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "comm/cuda_error.h"
+#include "comm/deadline.h"
 #include "comm/nccl_communicator.h"
 
 namespace tprun {
@@ -78,7 +80,9 @@ absl::StatusOr<PeerIdentity> IdentifyPeer(Device& device) {
 absl::StatusOr<PeerMemory::Offer> PeerMemory::MakeOffer(int64_t bytes) {
   // Whole pages of the driver: an IPC handle is of all of a page.
   constexpr int64_t kPage = int64_t{2} << 20;
-  ASSIGN_OR_RETURN(own_, device_.Allocate((bytes + kPage - 1) / kPage * kPage));
+  gone_offset_ = (bytes + 7) / 8 * 8;
+  const int64_t all = gone_offset_ + 8 * bootstrap_.size();
+  ASSIGN_OR_RETURN(own_, device_.Allocate((all + kPage - 1) / kPage * kPage));
   Offer offer;
   offer.process = ProcessDigest();
   offer.address_of_owner = reinterpret_cast<uintptr_t>(&own_);
@@ -125,8 +129,7 @@ absl::Status PeerMemory::Map(const std::vector<Offer>& offers, int own) {
   RETURN_IF_ERROR(device_.MakeCurrent());
   for (int r = 0; r < static_cast<int>(offers.size()); ++r) {
     for (int s = 0; s < r; ++s) {
-      threads_share_gpu_ |=
-          offers[r].process == offers[s].process && offers[r].gpu == offers[s].gpu;
+      threads_share_process_ |= offers[r].process == offers[s].process;
     }
     if (r == own) {
       slabs_.push_back(static_cast<char*>(own_->data()));
@@ -142,7 +145,7 @@ absl::Status PeerMemory::Map(const std::vector<Offer>& offers, int own) {
 absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Share(const PeerGroup& group,
                                                               CudaDevice& device, int64_t bytes) {
   Communicator& bootstrap = *group.bootstrap;
-  std::unique_ptr<PeerMemory> memory(new PeerMemory(device));
+  std::unique_ptr<PeerMemory> memory(new PeerMemory(bootstrap, device));
   const absl::StatusOr<Offer> own = memory->MakeOffer(bytes);
   RETURN_IF_ERROR(AgreeOnStatus(bootstrap, own.status()));
   static_assert(sizeof(Offer) % sizeof(float) == 0);
@@ -151,12 +154,35 @@ absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Share(const PeerGroup& g
   RETURN_IF_ERROR(bootstrap.AllGather(&*own, offers.data(), counts, DType::kF32));
   // Nobody lets go of its own before all have mapped it.
   RETURN_IF_ERROR(AgreeOnStatus(bootstrap, memory->Map(offers, bootstrap.rank())));
+  for (int r = 0; r < bootstrap.size(); ++r) {
+    if (offers[r].process != own->process) memory->strangers_.push_back(r);
+  }
   return memory;
 }
 
+bool PeerMemory::AllAreGone() const {
+  return std::all_of(strangers_.begin(), strangers_.end(), [&](int peer) {
+    int64_t gone = 0;
+    const char* word = GoneWord(bootstrap_.rank(), peer);
+    return cudaMemcpy(&gone, word, sizeof(gone), cudaMemcpyDeviceToHost) != cudaSuccess ||
+           gone != 0;
+  });
+}
+
+// Its own kernels have ended, but another process's may still write here: the end of a message that
+// was sent long ago. Not by the bootstrap's barrier, which would wait for a lost rank too long.
 PeerMemory::~PeerMemory() {
   if (!device_.MakeCurrent().ok()) return;
+  const int64_t gone = 1;
+  for (int peer : strangers_) {
+    cudaMemcpy(GoneWord(peer, bootstrap_.rank()), &gone, sizeof(gone), cudaMemcpyHostToDevice);
+  }
   for (void* mapped : mapped_) cudaIpcCloseMemHandle(mapped);
+  const Deadline patience(absl::Seconds(1));
+  while (!patience.Passed() && bootstrap_.Check().ok() && !AllAreGone()) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  cudaGetLastError();
 }
 
 }  // namespace tprun

@@ -34,12 +34,12 @@ struct NcclOptions {
 
 // See comm/ipc_protocol.h.
 struct IpcOptions {
-  int channels = 16;
+  int channels = 16;                        // at most; see comm/ipc_channels.h
   int64_t chunk_bytes = int64_t{16} << 10;  // of a rank's part that a channel passes on at once
   int64_t ring_bytes = int64_t{2} << 20;    // messages on their way from one rank to another
-  // Threads that share a GPU meet on the host before and after they give it a kernel that waits:
-  // CUDA may hold up one thread's work (the first launch of a kernel, an allocation) until the
-  // other's kernel has ended, which waits for that work.
+  // Threads of one process meet on the host before and after they give their GPUs a kernel that
+  // waits: CUDA may hold up one thread's work (the first launch of a kernel, an allocation) until
+  // the other's kernel has ended, which waits for that work; also where each has its own GPU.
   bool meet_on_host = true;
 };
 

@@ -4,9 +4,11 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/output_file.h"
 #include "base/status_macros.h"
@@ -59,16 +61,28 @@ class InterruptGuard {
 };
 
 // general.file_type, which only informs (llama.cpp: enum llama_ftype of include/llama.h).
+constexpr std::pair<absl::string_view, int> kFileTypes[] = {
+    {"f32", 0},     {"f16", 1},   {"bf16", 32},   {"q8_0", 7},    {"q4_0", 2},    {"q4_1", 3},
+    {"q5_0", 8},    {"q5_1", 9},  {"q2_k", 10},   {"q3_k", 11},   {"q3_k_s", 11}, {"q3_k_m", 12},
+    {"q3_k_l", 13}, {"q4_k", 14}, {"q4_k_s", 14}, {"q4_k_m", 15}, {"q5_k", 16},   {"q5_k_s", 16},
+    {"q5_k_m", 17}, {"q6_k", 18}, {"iq4_nl", 25}, {"iq4_xs", 30}, {"mxfp4", 38}};
+
 int FileType(absl::string_view format) {
-  static constexpr std::pair<absl::string_view, int> kTypes[] = {
-      {"f32", 0},   {"f16", 1},     {"q4_0", 2},    {"q4_1", 3},    {"q8_0", 7},    {"q5_0", 8},
-      {"q5_1", 9},  {"q2_k", 10},   {"q3_k", 11},   {"q3_k_s", 11}, {"q3_k_m", 12}, {"q3_k_l", 13},
-      {"q4_k", 14}, {"q4_k_s", 14}, {"q4_k_m", 15}, {"q5_k", 16},   {"q5_k_s", 16}, {"q5_k_m", 17},
-      {"q6_k", 18}, {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32},   {"mxfp4", 38}};
-  for (const auto& [name, type] : kTypes) {
+  for (const auto& [name, type] : kFileTypes) {
     if (name == format) return type;
   }
   return -1;
+}
+
+// What --weights names. InvalidArgument lists what a GGUF file can be written in.
+absl::StatusOr<const WeightFormat*> WantedFormat(const std::string& name) {
+  const std::string lower = absl::AsciiStrToLower(name);
+  if (FileType(lower) >= 0) return ParseWeightFormat(lower);
+  std::vector<absl::string_view> names;
+  for (const auto& [known, type] : kFileTypes) names.push_back(known);
+  return absl::InvalidArgumentError(
+      absl::StrCat("--weights: wanted a type that GGUF has and that can be made (",
+                   absl::StrJoin(names, ", "), "), found \"", name, "\""));
 }
 
 // The format that most of the model's elements have.
@@ -130,9 +144,7 @@ absl::StatusOr<Source> Open(const ConvertOptions& options) {
   Source source;
   const WeightFormat* wanted = nullptr;
   if (!options.weights.empty()) {
-    absl::StatusOr<const WeightFormat*> format = ParseWeightFormat(options.weights);
-    if (!format.ok()) return Annotate(format.status(), "--weights");
-    wanted = *format;
+    ASSIGN_OR_RETURN(wanted, WantedFormat(options.weights));
   }
   ASSIGN_OR_RETURN(source.checkpoint, Checkpoint::Open(options.model));
   if (source.checkpoint->kind() == CheckpointKind::kConfigOnly) {
@@ -140,6 +152,10 @@ absl::StatusOr<Source> Open(const ConvertOptions& options) {
   }
   ASSIGN_OR_RETURN(source.spec, ReadModelSpec(*source.checkpoint, wanted));
   const bool gguf = source.checkpoint->kind() == CheckpointKind::kGguf;
+  if (!gguf && !source.spec.not_runnable.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.model, " cannot be converted: ", source.spec.not_runnable));
+  }
   RETURN_IF_ERROR(gguf ? PlanGguf(options, source) : PlanFolder(options, source));
   if (wanted != nullptr && source.note.empty()) source.note = FallbackNote(*wanted, source.spec);
   return source;

@@ -1,13 +1,11 @@
-#include <cstdlib>
-#include <filesystem>
-#include <memory>
-#include <system_error>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/status_macros.h"
+#include "base/temporary_folder.h"
 #include "base/units.h"
 #include "comm/all_reduce_benchmark.h"
 #include "comm/local_communicator.h"
@@ -21,30 +19,9 @@ namespace {
 constexpr int kRanks = 2;
 constexpr absl::Duration kTimeout = absl::Seconds(30);
 
-// A folder of its own for the result, removed with the object.
-class ResultFolder {
- public:
-  ResultFolder() {
-    const char* base = std::getenv("TMPDIR");
-    path_ = JoinPath(base == nullptr ? "/tmp" : base, "tprun-measure-XXXXXX");
-    if (mkdtemp(path_.data()) == nullptr) path_.clear();
-  }
-  ~ResultFolder() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  ResultFolder(const ResultFolder&) = delete;
-  ResultFolder& operator=(const ResultFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 absl::StatusOr<RankExchange> MeasureOverMpi() {
-  const ResultFolder folder;
-  if (folder.path().empty()) return absl::InternalError("no temporary folder; set TMPDIR");
-  const std::string file = JoinPath(folder.path(), "result.json");
+  ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Make("tprun-measure"));
+  const std::string file = folder.File("result.json");
   ASSIGN_OR_RETURN(const int exit_code, SpawnRanks(kRanks, {"topo", "--measured_rank=" + file}, "",
                                                    /*takes_input=*/false));
   if (exit_code != 0) {

@@ -152,6 +152,18 @@ class ProfiledKernels final : public Kernels {
     const Timed timed = Elements("add, norm", 4 * tokens * dim);
     return inner_->AddRmsNorm(residual, y, w, tokens, dim, norm, out);
   }
+  absl::Status SumParts(absl::Span<const float* const> parts, int64_t count, float* out) override {
+    const auto reads = static_cast<int64_t>(parts.size());
+    const Timed timed = Elements("sum", (reads + 1) * count);
+    return inner_->SumParts(parts, count, out);
+  }
+  absl::Status SumPartsRmsNorm(absl::Span<const float* const> parts, float* residual,
+                               const float* w, int64_t tokens, int64_t dim, const NormSpec& norm,
+                               float* out) override {
+    const auto reads = static_cast<int64_t>(parts.size());
+    const Timed timed = Elements("sum, add, norm", (reads + 3) * tokens * dim);
+    return inner_->SumPartsRmsNorm(parts, residual, w, tokens, dim, norm, out);
+  }
   absl::Status RouteExperts(const float* logits, const float* choice_bias, int64_t tokens,
                             const ExpertsSpec& experts, int32_t* ids, float* weights) override {
     const Timed timed = Elements("route", tokens * experts.count);
@@ -248,6 +260,16 @@ class ProfiledCommunicator final : public Communicator {
     const auto bytes = static_cast<double>(count) * static_cast<double>(SizeOf(dtype));
     const Timed timed(profile_, "all-reduce", bytes, 0, /*keep=*/true);
     return comm_->AllReduceSum(send, receive, count, dtype);
+  }
+  // Of sums in place the ranks' meetings count here, and reading the parts as an op.
+  absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t floats) override {
+    ASSIGN_OR_RETURN(std::unique_ptr<SharedParts> parts, comm_->ShareParts(floats));
+    if (parts == nullptr) return parts;
+    parts->Watch([profile = profile_](int64_t bytes, double seconds) {
+      profile->Add("all-reduce", {.seconds = seconds, .bytes = static_cast<double>(bytes)},
+                   /*keep=*/true);
+    });
+    return parts;
   }
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
                          DType dtype) override {

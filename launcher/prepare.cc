@@ -229,6 +229,10 @@ absl::StatusOr<PreparedModel> PrepareModel(const ModelOptions& options,
   const absl::StatusOr<GpuCatalogue> catalogue = GpuCatalogue::ReadDefault();
   if (catalogue.ok()) request.catalogue = &*catalogue;
   ASSIGN_OR_RETURN(model.plan, MakePlanner()->MakePlan(request));
+  if (!model.spec.not_runnable.empty()) {
+    model.plan.notes.push_back(
+        absl::StrCat("it can be planned but not run: ", model.spec.not_runnable));
+  }
   std::string before = HowPlansWere(ReadResiduals(), model.plan);
   if (!before.empty()) model.plan.notes.push_back(std::move(before));
   return model;

@@ -122,7 +122,6 @@ absl::Status RankSession::SharePlan(const ModelOptions& options,
   if (first_rank()) {
     status = model.status();
     if (status.ok()) status = CheckRunnable(model->spec);
-    if (status.ok()) status = CheckGeneratesText(model->spec);
     if (status.ok()) status = CheckRunnable(model->plan.options);
     if (status.ok()) status = CheckFits(model->plan);
     if (status.ok()) status = CheckWorld(model->plan, world_.size());

@@ -66,7 +66,7 @@ absl::StatusOr<PreparedModel> PrepareChecked(const ModelOptions& options,
   }
   if (!model.ok()) return model;
   RETURN_IF_ERROR(CheckRunnable(model->spec));
-  RETURN_IF_ERROR(CheckGeneratesText(model->spec));
+  if (!command.takes_streams) RETURN_IF_ERROR(CheckGeneratesText(model->spec));
   RETURN_IF_ERROR(Annotate(CheckRunnable(model->plan.options),
                            options.plan.empty() ? "--kv_type" : options.plan));
   RETURN_IF_ERROR(CheckFits(model->plan));
@@ -79,7 +79,13 @@ absl::Status RunRank(const ModelOptions& options, const RanksCommand& command, C
   ASSIGN_OR_RETURN(const auto session,
                    RankSession::Start(options, world, std::move(model), agreed));
   if (agreed != nullptr) *agreed = false;
-  return command.run(*session);
+  const absl::Status status = command.run(*session);
+  const absl::Status& problem = session->engine().recording_problem();
+  if (status.ok() && !problem.ok() && session->first_rank() && !command.quiet) {
+    WriteLog(absl::StrCat("tprun: decode went on without a recorded step: ",
+                          absl::string_view(problem.message())));
+  }
+  return status;
 }
 
 // Tells the error of this rank, unless another rank does, and returns the exit code. `agreed`: all

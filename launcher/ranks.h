@@ -19,8 +19,9 @@ struct RanksCommand {
   std::function<absl::Status(const PreparedModel&)> check;
   // Every rank's part.
   std::function<absl::Status(RankSession&)> run;
-  bool quiet = false;        // nothing on standard error but errors
-  bool takes_input = false;  // rank 0 reads standard input
+  bool takes_streams = false;  // models of several streams of tokens too
+  bool quiet = false;          // nothing on standard error but errors
+  bool takes_input = false;    // rank 0 reads standard input
 };
 
 // Runs a command on the ranks that the plan wants and returns the exit code; errors are told on

@@ -3,10 +3,12 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "engine/runtime/generate.h"
@@ -20,6 +22,7 @@
 #include "launcher/ranks.h"
 #include "launcher/record_residual.h"
 #include "launcher/report.h"
+#include "launcher/run_frames.h"
 #include "launcher/spawn.h"
 #include "launcher/supervise.h"
 #include "launcher/terminal.h"
@@ -32,6 +35,9 @@ constexpr int64_t kMaxTokens = 256;  // unless --max_tokens says otherwise
 struct RunOptions {
   ModelOptions model;
   std::string prompt;
+  std::vector<int32_t> prompt_ids;  // instead of the text
+  std::vector<int32_t> stop_ids;    // end the text too
+  std::string codes;
   int64_t max_tokens = -1;  // -1: not given
   SamplerOptions sampler;
   std::string format = "text";
@@ -44,19 +50,38 @@ struct RunOptions {
 
 // The prompt as rank 0 or the starting process sees it.
 struct EncodedPrompt {
-  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Tokenizer> tokenizer;  // nullptr where only ids go in and out
   std::vector<int32_t> ids;
 };
 
+absl::Status CheckIds(const std::vector<int32_t>& ids, int64_t vocab) {
+  for (const int32_t id : ids) {
+    if (id >= 0 && id < vocab) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--prompt_ids: wanted ids from 0 to ", vocab - 1, ", found ", id));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<EncodedPrompt> EncodePrompt(const RunOptions& options, const PreparedModel& model) {
   EncodedPrompt result;
-  ASSIGN_OR_RETURN(result.tokenizer, LoadTokenizer(*model.checkpoint));
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(*model.checkpoint);
+  result.ids = options.prompt_ids;
+  RETURN_IF_ERROR(CheckIds(result.ids, model.spec.vocab));
+  if (absl::IsNotFound(tokenizer.status()) && !result.ids.empty()) return result;
+  if (absl::IsNotFound(tokenizer.status())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(tokenizer.status().message(), "; or give --prompt_ids=1,2,3"));
+  }
+  ASSIGN_OR_RETURN(result.tokenizer, std::move(tokenizer));
   if (result.tokenizer->vocab_size() > model.spec.vocab) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the tokenizer has ", result.tokenizer->vocab_size(), " tokens, but the model only ",
         model.spec.vocab, ": they do not belong together"));
   }
-  ASSIGN_OR_RETURN(result.ids, result.tokenizer->Encode(options.prompt, EncodeOptions()));
+  if (result.ids.empty()) {
+    ASSIGN_OR_RETURN(result.ids, result.tokenizer->Encode(options.prompt, EncodeOptions()));
+  }
   if (result.ids.empty()) {
     return absl::InvalidArgumentError(
         "the prompt is empty and this model has no token to begin a text with: give --prompt");
@@ -80,6 +105,27 @@ ChatOptions ChatOf(const RunOptions& options) {
           .quiet = options.quiet};
 }
 
+FramesRunOptions FramesOf(const RunOptions& options) {
+  return {.codes = options.codes,
+          .frames = options.max_tokens >= 0 ? options.max_tokens : kMaxTokens,
+          .sampler = options.sampler,
+          .json = options.format == "json",
+          .quiet = options.quiet};
+}
+
+// InvalidArgument: options of text with a model of several streams, or the other way round.
+absl::Status CheckStreams(const RunOptions& options, const ModelSpec& spec) {
+  const bool text = options.chat || !options.prompt.empty() || !options.prompt_ids.empty();
+  if (MakesFrames(spec) && text) {
+    return absl::InvalidArgumentError(absl::StrCat(spec.name, " has ", spec.streams,
+                                                   " streams of tokens: it takes --codes, no ",
+                                                   "--prompt, --prompt_ids or --chat"));
+  }
+  if (MakesFrames(spec) || options.codes.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--codes: ", spec.name, " has one stream of tokens: give --prompt or ", "--prompt_ids"));
+}
+
 absl::Status CheckRun(const RunOptions& options, const PreparedModel& model) {
   RETURN_IF_ERROR(CheckOneSequence(model.plan));
   const absl::Status sampler = ValidateSampler(options.sampler);
@@ -89,6 +135,8 @@ absl::Status CheckRun(const RunOptions& options, const PreparedModel& model) {
         absl::StrCat(model.checkpoint->path(),
                      " has no weights to generate text with (plan and bench work without)"));
   }
+  RETURN_IF_ERROR(CheckStreams(options, model.spec));
+  if (MakesFrames(model.spec)) return CheckFramesRun(FramesOf(options), model);
   return options.chat ? CheckChat(ChatOf(options), model) : EncodePrompt(options, model).status();
 }
 
@@ -112,17 +160,23 @@ std::string Rate(int64_t count, double seconds) {
   return seconds > 0 ? absl::StrFormat("%.1f tokens/s", static_cast<double>(count) / seconds) : "-";
 }
 
-// Rank 0: writes the text as it is made.
+// Rank 0: writes the text as it is made, or the ids where they were given.
 class TextStream {
  public:
   TextStream(const RunOptions& options, const EncodedPrompt& prompt)
-      : live_(options.format == "text"),
-        decoder_(*prompt.tokenizer, /*after_prompt=*/!options.prompt.empty()) {
-    if (!options.no_echo) Write(options.prompt);
+      : live_(options.format == "text"), ids_(!options.prompt_ids.empty()) {
+    const bool after = ids_ || !options.prompt.empty();
+    if (prompt.tokenizer != nullptr) decoder_.emplace(*prompt.tokenizer, after);
+    if (options.no_echo) return;
+    Write(options.prompt);
+    if (live_ && ids_) Print(absl::StrJoin(prompt.ids, " "));
   }
-  bool Push(int32_t id) { return Write(decoder_.Push(id)); }
+  bool Push(int32_t id) {
+    if (live_ && ids_) return Print(absl::StrCat(" ", id));
+    return decoder_ == std::nullopt || Write(decoder_->Push(id));
+  }
   const std::string& Finish() {
-    Write(decoder_.Finish());
+    if (decoder_ != std::nullopt) Write(decoder_->Finish());
     if (live_) Print("\n");
     return text_;
   }
@@ -142,7 +196,8 @@ class TextStream {
   }
 
   bool live_;
-  StreamDecoder decoder_;
+  bool ids_;
+  std::optional<StreamDecoder> decoder_;
   std::string text_;
   absl::Status status_;
 };
@@ -191,6 +246,7 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
   const bool first = session.first_rank();
   if (!options.quiet) RETURN_IF_ERROR(ReportMemory(session));
   if (options.chat) return RunChat(ChatOf(options), session);
+  if (MakesFrames(session.model().spec)) return RunFrames(FramesOf(options), session);
   EncodedPrompt prompt;
   if (first) {
     ASSIGN_OR_RETURN(prompt, EncodePrompt(options, session.model()));
@@ -198,10 +254,12 @@ absl::Status RunModel(const RunOptions& options, RankSession& session) {
   GenerateOptions generate;
   generate.max_tokens = options.max_tokens >= 0 ? options.max_tokens : kMaxTokens;
   generate.sampler = options.sampler;
-  if (first && !options.ignore_eos) {
+  if (first && !options.ignore_eos && prompt.tokenizer != nullptr) {
     const auto ends = prompt.tokenizer->end_ids();
     generate.end_ids.assign(ends.begin(), ends.end());
   }
+  const auto& stop = options.stop_ids;
+  generate.end_ids.insert(generate.end_ids.end(), stop.begin(), stop.end());
   std::unique_ptr<TextStream> stream;
   std::optional<CommandInterrupts> interrupts;
   if (first) {
@@ -261,7 +319,14 @@ absl::Status CheckTogether(const RunOptions& options) {
   if (!options.chat && !options.system.empty()) {
     return absl::InvalidArgumentError("--system is for a conversation: give --chat too");
   }
+  if (!options.prompt.empty() && !options.prompt_ids.empty()) {
+    return absl::InvalidArgumentError("--prompt_ids stands instead of --prompt: leave one out");
+  }
   if (!options.chat) return absl::OkStatus();
+  if (!options.prompt_ids.empty() || !options.stop_ids.empty()) {
+    return absl::InvalidArgumentError(
+        "--chat is for text, and goes without --prompt_ids and --stop_ids");
+  }
   if (options.prompt == "-") {
     return absl::InvalidArgumentError(
         "--chat reads messages from standard input by itself: leave --prompt=- out");
@@ -285,6 +350,7 @@ int RunRunCommand(RunOptions& options, std::vector<std::string> arguments) {
   RanksCommand command;
   command.quiet = options.quiet;
   command.takes_input = options.chat;
+  command.takes_streams = true;
   command.arguments = std::move(arguments);
   command.check = [&](const PreparedModel& model) { return CheckRun(options, model); };
   command.run = [&](RankSession& session) { return RunModel(options, session); };
@@ -301,8 +367,26 @@ Command MakeRunCommand(CLI::App& app, const std::vector<std::string>& arguments)
                    "The text to go on with; - reads it from standard input [an empty text]")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   command
+      ->add_option("--prompt_ids", options->prompt_ids,
+                   "Token ids instead of a text, as 1,2,3: ids come out too, and no tokenizer is "
+                   "needed")
+      ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      ->add_option("--stop_ids", options->stop_ids,
+                   "Token ids that end the text, beside those that the model's files name")
+      ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command
+      ->add_option("--codes", options->codes,
+                   "Of models of several streams (Moshi): a JSON file with what they hear, a "
+                   "list of audio tokens for each frame; a line of ids comes out for each, the "
+                   "text's and its own audio's")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  command
       ->add_option("--max_tokens", options->max_tokens,
-                   "New tokens at most, of each answer in a conversation [256; there the context]")
+                   "New tokens (or frames) at most, of each answer in a conversation [256; there "
+                   "the context]")
       ->check(CLI::Range(0, 1 << 30));
   command->add_flag("--chat", options->chat,
                     "A conversation in the model's chat template: every line of standard input is "

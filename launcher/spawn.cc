@@ -17,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/temporary_folder.h"
 #include "comm/mpi_communicator.h"
 #include "launcher/arguments.h"
 #include "launcher/exit_code.h"
@@ -70,29 +71,6 @@ class SignalForwarding {
  private:
   static constexpr int kSignals[3] = {SIGINT, SIGTERM, SIGHUP};
   struct sigaction before_[3];
-};
-
-// A folder of its own for the files that launcher and ranks share; removed with the object.
-class JobDirectory {
- public:
-  static absl::StatusOr<std::unique_ptr<JobDirectory>> Make() {
-    const char* base = std::getenv("TMPDIR");
-    std::string pattern = JoinPath(base == nullptr ? "/tmp" : base, "tprun-XXXXXX");
-    if (mkdtemp(pattern.data()) == nullptr) {
-      return absl::InternalError(absl::StrCat("cannot make a folder like ", pattern, ": ",
-                                              std::strerror(errno), "; set TMPDIR"));
-    }
-    return std::unique_ptr<JobDirectory>(new JobDirectory(pattern));
-  }
-  ~JobDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  std::string File(absl::string_view name) const { return JoinPath(path_, name); }
-
- private:
-  explicit JobDirectory(std::string path) : path_(std::move(path)) {}
-  std::string path_;
 };
 
 std::string FindInPath(absl::string_view program) {
@@ -184,7 +162,7 @@ int JobExitCode(int status, const std::string& exit_code_file) {
   return kExitRankLost;
 }
 
-void TellRanks(const JobDirectory& directory) {
+void TellRanks(const TemporaryFolder& directory) {
   setenv(kArgumentsVariable, directory.File("arguments").c_str(), 1);
   setenv(kPlanVariable, directory.File("plan.json").c_str(), 1);
   setenv(kExitCodeVariable, directory.File("exit_code").c_str(), 1);
@@ -208,10 +186,10 @@ absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& argume
                                const std::string& plan_json, bool takes_input) {
   const std::string mpirun = FindMpirun();
   if (mpirun.empty()) return absl::NotFoundError("mpirun is not in the PATH");
-  ASSIGN_OR_RETURN(const auto directory, JobDirectory::Make());
-  RETURN_IF_ERROR(WriteFile(directory->File("arguments"), PackArguments(arguments)));
-  RETURN_IF_ERROR(WriteFile(directory->File("plan.json"), plan_json));
-  TellRanks(*directory);
+  ASSIGN_OR_RETURN(const TemporaryFolder directory, TemporaryFolder::Make("tprun"));
+  RETURN_IF_ERROR(WriteFile(directory.File("arguments"), PackArguments(arguments)));
+  RETURN_IF_ERROR(WriteFile(directory.File("plan.json"), plan_json));
+  TellRanks(directory);
   std::vector<std::string> command = MpirunArguments(mpirun, ranks);
   std::error_code error;
   command.push_back(std::filesystem::read_symlink("/proc/self/exe", error).string());
@@ -237,7 +215,7 @@ absl::StatusOr<int> SpawnRanks(int ranks, const std::vector<std::string>& argume
     RETURN_IF_ERROR(output.failure());
     return kExitOk;
   }
-  return JobExitCode(status, directory->File("exit_code"));
+  return JobExitCode(status, directory.File("exit_code"));
 }
 
 bool StartedByLauncher() { return std::getenv(kArgumentsVariable) != nullptr && StartedByMpi(); }

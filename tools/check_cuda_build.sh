@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compiles every CUDA source of the engine and the communicators for every supported compute
-# capability and holds the compiler's report against budgets of registers and spills.
+# capability and holds the compiler's report against budgets of registers, spills and static shared
+# memory.
 #
 #   tools/check_cuda_build.sh [SOURCE.cu...] [compute capability...]     default: all, 75 to 120
 #
@@ -36,6 +37,7 @@ options=(-std=c++20 -O3 --expt-relaxed-constexpr -I.)
 # bf16; their stand-in may spill.
 budget() {
   case $1 in
+    *WidePrefillKernel*) echo 168 64 ;;  # 32 rows of 576 elements, and q, are most of all registers
     *PrefillKernel*Li256E*) echo 255 256 ;;  # 64 rows of 256 elements are half of all registers
     *RopeStoreKvKernel* | *RopeKernel*) echo 255 64 ;;
     *RowMatVecKernel*) echo 255 64 ;;  # between its two products: what every format can, slowly
@@ -53,6 +55,15 @@ inputs_of() {
     grep -E '^(engine|comm|base|topology)/|^\./' | sort -u | xargs sha256sum "$1"
 }
 hash_of() { { "$nvcc" --version; echo "${options[*]}"; inputs_of "$1"; } | sha256sum | cut -c1-24; }
+
+# The most bytes of static shared memory: kUnaskedSharedBytes (engine/kernels/cuda/launch.h) leaves
+# room for 1 KiB. These have no dynamic memory beside theirs.
+static_budget() {
+  case $1 in
+    *SampleKernel* | *TransposedHeads* | *Ipc*) echo 49152 ;;
+    *) echo 1024 ;;
+  esac
+}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -82,8 +93,14 @@ for source in "${sources[@]}"; do
       failures=$((failures + 1))
       continue
     fi
-    while read -r kernel registers spilled; do
+    while read -r kernel registers spilled shared; do
       read -r most most_spilled < <(budget "$kernel" "$architecture")
+      most_shared=$(static_budget "$kernel")
+      if ((shared > most_shared)); then
+        echo "FAILED: $source, sm_$architecture: $kernel has $shared bytes of static shared memory" \
+          "(at most $most_shared)"
+        failures=$((failures + 1))
+      fi
       if ((spilled > most_spilled || registers > most)); then
         echo "FAILED: $source, sm_$architecture: $kernel uses $registers registers (at most $most)" \
           "and spills $spilled bytes (at most $most_spilled)"
@@ -93,9 +110,13 @@ for source in "${sources[@]}"; do
                   /bytes spill stores/ { for (i = 1; i < NF; ++i)
                                            if ($(i + 1) == "bytes" && $(i + 2) == "spill" &&
                                                $(i + 3) ~ /^stores/) spilled = $i }
-                  /Used [0-9]+ registers/ { for (i = 1; i < NF; ++i)
+                  /Used [0-9]+ registers/ { shared = 0
+                                            for (i = 1; i < NF; ++i) {
                                               if ($i == "Used") registers = $(i + 1)
-                                            print kernel, registers, spilled }' "$report")
+                                              if ($(i + 1) == "bytes" && $(i + 2) ~ /^smem/)
+                                                shared = $i
+                                            }
+                                            print kernel, registers, spilled, shared }' "$report")
   done
   echo "$source"
 done

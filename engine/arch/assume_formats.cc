@@ -73,13 +73,30 @@ absl::StatusOr<const WeightFormat*> ConfigFormat(const Json& config) {
   return &kBF16Format;
 }
 
-absl::StatusOr<const WeightFormat*> CompressedTensors(const Json& config,
-                                                      const Json& quantization) {
+// Whether a group of layers names `tensor` among its targets: modules, or "Linear" for all.
+bool IsTarget(const Json& group, absl::string_view tensor) {
+  const Json* targets = FindMember(group, "targets");
+  if (targets == nullptr || !targets->is_array()) return false;
+  return std::any_of(targets->begin(), targets->end(), [&](const Json& target) {
+    return target.is_string() && MatchesModule(tensor, target.get<std::string>());
+  });
+}
+
+// The weights of the group that names `tensor`, else those of the last.
+const Json* WeightsOfGroup(const Json& quantization, absl::string_view tensor) {
   const Json* groups = FindMember(quantization, "config_groups");
+  if (groups == nullptr || !groups->is_object()) return nullptr;
   const Json* weights = nullptr;
-  if (groups != nullptr && groups->is_object() && !groups->empty()) {
-    weights = FindMember(groups->begin().value(), "weights");
+  for (const Json& group : *groups) {
+    weights = FindMember(group, "weights");
+    if (IsTarget(group, tensor)) break;
   }
+  return weights;
+}
+
+absl::StatusOr<const WeightFormat*> CompressedTensors(const Json& config, const Json& quantization,
+                                                      absl::string_view tensor) {
+  const Json* weights = WeightsOfGroup(quantization, tensor);
   if (weights == nullptr) {
     return absl::InvalidArgumentError("\"config_groups\" of compressed-tensors has no weights");
   }
@@ -197,15 +214,19 @@ std::string FallbackNote(const WeightFormat& wanted, const ModelSpec& spec) {
                       absl::StrJoin(counts, ", ", absl::PairFormatter(" ")));
 }
 
-absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config) {
+absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config, absl::string_view tensor) {
   const Json* quantization = FindMember(config, "quantization_config");
   if (quantization == nullptr) return nullptr;
   ASSIGN_OR_RETURN(const std::string method, GetStringOr(*quantization, "quant_method", ""));
   const WeightFormat* format = nullptr;
   if (method == "fp8" || method == "fbgemm_fp8") format = &kFp8Format;
   if (method == "mxfp4") format = FindWeightFormat("mxfp4");
+  if (method == "modelopt") {
+    ASSIGN_OR_RETURN(const std::string algorithm, GetStringOr(*quantization, "quant_algo", ""));
+    if (algorithm == "FP8") format = &kFp8Format;
+  }
   if (method == "compressed-tensors") {
-    ASSIGN_OR_RETURN(format, CompressedTensors(config, *quantization));
+    ASSIGN_OR_RETURN(format, CompressedTensors(config, *quantization, tensor));
   }
   if (method == "gptq" || method == "awq") {
     ASSIGN_OR_RETURN(const int64_t bits, GetIntOr(*quantization, "bits", 4));
@@ -222,10 +243,9 @@ absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config) {
     format = !four ? &kBnbInt8Format : type == "nf4" ? &kNf4Format : &kFp4Format;
   }
   if (format != nullptr) return format;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "quantization_config of method \"", method,
-      "\" is unknown in this form; known: gptq and awq with 4 or 8 bits, bitsandbytes, fp8, mxfp4, "
-      "compressed-tensors; or say --weights=FORMAT"));
+  return absl::InvalidArgumentError(absl::StrCat("quantization_config of method \"", method,
+                                                 "\" is unknown in this form; read are ",
+                                                 kReadableQuantisers));
 }
 
 // Scales are found while running, also where the checkpoint has some of its own: "static" ones are
@@ -250,23 +270,25 @@ bool DeclaresFp8Activations(const Json& config) {
 
 absl::Status AssumeFormats(const Json& config, const WeightFormat* assumed, ModelSpec& spec) {
   ASSIGN_OR_RETURN(const WeightFormat* wide, ConfigFormat(config));
-  const WeightFormat* linear = wide;
   std::vector<std::string> left_out;
-  if (assumed == nullptr) {
-    ASSIGN_OR_RETURN(const WeightFormat* quantized, QuantizedFormat(config));
-    if (quantized != nullptr) {
-      linear = quantized;
-      left_out = LeftOutModules(*FindMember(config, "quantization_config"));
-    }
-  }
+  const Json* quantization = FindMember(config, "quantization_config");
+  if (quantization != nullptr) left_out = LeftOutModules(*quantization);
   for (TensorSpec& tensor : spec.tensors) {
     if (!IsMatrix(tensor)) {
       tensor.format = &kF32Format;
       continue;
     }
-    const WeightFormat* format = assumed != nullptr           ? FormatInMix(assumed, spec, tensor)
-                                 : IsLinear(tensor, left_out) ? linear
-                                                              : wide;
+    const WeightFormat* format = wide;
+    if (assumed != nullptr) {
+      format = FormatInMix(assumed, spec, tensor);
+    } else if (quantization != nullptr && IsLinear(tensor, left_out)) {
+      const auto quantized = QuantizedFormat(config, tensor.name);
+      if (!quantized.ok()) {
+        return absl::Status(quantized.status().code(), absl::StrCat(quantized.status().message(),
+                                                                    "; or say --weights=FORMAT"));
+      }
+      format = *quantized;
+    }
     tensor.format = Fallback(format, tensor.shape[1]);
   }
   return absl::OkStatus();

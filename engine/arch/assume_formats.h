@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "base/json.h"
 #include "engine/model/model_spec.h"
 
@@ -24,8 +25,14 @@ absl::Status ConvertFormats(const WeightFormat& wanted, ModelSpec& spec);
 // What is to be told of matrices that did not get `wanted` because of their rows, "" if all did.
 std::string FallbackNote(const WeightFormat& wanted, const ModelSpec& spec);
 
-// What the config says that its linear layers are quantised to, nullptr if they are not.
-absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config);
+// The layouts of quantisers that can be read, for messages.
+inline constexpr char kReadableQuantisers[] =
+    "GPTQ of 4 or 8 bits (checkpoint_format gptq or gptq_v2), AWQ of 4 bits (version gemm), "
+    "bitsandbytes nf4, fp4 and int8, FP8 with scales, compressed-tensors of 4 or 8 bits (integers, "
+    "FP8), mxfp4 of gpt-oss";
+
+// What the config says that its linear layer `tensor` is quantised to, nullptr if none of them is.
+absl::StatusOr<const WeightFormat*> QuantizedFormat(const Json& config, absl::string_view tensor);
 
 // Whether the config says that activations are rounded to fp8 where they meet weights of fp8.
 bool DeclaresFp8Activations(const Json& config);

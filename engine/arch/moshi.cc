@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -20,6 +21,7 @@ struct Moshi {
   double hidden_scale = 0;
   int64_t depth_dim = 0, depth_ffn = 0;
   int depth_heads = 0, depth_layers = 0;
+  std::vector<int> delays;
 };
 
 // Kyutai's code can do more than its published models use; absent members have its defaults there.
@@ -46,6 +48,23 @@ absl::Status CheckVariant(const Json& config, const Moshi& m) {
                                                  "and at most \"n_q\" (", m.n_q, ")"));
 }
 
+// A delay for the text and each audio stream; empty where the config has none.
+absl::StatusOr<std::vector<int>> ReadDelays(const Json& config, int n_q) {
+  std::vector<int> delays;
+  const Json* list = FindMember(config, "delays");
+  if (list == nullptr) return delays;
+  constexpr int kMost = 1000;
+  for (const Json& delay : list->is_array() ? *list : Json::array()) {
+    const bool sound = delay.is_number_integer() && delay >= 0 && delay <= kMost;
+    delays.push_back(sound ? delay.get<int>() : -1);
+  }
+  const bool sound = std::find(delays.begin(), delays.end(), -1) == delays.end();
+  if (sound && static_cast<int>(delays.size()) == n_q + 1) return delays;
+  return absl::InvalidArgumentError(absl::StrCat("\"delays\": wanted ", n_q + 1,
+                                                 " whole numbers from 0 to ", kMost, ", found ",
+                                                 list->dump().substr(0, 80)));
+}
+
 absl::StatusOr<Moshi> ReadMoshi(const Json& config) {
   Moshi m;
   ASSIGN_OR_RETURN(m.dim, GetCount(config, "dim", 1 << 20));
@@ -70,6 +89,7 @@ absl::StatusOr<Moshi> ReadMoshi(const Json& config) {
                                                    m.dim, "), found ", m.depth_dim));
   }
   RETURN_IF_ERROR(CheckVariant(config, m));
+  ASSIGN_OR_RETURN(m.delays, ReadDelays(config, m.n_q));
   if (!(m.hidden_scale > 0) || m.hidden_scale > 64) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"hidden_scale\": wanted a number in (0, 64], found ", m.hidden_scale));
@@ -230,6 +250,7 @@ absl::StatusOr<ModelSpec> BuildMoshi(const Json& config, Naming naming) {
   depth.steps = m.dep_q;
   spec.layers.insert(spec.layers.end(), m.depth_layers, depth);
   spec.streams = 1 + m.n_q;
+  spec.delays = m.delays;
   spec.depth = {m.dep_q, m.depth_dim, m.card, m.layers};
   Tensors(m, spec).AddAll();
   // Mimi in f32 with 8 codebooks and its state (kyutai-labs/moshi, rust/moshi-core/src/mimi.rs);

@@ -100,25 +100,35 @@ absl::Status BindMxfp4(const Checkpoint& checkpoint, TensorSpec& tensor) {
 }
 
 // The format of packed weights is what the config says of them.
-absl::Status BindPacked(const Checkpoint& checkpoint, TensorSpec& tensor) {
+absl::Status BindPacked(const Checkpoint& checkpoint, const std::string& name, TensorSpec& tensor) {
   if (IsMxfp4(checkpoint, tensor)) return BindMxfp4(checkpoint, tensor);
-  ASSIGN_OR_RETURN(tensor.format, QuantizedFormat(checkpoint.config()));
+  ASSIGN_OR_RETURN(tensor.format, QuantizedFormat(checkpoint.config(), name));
   if (tensor.format != nullptr) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "tensor \"", tensor.name, "\" is packed, but the config has no quantization_config"));
 }
 
+// Quantisers give what they pack names of their own.
+absl::Status Missing(const Checkpoint& checkpoint, const std::string& name,
+                     const TensorSpec& tensor) {
+  const absl::StatusOr<const WeightFormat*> quantized = QuantizedFormat(checkpoint.config(), name);
+  RETURN_IF_ERROR(quantized.status());
+  const std::string packed =
+      *quantized == nullptr ? ""
+                            : absl::StrCat(", whose config has a quantization_config; read are ",
+                                           kReadableQuantisers);
+  return absl::InvalidArgumentError(absl::StrCat("tensor \"", name, "\" of shape ",
+                                                 ShapeText(SourceShape(tensor)),
+                                                 " is missing from the checkpoint", packed));
+}
+
 absl::Status BindTensor(const Checkpoint& checkpoint, const std::string& name, TensorSpec& tensor) {
   if (tensor.shape.size() > 1 && checkpoint.kind() == CheckpointKind::kSafetensors &&
       IsPacked(checkpoint, name)) {
-    return BindPacked(checkpoint, tensor);
+    return BindPacked(checkpoint, name, tensor);
   }
   const CheckpointTensor* source = checkpoint.Find(name);
-  if (source == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor \"", name, "\" of shape ",
-                                                   ShapeText(SourceShape(tensor)),
-                                                   " is missing from the checkpoint"));
-  }
+  if (source == nullptr) return Missing(checkpoint, name, tensor);
   if (!SameShape(source->shape, SourceShape(tensor))) {
     return absl::InvalidArgumentError(absl::StrCat("tensor \"", name, "\": wanted shape ",
                                                    ShapeText(SourceShape(tensor)), ", found ",
@@ -173,7 +183,8 @@ absl::Status BindAll(const Checkpoint& checkpoint, const WeightFormat* assumed, 
     const std::string first = ExpertTensorName(tensor, 0);
     if (checkpoint.kind() == CheckpointKind::kSafetensors && IsPacked(checkpoint, first) &&
         !IsMxfp4(checkpoint, tensor)) {
-      spec.not_runnable = absl::StrCat("\"", first, "\" is packed by a quantiser");
+      spec.not_runnable = absl::StrCat(
+          "\"", first, "\" is packed in a way that is not read; read are ", kReadableQuantisers);
     }
   }
   if (assumed != nullptr) return ConvertFormats(*assumed, spec);

@@ -2,6 +2,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/checkpoint/grouped_integers.h"
@@ -16,7 +17,10 @@
 //   X.weight_scale       [out, groups]        groups of equal size; one for a whole row
 //   X.weight_zero_point  I32 [out / n, groups] packed along the outputs, likewise; absent: 0
 //
-// and integers of 8 bits as they are: X.weight I8 [out, in] with X.weight_scale [out, 1] or [1].
+//   X.weight_shape       I64 [2]              out, in; absent in old files: num_bits of the config
+//
+// and integers of 8 bits as they are: X.weight I8 [out, in] with X.weight_scale [out, 1] or [1] and
+// X.weight_zero_point likewise, I8; absent: 0.
 
 namespace tprun {
 namespace {
@@ -90,33 +94,59 @@ class PackedMatrix : public GroupedIntegers {
 // Signed bytes: 128 added to both value and zero.
 class ByteMatrix : public GroupedIntegers {
  public:
-  ByteMatrix(const IntegerMatrix& matrix, CheckpointTensor weights, CheckpointTensor scales)
-      : GroupedIntegers(matrix), weights_(std::move(weights)), scales_(std::move(scales)) {}
+  ByteMatrix(const IntegerMatrix& matrix, CheckpointTensor weights, CheckpointTensor scales,
+             const CheckpointTensor* zeros)
+      : GroupedIntegers(matrix), weights_(std::move(weights)), scales_(std::move(scales)) {
+    if (zeros != nullptr) zeros_ = *zeros;
+  }
 
   absl::Status Fill(const Checkpoint& checkpoint, IntegerSlice& slice) const override {
     slice.quants.resize(slice.rows() * slice.columns());
     RETURN_IF_ERROR(ReadElements(checkpoint, weights_, 1, matrix().columns, slice.row_begin,
                                  slice.row_end, slice.column_begin, slice.column_end,
                                  slice.quants.data()));
+    slice.zeros.assign(slice.rows(), 0);
+    if (zeros_.bytes > 0) {
+      RETURN_IF_ERROR(ReadPerRow(checkpoint, zeros_, 1, slice, slice.zeros.data()));
+    }
     for (uint8_t& quant : slice.quants) quant ^= 0x80;
-    slice.zeros.assign(slice.rows(), 128);
+    for (uint8_t& zero : slice.zeros) zero ^= 0x80;
     const auto bytes = static_cast<int64_t>(SizeOf(matrix().scale_type));
-    const bool one = scales_.bytes == bytes && matrix().rows > 1;
     slice.scales.resize(slice.rows() * bytes);
-    if (!one) {
-      return ReadElements(checkpoint, scales_, bytes, 1, slice.row_begin, slice.row_end, 0, 1,
-                          slice.scales.data());
-    }
-    RETURN_IF_ERROR(ReadElements(checkpoint, scales_, bytes, 1, 0, 1, 0, 1, slice.scales.data()));
-    for (int64_t r = 1; r < slice.rows(); ++r) {
-      std::copy_n(slice.scales.data(), bytes, slice.scales.data() + r * bytes);
-    }
-    return absl::OkStatus();
+    return ReadPerRow(checkpoint, scales_, bytes, slice, slice.scales.data());
   }
 
  private:
+  // An element for each of the slice's rows, of [out, 1] or the same one for all.
+  absl::Status ReadPerRow(const Checkpoint& checkpoint, const CheckpointTensor& tensor,
+                          int64_t bytes, const IntegerSlice& slice, void* out) const {
+    if (tensor.bytes != bytes || matrix().rows == 1) {
+      return ReadElements(checkpoint, tensor, bytes, 1, slice.row_begin, slice.row_end, 0, 1, out);
+    }
+    RETURN_IF_ERROR(ReadElements(checkpoint, tensor, bytes, 1, 0, 1, 0, 1, out));
+    char* to = static_cast<char*>(out);
+    for (int64_t r = 1; r < slice.rows(); ++r) std::copy_n(to, bytes, to + r * bytes);
+    return absl::OkStatus();
+  }
+
   const CheckpointTensor weights_, scales_;
+  CheckpointTensor zeros_;
 };
+
+// Groups of layers may have bits of their own: what the shape of the packed words says. `bits`
+// where the file does not tell the shape of the matrix.
+absl::StatusOr<int> BitsOf(const Checkpoint& checkpoint, const std::string& module,
+                           const CheckpointTensor& weights, int bits) {
+  const CheckpointTensor* shape = checkpoint.Find(absl::StrCat(module, ".weight_shape"));
+  if (shape == nullptr || shape->type_name != "I64" || shape->bytes != 16) return bits;
+  int64_t extents[2];
+  RETURN_IF_ERROR(ReadElements(checkpoint, *shape, sizeof(int64_t), 2, 0, 1, 0, 2, extents));
+  for (const int known : {4, 8}) {
+    if (extents[1] > 0 && weights.shape[1] == CeilDivide(extents[1], 32 / known)) return known;
+  }
+  return PackedError(weights.name, absl::StrCat("rows of ", extents[1], " elements of 4 or 8 bits"),
+                     absl::StrCat(weights.shape[1], " words"));
+}
 
 absl::Status AddPackedModule(CheckpointBuilder& builder, int bits, const std::string& module) {
   const Checkpoint& checkpoint = builder.checkpoint();
@@ -132,6 +162,7 @@ absl::Status AddPackedModule(CheckpointBuilder& builder, int bits, const std::st
                      "take a checkpoint without it, or one that AutoGPTQ wrote"));
   }
   if (weights->shape.size() != 2) return PackedError(weights->name, "two dimensions", "others");
+  ASSIGN_OR_RETURN(bits, BitsOf(checkpoint, module, *weights, bits));
   IntegerMatrix matrix;
   matrix.bits = bits;
   matrix.rows = weights->shape[0];
@@ -170,14 +201,22 @@ absl::Status AddByteModule(CheckpointBuilder& builder, const CheckpointTensor& w
     return PackedError(scales->name, absl::StrCat("one scale or ", matrix.rows),
                        ShapeText(scales->shape));
   }
+  const CheckpointTensor* zeros =
+      builder.checkpoint().Find(absl::StrCat(weights.name, "_zero_point"));
+  if (zeros != nullptr && (zeros->type_name != "I8" || zeros->bytes != count)) {
+    return PackedError(zeros->name, absl::StrCat(count, " of I8"),
+                       absl::StrCat(zeros->type_name, " of shape ", ShapeText(zeros->shape)));
+  }
   return AddGrouped(builder, weights, weights.name,
-                    std::make_shared<ByteMatrix>(matrix, weights, *scales));
+                    std::make_shared<ByteMatrix>(matrix, weights, *scales, zeros));
 }
 
 }  // namespace
 
 absl::Status AddCompressedTensors(CheckpointBuilder& builder, const Json& quantization) {
   RETURN_IF_ERROR(AddFp8Weights(builder, quantization));
+  ASSIGN_OR_RETURN(const std::string layout, GetStringOr(quantization, "format", ""));
+  if (layout == "marlin-24") return absl::OkStatus();  // planned by the config
   int64_t bits = 4;
   const Json* groups = FindMember(quantization, "config_groups");
   if (groups != nullptr && groups->is_object() && !groups->empty()) {
@@ -197,7 +236,8 @@ absl::Status AddCompressedTensors(CheckpointBuilder& builder, const Json& quanti
   }
   std::vector<CheckpointTensor> bytes;
   for (const auto& [name, tensor] : builder.checkpoint().tensors()) {
-    if (tensor.type_name == "I8" && tensor.shape.size() == 2) bytes.push_back(tensor);
+    const bool zeros = absl::EndsWith(name, "_zero_point");
+    if (tensor.type_name == "I8" && tensor.shape.size() == 2 && !zeros) bytes.push_back(tensor);
   }
   for (const CheckpointTensor& tensor : bytes) RETURN_IF_ERROR(AddByteModule(builder, tensor));
   return absl::OkStatus();

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "engine/checkpoint/messages.h"
@@ -12,6 +13,7 @@
 // FP8 with scales: X.weight in E4M3 and X.weight_scale per tensor, per output channel, per group or
 // per block (vllm-project/compressed-tensors), or X.weight_scale_inv per block of 128 x 128
 // (deepseek-ai/DeepSeek-V3, inference/kernel.py), which is multiplied too, despite its name.
+// NVIDIA's Model Optimizer has one F32 weight_scale per tensor.
 
 namespace tprun {
 namespace {
@@ -143,7 +145,11 @@ absl::Status AddFp8Weights(CheckpointBuilder& builder, const Json& quantization)
   ASSIGN_OR_RETURN(const BlockShape block, ReadBlockShape(quantization));
   std::vector<CheckpointTensor> weights;
   for (const auto& [name, tensor] : builder.checkpoint().tensors()) {
-    if (tensor.type_name == "F8_E4M3" && tensor.shape.size() == 2) weights.push_back(tensor);
+    // Scales may be of this type too (NVFP4).
+    const bool scale = absl::StrContains(name, "_scale");
+    if (tensor.type_name == "F8_E4M3" && tensor.shape.size() == 2 && !scale) {
+      weights.push_back(tensor);
+    }
   }
   for (const CheckpointTensor& weight : weights) {
     const std::string inverse = absl::StrCat(weight.name, "_scale_inv");

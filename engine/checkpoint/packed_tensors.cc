@@ -20,6 +20,7 @@ struct Quantizer {
 constexpr Quantizer kQuantizers[] = {
     {"fp8", AddFp8Weights},
     {"fbgemm_fp8", AddFp8Weights},
+    {"modelopt", AddFp8Weights},
     {"gptq", AddGptq},
     {"awq", AddAwq},
     {"bitsandbytes", AddBitsAndBytes},

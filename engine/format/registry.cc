@@ -56,12 +56,14 @@ const WeightFormat* FindSafetensorsType(absl::string_view dtype) {
 
 absl::StatusOr<const WeightFormat*> ParseWeightFormat(absl::string_view name) {
   if (const WeightFormat* format = FindWeightFormat(name)) return format;
-  std::vector<absl::string_view> names;
-  for (const WeightFormat* format : kFormats) names.push_back(format->name);
-  std::vector<absl::string_view> planned;
+  std::vector<absl::string_view> encoded, decoded, planned;
+  for (const WeightFormat* format : kFormats) {
+    (format->quantize != nullptr ? encoded : decoded).push_back(format->name);
+  }
   for (const WeightFormat& format : PlannedFormats()) planned.push_back(format.name);
   return absl::InvalidArgumentError(
-      absl::StrCat("wanted a weight format (", absl::StrJoin(names, ", "), "; to plan also ",
+      absl::StrCat("wanted a weight format (", absl::StrJoin(encoded, ", "),
+                   "; only read from files: ", absl::StrJoin(decoded, ", "), "; to plan also ",
                    absl::StrJoin(planned, ", "), "), found \"", name, "\""));
 }
 

@@ -28,11 +28,12 @@ HWY_BEFORE_NAMESPACE();
 namespace tprun::cpu {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kChunk = 64;     // positions: keys and values of 128 elements are 32 KiB each
 constexpr int64_t kTurnFrom = 16;  // queries from which turning the keys is repaid
-static_assert(kChunk % kTileN == 0);
+constexpr int64_t kChunk = 128;    // most positions at a time; few queries take half as many
+static_assert(kChunk % (2 * kTileN) == 0 && kAttentionQueries % kLanes == 0);
 
-int64_t PaddedHead(int64_t head_dim) { return (head_dim + kTileN - 1) / kTileN * kTileN; }
+int64_t RoundUpToTile(int64_t count) { return (count + kTileN - 1) / kTileN * kTileN; }
+int64_t PaddedHead(int64_t head_dim) { return RoundUpToTile(head_dim); }
 
 // Pieces of one worker's memory, f32.
 struct Scratch {
@@ -177,8 +178,8 @@ void ScoreChunk(const Item& item, int64_t first, int64_t count, const Scratch& s
   }
   WidenRows(item, item.cache.keys, first, count, s);
   Transpose(s.rows, s.head, (count + 3) / 4 * 4, head_dim, s.keys, kChunk);
-  std::fill(s.scores, s.scores + queries * kChunk, 0.0f);
-  Gemm(queries, kChunk, head_dim, s.query, s.head, RowsAt(s.keys, kChunk), s.scores, kChunk);
+  Gemm</*kAdd=*/false>(queries, RoundUpToTile(count), head_dim, s.query, s.head,
+                       RowsAt(s.keys, kChunk), s.scores, kChunk);
 }
 
 struct AddValueRows {
@@ -221,50 +222,72 @@ HWY_INLINE F32Vec ExpOfNegative(F32Vec x) {
 }
 HWY_INLINE float ExpOfNegative(float x) { return hn::GetLane(ExpOfNegative(hn::Set(F32Tag(), x))); }
 
-HWY_INLINE void CapScores(float* scores, float cap) {
+HWY_INLINE void CapScores(float* scores, int64_t count, float cap) {
   const F32Tag d;
-  for (int64_t i = 0; i < kChunk; i += kLanes) {
+  for (int64_t i = 0; i < count; i += kLanes) {
     const F32Vec v = hn::Mul(hn::LoadU(d, scores + i), hn::Set(d, 1 / cap));
     hn::StoreU(hn::Mul(hn::Set(d, cap), hn::Tanh(d, v)), d, scores + i);
   }
 }
 
-// Turns the scores of query q at positions [first, first + kChunk) into weights and rescales its
-// sums to the new maximum.
-HWY_NOINLINE void WeighChunk(const Item& item, int64_t q, int64_t first, int64_t count,
-                             const Scratch& s) {
-  const F32Tag d;
-  float* scores = s.scores + q * kChunk;
-  if (item.shape.logit_softcap > 0) CapScores(scores, item.shape.logit_softcap);
-  // Seen: [begin, end) of the chunk.
+// Scores of query q at positions [first, first + padded) that it does not see are -infinity.
+HWY_INLINE void MaskScores(const Item& item, int64_t q, int64_t first, int64_t count,
+                           int64_t padded, float* scores) {
   const int64_t position = item.position(q);
   const int64_t begin = std::clamp<int64_t>(FirstVisible(item.shape, position) - first, 0, count);
   const int64_t end = std::clamp<int64_t>(position + 1 - first, begin, count);
   constexpr float kMasked = -std::numeric_limits<float>::infinity();
   std::fill(scores, scores + begin, kMasked);
-  std::fill(scores + end, scores + kChunk, kMasked);
-  if (begin == end) {
-    std::fill(scores, scores + kChunk, 0.0f);
-    return;
+  std::fill(scores + end, scores + padded, kMasked);
+}
+
+// Turns the scores of queries [q, q + kLanes), of which `queries` are there, into weights and
+// rescales their sums to the new maxima. A score of -infinity has no weight: maxima are finite.
+HWY_NOINLINE void WeighQueries(const Item& item, int64_t q, int64_t queries, int64_t first,
+                               int64_t count, const Scratch& s) {
+  const F32Tag d;
+  const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
+  float* const scores = s.scores + q * kChunk;
+  F32Vec each[kLanes];
+  for (int64_t r = 0; r < kLanes; ++r) {
+    float* const row = scores + std::min(r, queries - 1) * kChunk;
+    if (r < queries) {
+      if (item.shape.logit_softcap > 0) CapScores(row, padded, item.shape.logit_softcap);
+      MaskScores(item, q + r, first, count, padded, row);
+    }
+    F32Vec max = hn::LoadU(d, row);
+    for (int64_t i = kLanes; i < padded; i += kLanes) max = hn::Max(max, hn::LoadU(d, row + i));
+    each[r] = max;
   }
-  F32Vec maxima = hn::Set(d, s.max[q]);
-  for (int64_t i = 0; i < kChunk; i += kLanes) {
-    maxima = hn::Max(maxima, hn::LoadU(d, scores + i));
+  const F32Vec last = hn::LoadU(d, s.max + q), max = hn::Max(last, MaxEach(each));
+  hn::StoreU(max, d, s.max + q);
+  for (int64_t r = 0; r < queries; ++r) {
+    float* const row = scores + r * kChunk;
+    const F32Vec own = hn::Set(d, s.max[q + r]);
+    F32Vec total[2] = {hn::Zero(d), hn::Zero(d)};
+    const auto weigh = [&](int64_t i, F32Vec& sum) HWY_ATTR {
+      const F32Vec weight = ExpOfNegative(hn::Sub(hn::LoadU(d, row + i), own));
+      sum = hn::Add(sum, weight);
+      hn::StoreU(weight, d, row + i);
+    };
+    int64_t i = 0;
+    for (; i + 2 * kLanes <= padded; i += 2 * kLanes) {
+      weigh(i, total[0]);
+      weigh(i + kLanes, total[1]);
+    }
+    if (i < padded) weigh(i, total[0]);
+    each[r] = hn::Add(total[0], total[1]);
   }
-  const float max = hn::GetLane(hn::MaxOfLanes(d, maxima));
-  F32Vec total = hn::Zero(d);
-  for (int64_t i = 0; i < kChunk; i += kLanes) {
-    const F32Vec weight = ExpOfNegative(hn::Sub(hn::LoadU(d, scores + i), hn::Set(d, max)));
-    total = hn::Add(total, weight);
-    hn::StoreU(weight, d, scores + i);
-  }
-  const float keep = max == s.max[q] ? 1 : ExpOfNegative(s.max[q] - max);
-  s.total[q] = s.total[q] * keep + Sum(total);
-  s.max[q] = max;
-  if (keep == 1) return;
-  float* sums = s.sums + q * s.head;
-  for (int64_t i = 0; i < s.head; i += kLanes) {
-    hn::StoreU(hn::Mul(hn::LoadU(d, sums + i), hn::Set(d, keep)), d, sums + i);
+  HWY_ALIGN float keep[kLanes];
+  const F32Vec kept = ExpOfNegative(hn::Sub(last, max));
+  hn::Store(kept, d, keep);
+  hn::StoreU(hn::MulAdd(hn::LoadU(d, s.total + q), kept, SumEach(each)), d, s.total + q);
+  for (int64_t r = 0; r < queries; ++r) {
+    if (keep[r] == 1) continue;
+    float* const sums = s.sums + (q + r) * s.head;
+    for (int64_t i = 0; i < s.head; i += kLanes) {
+      hn::StoreU(hn::Mul(hn::LoadU(d, sums + i), hn::Set(d, keep[r])), d, sums + i);
+    }
   }
 }
 
@@ -273,6 +296,9 @@ void StartItem(const Item& item, const float* q, int64_t q_stride, const Scratch
   const AttentionPart& part = item.part;
   // A sink is a position that has been weighed, in the first piece.
   const float* sinks = part.first_piece ? item.shape.sinks : nullptr;
+  // Whole vectors of them, also where there are fewer queries.
+  std::fill_n(s.max, kAttentionQueries, std::numeric_limits<float>::lowest());
+  std::fill_n(s.total, kAttentionQueries, 0.0f);
   for (int64_t i = 0; i < part.queries(); ++i) {
     const int64_t head = part.head_begin + i % part.heads();
     const float* in = q + (part.token_begin + i / part.heads()) * q_stride + head * head_dim;
@@ -280,9 +306,9 @@ void StartItem(const Item& item, const float* q, int64_t q_stride, const Scratch
     for (int64_t c = 0; c < head_dim; ++c) out[c] = in[c] * item.shape.scale;
     std::fill(out + head_dim, out + s.head, 0.0f);
     std::fill(s.sums + i * s.head, s.sums + (i + 1) * s.head, 0.0f);
-    // Finite: lowest - lowest is no NaN.
-    s.max[i] = sinks == nullptr ? std::numeric_limits<float>::lowest() : sinks[head];
-    s.total[i] = sinks == nullptr ? 0 : 1;
+    if (sinks == nullptr) continue;  // finite: lowest - lowest is no NaN
+    s.max[i] = sinks[head];
+    s.total[i] = 1;
   }
 }
 
@@ -312,12 +338,16 @@ void AttendPart(const float* q, int64_t q_stride, const KvCacheView& cache,
   const Item item{cache, shape, part};
   const Scratch s(scratch, PaddedHead(cache.head_dim));
   StartItem(item, q, q_stride, s);
+  const int64_t queries = part.queries();
+  const int64_t chunk = queries < kTurnFrom ? kChunk / 2 : kChunk;
   for (int64_t first = part.key_begin; first < part.key_end;) {
     // As far as rows lie one after the other.
     const int64_t count =
-        std::min({kChunk, part.key_end - first, cache.capacity - first % cache.capacity});
+        std::min({chunk, part.key_end - first, cache.capacity - first % cache.capacity});
     ScoreChunk(item, first, count, s);
-    for (int64_t i = 0; i < part.queries(); ++i) WeighChunk(item, i, first, count, s);
+    for (int64_t q = 0; q < queries; q += kLanes) {
+      WeighQueries(item, q, std::min<int64_t>(queries - q, kLanes), first, count, s);
+    }
     AddValues(item, first, count, s);
     first += count;
   }

@@ -11,7 +11,7 @@ namespace tprun::cpu {
 // Query heads [head_begin, head_end), which read the same KV head, for tokens [token_begin,
 // token_end) of the batch, all of one run; at most kAttentionQueries queries in all. Of the
 // positions that they see, [key_begin, key_end).
-inline constexpr int64_t kAttentionQueries = 128;
+inline constexpr int64_t kAttentionQueries = 256;
 struct AttentionPart {
   int kv_head = 0;
   int head_begin = 0;

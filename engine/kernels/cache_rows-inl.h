@@ -92,40 +92,46 @@ HWY_INLINE bool WithRows(const KvCacheView& cache, const uint8_t* data, const Bo
   return true;
 }
 
-// Lane i of the result is the sum of v[i], of kN = kLanes vectors.
-template <int kN = kLanes>
-HWY_INLINE F32Vec SumEach(const F32Vec* v) {
+// Lane i of the result is v[i]'s lanes joined by `op`, of kN = kLanes vectors.
+template <int kN = kLanes, class Op>
+HWY_INLINE F32Vec ReduceEach(const F32Vec* v, [[maybe_unused]] const Op& op) {
 #if HWY_TARGET == HWY_SCALAR
   return v[0];
 #else
   const F32Tag d;
   const hn::Repartition<double, F32Tag> d64;
-  // Lane i of each block of 128 bits: the sum of that block of v[first + i].
+  // Lane i of each block of 128 bits: that block of v[first + i].
   const auto four = [&](int first) HWY_ATTR {
     const auto two = [&](F32Vec a, F32Vec b) HWY_ATTR {
-      return hn::BitCast(d64, hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b)));
+      return hn::BitCast(d64, op(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b)));
     };
     const auto low = two(v[first], v[first + 1]), high = two(v[first + 2], v[first + 3]);
-    return hn::Add(hn::BitCast(d, hn::InterleaveLower(d64, low, high)),
-                   hn::BitCast(d, hn::InterleaveUpper(d64, low, high)));
+    return op(hn::BitCast(d, hn::InterleaveLower(d64, low, high)),
+              hn::BitCast(d, hn::InterleaveUpper(d64, low, high)));
   };
   if constexpr (kN == 4) {
     return four(0);
   } else {
     const auto halves = [&](F32Vec a, F32Vec b) HWY_ATTR {
-      return hn::Add(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
+      return op(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
     };
     if constexpr (kN == 8) {
       return halves(four(0), four(4));
     } else {
       static_assert(kN == 16);
-      // Blocks [a, a, b, b] and [c, c, d, d], to be added to [a, c, b, d].
+      // Blocks [a, a, b, b] and [c, c, d, d], to be joined as [a, c, b, d].
       const F32Vec x = halves(four(0), four(8)), y = halves(four(4), four(12));
-      return hn::Add(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(y), x),
-                     hn::OddEvenBlocks(y, hn::SwapAdjacentBlocks(x)));
+      return op(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(y), x),
+                hn::OddEvenBlocks(y, hn::SwapAdjacentBlocks(x)));
     }
   }
 #endif
+}
+HWY_INLINE F32Vec SumEach(const F32Vec* v) {
+  return ReduceEach(v, [](F32Vec a, F32Vec b) HWY_ATTR { return hn::Add(a, b); });
+}
+HWY_INLINE F32Vec MaxEach(const F32Vec* v) {
+  return ReduceEach(v, [](F32Vec a, F32Vec b) HWY_ATTR { return hn::Max(a, b); });
 }
 
 }  // namespace HWY_NAMESPACE

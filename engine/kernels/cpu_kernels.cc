@@ -69,6 +69,26 @@ class CpuKernels : public Kernels {
     return absl::OkStatus();
   }
 
+  absl::Status SumParts(absl::Span<const float* const> parts, int64_t count, float* out) override {
+    pool_->ParallelFor(count, kElementGrain, [&](int64_t begin, int64_t end, int) {
+      cpu::SumParts(parts, begin, end - begin, out + begin);
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status SumPartsRmsNorm(absl::Span<const float* const> parts, float* residual,
+                               const float* w, int64_t tokens, int64_t dim, const NormSpec& norm,
+                               float* out) override {
+    const int64_t grain = kElementGrain / std::max<int64_t>(dim, 1) + 1;
+    pool_->ParallelFor(tokens, grain, [&](int64_t begin, int64_t end, int) {
+      for (int64_t t = begin; t < end; ++t) {
+        const float squares = cpu::AddParts(parts, t * dim, dim, residual + t * dim);
+        if (w != nullptr) cpu::ScaleRow(residual + t * dim, squares, w, dim, norm, out + t * dim);
+      }
+    });
+    return absl::OkStatus();
+  }
+
   absl::Status MatMul(const float* x, const WeightMatrix& w, const float* bias, int64_t tokens,
                       float* out, int64_t out_stride) override {
     RETURN_IF_ERROR(CheckWeights(w));

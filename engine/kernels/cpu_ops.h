@@ -57,6 +57,14 @@ void MergePieces(absl::Span<const AttentionPart> pieces, const KvCacheView& cach
                  const AttentionShape& shape, const float* partial, float* out);
 
 void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out);
+// out[i] = parts[0][offset + i] + ...; out may be one of them at the offset.
+void SumParts(absl::Span<const float* const> parts, int64_t offset, int64_t count, float* out);
+// residual[i] += that sum; the sum of squares of what it then is.
+float AddParts(absl::Span<const float* const> parts, int64_t offset, int64_t count,
+               float* residual);
+// RmsNormRow of an x whose squares' sum is known.
+void ScaleRow(const float* x, float squares, const float* w, int64_t dim, const NormSpec& norm,
+              float* out);
 // One token; cosines and sines [rope.dims / 2] of its angles.
 void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const float* cosines,
                const float* sines);

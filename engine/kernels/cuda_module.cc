@@ -2,8 +2,12 @@
 
 #include "comm/cuda_module.h"
 
+#include <algorithm>
+
 #include "base/status_macros.h"
 #include "comm/cuda_device.h"
+#include "comm/cuda_error.h"
+#include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/make_kernels.h"
 #include "engine/kernels/cuda_kernels.h"
 
@@ -16,6 +20,10 @@ absl::StatusOr<std::unique_ptr<Kernels>> MakeCudaKernels(Device& device, bool fp
   stream.stream = cuda_device->stream();
   stream.multiprocessors = cuda_device->multiprocessors();
   stream.compute_capability = cuda_device->compute_capability();
+  int driver = 0;
+  CUDA_RETURN_IF_ERROR(cudaDriverGetVersion(&driver));
+  stream.starts_early = cuda::MayStartEarly(
+      stream.compute_capability, cuda_device->code_capability(), std::min(driver, CUDART_VERSION));
   return cuda::MakeKernels(device, stream, fp8_activations);
 }
 

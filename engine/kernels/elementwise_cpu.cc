@@ -46,14 +46,75 @@ HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
   return Sum(hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3])));
 }
 
-void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out) {
+void ScaleRow(const float* x, float squares, const float* w, int64_t dim, const NormSpec& norm,
+              float* out) {
   const F32Tag d;
-  const float mean = SumOfSquares(x, dim) / static_cast<float>(dim);
+  const float mean = squares / static_cast<float>(dim);
   const F32Vec scale = hn::Set(d, 1 / std::sqrt(mean + norm.eps));
   const F32Vec offset = hn::Set(d, norm.unit_offset ? 1.0f : 0.0f);
   ForEach(x, w, out, dim, [&](F32Vec v, F32Vec weight) HWY_ATTR {
     return hn::Mul(hn::Mul(v, scale), hn::Add(weight, offset));
   });
+}
+
+void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out) {
+  ScaleRow(x, SumOfSquares(x, dim), w, dim, norm, out);
+}
+
+// Calls use(k, i, n, sums) with the sums of the n elements from i on; k counts them off, below
+// kVectors.
+template <class Use>
+HWY_INLINE void ForSums(absl::Span<const float* const> parts, int64_t offset, int64_t count,
+                        const Use& use) {
+  constexpr int kVectors = 4;
+  constexpr int64_t kStep = kVectors * kLanes;
+  const F32Tag d;
+  F32Vec sums[kVectors];
+  int64_t i = 0;
+  for (; i + kStep <= count; i += kStep) {
+    for (int k = 0; k < kVectors; ++k) sums[k] = hn::LoadU(d, parts[0] + offset + i + k * kLanes);
+    for (const float* part : parts.subspan(1)) {
+      for (int k = 0; k < kVectors; ++k) {
+        sums[k] = hn::Add(sums[k], hn::LoadU(d, part + offset + i + k * kLanes));
+      }
+    }
+    for (int k = 0; k < kVectors; ++k) use(k, i + k * kLanes, kLanes, sums[k]);
+  }
+  for (; i < count; i += kLanes) {
+    const int64_t n = count - i < kLanes ? count - i : kLanes;
+    sums[0] = LoadFloats(parts[0] + offset + i, n);
+    for (const float* part : parts.subspan(1)) {
+      sums[0] = hn::Add(sums[0], LoadFloats(part + offset + i, n));
+    }
+    use(0, i, n, sums[0]);
+  }
+}
+
+void SumParts(absl::Span<const float* const> parts, int64_t offset, int64_t count, float* out) {
+  ForSums(parts, offset, count, [out](int, int64_t i, int64_t n, F32Vec sum) HWY_ATTR {
+    if (n == kLanes) {
+      hn::StoreU(sum, F32Tag(), out + i);
+    } else {
+      StoreFloats(sum, out + i, n);
+    }
+  });
+}
+
+float AddParts(absl::Span<const float* const> parts, int64_t offset, int64_t count,
+               float* residual) {
+  const F32Tag d;
+  F32Vec squares[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+  ForSums(parts, offset, count, [&](int k, int64_t i, int64_t n, F32Vec sum) HWY_ATTR {
+    const bool whole = n == kLanes;
+    const F32Vec x = hn::Add(whole ? hn::LoadU(d, residual + i) : LoadFloats(residual + i, n), sum);
+    squares[k] = hn::MulAdd(x, x, squares[k]);
+    if (whole) {
+      hn::StoreU(x, d, residual + i);
+    } else {
+      StoreFloats(x, residual + i, n);
+    }
+  });
+  return Sum(hn::Add(hn::Add(squares[0], squares[1]), hn::Add(squares[2], squares[3])));
 }
 
 HWY_INLINE void RotateHalfSplit(float* x, int half, const float* cosines, const float* sines) {
@@ -152,6 +213,9 @@ namespace tprun::cpu {
 
 HWY_EXPORT(CompiledTarget);
 HWY_EXPORT(RmsNormRow);
+HWY_EXPORT(ScaleRow);
+HWY_EXPORT(SumParts);
+HWY_EXPORT(AddParts);
 HWY_EXPORT(RopeToken);
 HWY_EXPORT(GatedActivation);
 HWY_EXPORT(Add);
@@ -161,6 +225,17 @@ HWY_EXPORT(Softcap);
 absl::string_view TargetName() { return HWY_DYNAMIC_DISPATCH(CompiledTarget)(); }
 void RmsNormRow(const float* x, const float* w, int64_t dim, const NormSpec& norm, float* out) {
   HWY_DYNAMIC_DISPATCH(RmsNormRow)(x, w, dim, norm, out);
+}
+void ScaleRow(const float* x, float squares, const float* w, int64_t dim, const NormSpec& norm,
+              float* out) {
+  HWY_DYNAMIC_DISPATCH(ScaleRow)(x, squares, w, dim, norm, out);
+}
+void SumParts(absl::Span<const float* const> parts, int64_t offset, int64_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(SumParts)(parts, offset, count, out);
+}
+float AddParts(absl::Span<const float* const> parts, int64_t offset, int64_t count,
+               float* residual) {
+  return HWY_DYNAMIC_DISPATCH(AddParts)(parts, offset, count, residual);
 }
 void RopeToken(float* x, int heads, int head_dim, const RopeSpec& rope, const float* cosines,
                const float* sines) {

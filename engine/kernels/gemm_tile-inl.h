@@ -25,14 +25,14 @@ inline constexpr int kTileVectors = kLanes == 1 ? 4 : 2;
 inline constexpr int kTileN = kTileVectors * kLanes;
 static_assert(kTileN % 4 == 0, "Transpose takes 4 rows at a time");
 
-template <int kM, class Rows>
+template <int kM, bool kAdd, class Rows>
 HWY_INLINE void GemmTile(int64_t k, const float* HWY_RESTRICT a, int64_t a_stride, const Rows& b,
                          int64_t column, float* HWY_RESTRICT c, int64_t c_stride) {
   const F32Tag d;
   F32Vec sums[kM][kTileVectors];
   for (int m = 0; m < kM; ++m) {
     for (int v = 0; v < kTileVectors; ++v) {
-      sums[m][v] = hn::LoadU(d, c + m * c_stride + v * kLanes);
+      sums[m][v] = kAdd ? hn::LoadU(d, c + m * c_stride + v * kLanes) : hn::Zero(d);
     }
   }
   for (int64_t i = 0; i < k; ++i) {
@@ -52,8 +52,8 @@ HWY_INLINE void GemmTile(int64_t k, const float* HWY_RESTRICT a, int64_t a_strid
   }
 }
 
-// n columns, a multiple of kTileN, and any m; b as rows of cache_rows-inl.h.
-template <class Rows>
+// n columns, a multiple of kTileN, and any m; b as rows of cache_rows-inl.h. Not kAdd: c = a * b.
+template <bool kAdd = true, class Rows>
 HWY_INLINE void Gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_stride,
                      const Rows& b, float* c, int64_t c_stride) {
   for (int64_t j = 0; j < n; j += kTileN) {
@@ -61,7 +61,7 @@ HWY_INLINE void Gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_
     const auto run = [&](auto rows) HWY_ATTR {
       constexpr int kM = decltype(rows)::value;
       for (; i + kM <= m; i += kM) {
-        GemmTile<kM>(k, a + i * a_stride, a_stride, b, j, c + i * c_stride + j, c_stride);
+        GemmTile<kM, kAdd>(k, a + i * a_stride, a_stride, b, j, c + i * c_stride + j, c_stride);
       }
     };
     run(std::integral_constant<int, kTileM>());

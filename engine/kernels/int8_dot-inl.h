@@ -37,23 +37,28 @@ HWY_INLINE I32Vec MultiplyPairs(hn::Vec<I16Tag> a, hn::Vec<I16Tag> b) {
 }
 
 // What the dot products below share: Add(sums, u, four) with the same four signed bytes for every
-// lane, and with those of one token for several vectors of rows.
+// lane; AddAll the same for several vectors of rows, sums[v] += column j of w[v].u. kFromMemory: by
+// an instruction that repeats the bytes itself, where no other vector needs them.
 template <class Dot>
 struct DotOfFour {
   static HWY_INLINE I32Vec Add(I32Vec sums, U8Vec u, const int8_t* four) {
     return Dot::AddLanes(sums, u, Load(four));
   }
-  // sums[v] += column j of w[v].u
-  template <int kVectors, class Weights>
-  static HWY_INLINE void AddFour(I32Vec (&sums)[kVectors], const Weights (&w)[kVectors], int j,
-                                 const int8_t* four) {
-    const I32Vec s = Load(four);
-    for (int v = 0; v < kVectors; ++v) sums[v] = Dot::AddLanes(sums[v], w[v].u[j], s);
+  template <bool kFromMemory, int kVectors, class Weights>
+  static HWY_INLINE void AddAll(I32Vec (&sums)[kVectors], const Weights (&w)[kVectors], int j,
+                                const int8_t* four) {
+    static_assert(kVectors <= 2);
+    if constexpr (kFromMemory) {
+      static_assert(kVectors == 1);
+      sums[0] = Dot::Add(sums[0], w[0].u[j], four);
+    } else {
+      const I32Vec s = Load(four);
+      sums[0] = Dot::AddLanes(sums[0], w[0].u[j], s);
+      if constexpr (kVectors > 1) sums[1] = Dot::AddLanes(sums[1], w[1].u[j], s);
+    }
   }
 
  private:
-  // A register of its own, as the instruction that repeats four bytes of memory by itself has less
-  // than half the rate (Zen 5).
   static HWY_INLINE I32Vec Load(const int8_t* four) {
     int32_t word;
     std::memcpy(&word, four, sizeof(word));
@@ -64,6 +69,7 @@ struct DotOfFour {
 // Without an instruction for it. kMost: the largest of the unsigned bytes.
 template <int kMost>
 struct WidenedDot : DotOfFour<WidenedDot<kMost>> {
+  static constexpr bool kFew = false;
   static HWY_INLINE I32Vec AddLanes(I32Vec sums, U8Vec u, I32Vec s) {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
     if constexpr (kMost <= 127) {  // a sum of two products has 16 bits
@@ -94,8 +100,16 @@ struct WidenedDot : DotOfFour<WidenedDot<kMost>> {
 // AVX-512 VNNI, which Highway's target does not include: asked for at run time.
 #define TPRUN_HAVE_VNNI_DOT 1
 struct VnniDot : DotOfFour<VnniDot> {
+  static constexpr bool kFew = true;
   static HWY_INLINE I32Vec AddLanes(I32Vec sums, U8Vec u, I32Vec s) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sums.raw) : "v"(u.raw), "v"(s.raw));
+    return sums;
+  }
+  static HWY_INLINE I32Vec Add(I32Vec sums, U8Vec u, const int8_t* four) {
+    using Four = int8_t[4];
+    asm("vpdpbusd %2%{1to16%}, %1, %0"
+        : "+v"(sums.raw)
+        : "v"(u.raw), "m"(*reinterpret_cast<const Four*>(four)));
     return sums;
   }
 };

@@ -1,6 +1,6 @@
 // Weight formats for products with int8 activations: how 32 columns of a vector of rows are taken
 // out of an arranged tile (see int8_ops.h). To add a format: one struct here and one line in
-// int8_matmul_cpu.cc. Layouts: engine/format/.
+// int8_*_cpu.cc. Layouts: engine/format/.
 
 #include "engine/format/level_table.h"
 #include "engine/kernels/int8_dot-inl.h"
@@ -67,6 +67,8 @@ struct FormatBase {
   static constexpr int64_t kBlock = kBlockColumns;
   static constexpr int64_t kBytes = kBlockBytes;
   static constexpr int kGroups = kBlockColumns / kGroupColumns;
+  static constexpr int kPartsOfGroup = kScaling.scales == 2 ? 2 : 1;
+  static constexpr int kSteps = 8 / kPartsOfGroup;
   static constexpr int kOffset = kOffsetOfU;
   static constexpr int kMost = kLargest;
   static constexpr int kScales = kScaling.scales;
@@ -84,12 +86,12 @@ struct FormatBase {
   }
 };
 
-// 32 columns of a vector of rows: u[j] has columns 4j to 4j + 3 of each row in a lane. The scales
-// of the columns or of each half of them, which BlockScales::d multiplies.
+// A part of a vector of rows: the 32 columns of a group, or 16 where halves have scales of their
+// own. u[j] has columns 4j to 4j + 3 of each row in a lane. BlockScales::d multiplies the scale.
 template <class F>
 struct Unpacked {
-  U8Vec u[8];
-  F32Vec scale[F::kScales == 0 ? 1 : F::kScales];
+  U8Vec u[F::kSteps];
+  F32Vec scale;
 };
 
 HWY_INLINE U8Vec ShiftBytes(U8Vec v, int bits) {  // the bits of other bytes are to be masked off
@@ -117,17 +119,18 @@ HWY_INLINE void UnpackNibbles(const TileBlock& block, int64_t offset, U8Vec (&u)
   }
 }
 
-// 32 columns in 32 bytes, `bits` of each byte from bit `shift` on.
+// A column in each byte, bits `mask` of it from bit `shift` on.
+template <int kSteps>
 HWY_INLINE void UnpackBits(const TileBlock& block, int64_t offset, int shift, uint8_t mask,
-                           U8Vec (&u)[8]) {
-  for (int j = 0; j < 8; ++j) u[j] = Mask(ShiftBytes(block.Word(offset + 4 * j), shift), mask);
+                           U8Vec (&u)[kSteps]) {
+  for (int j = 0; j < kSteps; ++j) u[j] = Mask(ShiftBytes(block.Word(offset + 4 * j), shift), mask);
 }
 
 // The same, at bit kTo of u.
-template <int kTo>
+template <int kTo, int kSteps>
 HWY_INLINE void AddBits(const TileBlock& block, int64_t offset, int shift, uint8_t mask,
-                        U8Vec (&u)[8]) {
-  for (int j = 0; j < 8; ++j) {
+                        U8Vec (&u)[kSteps]) {
+  for (int j = 0; j < kSteps; ++j) {
     const U8Vec bits = Mask(ShiftBytes(block.Word(offset + 4 * j), shift), mask);
     u[j] = hn::Or(u[j], ShiftBytesLeft<kTo>(bits));
   }
@@ -255,7 +258,7 @@ struct Iq4XsInt8 : FormatBase<256, 136, 128, 255, Scaling{.scales = 1}> {
     const I32Vec low = bits(4 + group / 2, 4 * (group % 2), 15);
     const I32Vec high = bits(2 + group / 4, 2 * (group % 4), 3);
     const I32Vec scale = hn::Sub(hn::Or(low, hn::ShiftLeft<4>(high)), hn::Set(I32Tag(), 32));
-    out.scale[0] = ToF32(scale);
+    out.scale = ToF32(scale);
   }
 };
 
@@ -301,7 +304,7 @@ struct Q4_KInt8 : FormatBase<256, 144, 0, 15, kKScales> {
   static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q4_KInt8>& scales,
                                 int group, Unpacked<Q4_KInt8>& out) {
     UnpackBits(block, 16 + 32 * (group / 2), 4 * (group % 2), 15, out.u);
-    out.scale[0] = ByteScale(scales.scales[group / 4], group % 4);
+    out.scale = ByteScale(scales.scales[group / 4], group % 4);
   }
 };
 
@@ -314,7 +317,7 @@ struct Q5_KInt8 : FormatBase<256, 176, 0, 31, kKScales> {
                                 int group, Unpacked<Q5_KInt8>& out) {
     UnpackBits(block, 48 + 32 * (group / 2), 4 * (group % 2), 15, out.u);
     AddBits<4>(block, 16, group, 1, out.u);
-    out.scale[0] = ByteScale(scales.scales[group / 4], group % 4);
+    out.scale = ByteScale(scales.scales[group / 4], group % 4);
   }
 };
 
@@ -327,13 +330,11 @@ struct Q6_KInt8 : FormatBase<256, 210, 32, 63, kHalfScales> {
     for (int i = 0; i < 4; ++i) out.scales[i] = block.Word(192 + 4 * i);
   }
   static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q6_KInt8>& scales,
-                                int group, Unpacked<Q6_KInt8>& out) {
-    const int half = group / 4, part = group % 4;
-    UnpackBits(block, 64 * half + 32 * (part % 2), 4 * (part / 2), 15, out.u);
-    AddBits<4>(block, 128 + 32 * half, 2 * part, 3, out.u);
-    for (int i = 0; i < 2; ++i) {
-      out.scale[i] = ByteScale(scales.scales[group / 2], 2 * (group % 2) + i);
-    }
+                                int part, Unpacked<Q6_KInt8>& out) {
+    const int half = part / 8, group = part / 2 % 4, first = 16 * (part % 2);
+    UnpackBits(block, 64 * half + 32 * (group % 2) + first, 4 * (group / 2), 15, out.u);
+    AddBits<4>(block, 128 + 32 * half + first, 2 * group, 3, out.u);
+    out.scale = ByteScale(scales.scales[part / 4], part % 4);
   }
 };
 
@@ -349,12 +350,11 @@ struct Q3_KInt8 : FormatBase<256, 110, 4, 7, kHalfScales> {
     for (U8Vec& scales : out.scales) scales = hn::Sub(scales, hn::Set(U8Tag(), 32));
   }
   static HWY_INLINE void Unpack(const TileBlock& block, const BlockScales<Q3_KInt8>& scales,
-                                int group, Unpacked<Q3_KInt8>& out) {
-    UnpackBits(block, 32 + 32 * (group / 4), 2 * (group % 4), 3, out.u);
-    AddBits<2>(block, 0, group, 1, out.u);
-    for (int i = 0; i < 2; ++i) {
-      out.scale[i] = ByteScale(scales.scales[group / 2], 2 * (group % 2) + i);
-    }
+                                int part, Unpacked<Q3_KInt8>& out) {
+    const int group = part / 2, first = 16 * (part % 2);
+    UnpackBits(block, 32 + 32 * (group / 4) + first, 2 * (group % 4), 3, out.u);
+    AddBits<2>(block, first, group, 1, out.u);
+    out.scale = ByteScale(scales.scales[part / 4], part % 4);
   }
 };
 

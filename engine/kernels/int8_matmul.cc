@@ -18,12 +18,19 @@ bool QuantizeAlike(const Int8Format& a, const Int8Format& b) {
 
 // Tokens that a worker goes over with all its rows before it takes the next.
 int64_t TokensAtOnce(int64_t tokens, int64_t columns) {
-  const int64_t bytes = std::max<int64_t>(columns / kGroupColumns, 1) * sizeof(Int8Group);
+  const int64_t bytes = std::max<int64_t>(PanelsOf(columns), 1) * sizeof(Int8Panel);
   const int64_t most = std::clamp<int64_t>(kL2Bytes / bytes, 32, kInt8Tokens);
   return CeilDivide(tokens, CeilDivide(tokens, most));
 }
 
 }  // namespace
+
+const Int8Format* FindInt8Format(const WeightFormat& format) {
+  for (const auto find : {FindInt8Block, FindInt8KQuant, FindInt8Group}) {
+    if (const Int8Format* found = find(format)) return found;
+  }
+  return nullptr;
+}
 
 bool Int8MatMul::Takes(absl::Span<const Projection> projections) {
   return std::all_of(projections.begin(), projections.end(), [](const Projection& p) {
@@ -31,10 +38,10 @@ bool Int8MatMul::Takes(absl::Span<const Projection> projections) {
   });
 }
 
-const Int8Group* Int8MatMul::Quantize(const Int8Format& format, const float* x, int64_t columns,
-                                      int64_t tokens, std::vector<Int8Group>& out) {
-  const auto groups = static_cast<size_t>(columns / kGroupColumns * tokens);
-  if (out.size() < groups) out.resize(groups);
+const Int8Panel* Int8MatMul::Quantize(const Int8Format& format, const float* x, int64_t columns,
+                                      int64_t tokens, std::vector<Int8Panel>& out) {
+  const auto panels = static_cast<size_t>(PanelsOf(columns) * tokens + kPanelsBehind);
+  if (out.size() < panels) out.resize(panels);
   const int64_t grain = kQuantizeGrain / std::max<int64_t>(columns, 1) + 1;
   pool_->ParallelFor(tokens, grain, [&](int64_t begin, int64_t end, int) {
     QuantizeTokens(format, planes_, x, columns, tokens, begin, end, out.data());
@@ -67,11 +74,11 @@ void Int8MatMul::RunChunk(const float* x, absl::Span<const Projection> projectio
     const auto alike = std::find_if(tasks.begin(), tasks.end(), [&](const Task& task) {
       return QuantizeAlike(*task.format, *format);
     });
-    const Int8Group* groups = alike != tasks.end()
+    const Int8Panel* panels = alike != tasks.end()
                                   ? alike->problem.x
                                   : Quantize(*format, x, columns, tokens, quantized_[tasks.size()]);
     tasks.push_back({format,
-                     {groups, tokens, p.weight, p.bias, p.out + first * p.out_stride, p.out_stride,
+                     {panels, tokens, p.weight, p.bias, p.out + first * p.out_stride, p.out_stride,
                       format->units},
                      tiles});
     tiles += CeilDivide(p.weight.rows, kTileRows);

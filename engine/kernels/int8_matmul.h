@@ -26,13 +26,13 @@ class Int8MatMul {
  private:
   void RunChunk(const float* x, absl::Span<const Projection> projections, int64_t tokens,
                 int64_t first);
-  const Int8Group* Quantize(const Int8Format& format, const float* x, int64_t columns,
-                            int64_t tokens, std::vector<Int8Group>& out);
+  const Int8Panel* Quantize(const Int8Format& format, const float* x, int64_t columns,
+                            int64_t tokens, std::vector<Int8Panel>& out);
 
   ThreadPool* const pool_;
   const int planes_;
   std::vector<std::vector<float>> scratch_;        // of each worker
-  std::vector<std::vector<Int8Group>> quantized_;  // x, once for each way to quantise it
+  std::vector<std::vector<Int8Panel>> quantized_;  // x, once for each way to quantise it
 };
 
 }  // namespace tprun::cpu

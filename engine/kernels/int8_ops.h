@@ -37,8 +37,21 @@ struct Int8Group {
 };
 inline constexpr int kSumPartBits = 7;
 
+// The groups of a token that products take at a time. No block of weights is longer; the last panel
+// of a row may have fewer.
+inline constexpr int64_t kPanelGroups = 8;
+struct Int8Panel {
+  Int8Group groups[kPanelGroups];
+};
+inline constexpr int64_t PanelsOf(int64_t columns) {
+  const int64_t panel = kPanelGroups * kGroupColumns;
+  return (columns + panel - 1) / panel;
+}
+// Products may read, but do not use, less than so many panels behind the last.
+inline constexpr int64_t kPanelsBehind = 8;
+
 struct Int8Problem {
-  const Int8Group* x = nullptr;  // [columns / kGroupColumns, tokens]
+  const Int8Panel* x = nullptr;  // [panels, tokens]
   int64_t tokens = 0;
   WeightMatrix w;  // arranged
   const float* bias = nullptr;
@@ -54,9 +67,9 @@ struct Int8Part {
   int64_t token_begin;
   int64_t token_end;
 };
-// Their sums for two tiles, those of a block and a group of each stay in L1.
+// Their sums for two tiles stay in L1, with a panel of the weights.
 inline constexpr int64_t kInt8Tokens = 128;
-inline constexpr int64_t kInt8ScratchFloats = 2 * 2 * kTileRows * kInt8Tokens;
+inline constexpr int64_t kInt8ScratchFloats = 2 * kTileRows * (kInt8Tokens + kPanelsBehind);
 
 // A weight format as these products read it (see int8_formats-inl.h).
 struct Int8Format {
@@ -72,9 +85,14 @@ struct Int8Format {
 
 // nullptr where the format has no such product on this machine.
 const Int8Format* FindInt8Format(const WeightFormat& format);
+// The same among the formats of one file.
+const Int8Format* FindInt8Block(const WeightFormat& format);
+const Int8Format* FindInt8KQuant(const WeightFormat& format);
+const Int8Format* FindInt8Group(const WeightFormat& format);
 
-// The groups of tokens [token_begin, token_end) of x [tokens, columns], of 1 or 2 planes.
+// The groups of tokens [token_begin, token_end) of x [tokens, columns], of 1 or 2 planes; out as
+// Int8Problem::x.
 void QuantizeTokens(const Int8Format& format, int planes, const float* x, int64_t columns,
-                    int64_t tokens, int64_t token_begin, int64_t token_end, Int8Group* out);
+                    int64_t tokens, int64_t token_begin, int64_t token_end, Int8Panel* out);
 
 }  // namespace tprun::cpu

@@ -1,9 +1,11 @@
 // Products of unpacked weights with tokens that are rounded to 8 or 16 bits (see int8_ops.h), in
 // registers: the columns of a group at a time, and what a block of the weights has in common once
-// for all its groups.
+// for all its groups. x is the panel of the first token, `group` the first group of it that is
+// meant.
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 #include "engine/kernels/int8_formats-inl.h"
 
@@ -20,6 +22,10 @@ namespace HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SCALAR
 
+// Of a lambda: sums that it meets by reference stay in registers only if it is a part of where it
+// is called.
+#define TPRUN_INLINE HWY_ATTR __attribute__((always_inline))
+
 // The sum of a block so far, less d: whole numbers where its groups have no scales of their own,
 // below 2^29 in all.
 template <class F>
@@ -28,112 +34,159 @@ using Partial = std::conditional_t<F::kScales == 0, I32Vec, F32Vec>;
 HWY_INLINE F32Vec AsF32(F32Vec v) { return v; }
 HWY_INLINE F32Vec AsF32(I32Vec v) { return ToF32(v); }
 
-// dots = base(token, vector) + 32 columns, or half `half` of them where halves have scales, for
-// each token and vector of rows. Of two planes of a token the first counts 256 times. Few chains of
+// body(constant i) for i in [0, kCount): written out before the compiler decides what to keep in
+// memory, which it does with an array whose loop is unrolled later.
+template <int... kI, class Body>
+HWY_INLINE void UnrollOver(std::integer_sequence<int, kI...>, const Body& body) {
+  (body(std::integral_constant<int, kI>()), ...);
+}
+template <int kCount, class Body>
+HWY_INLINE void Unroll(const Body& body) {
+  UnrollOver(std::make_integer_sequence<int, kCount>(), body);
+}
+// The same where a dot product is one instruction; others would only take long to compile.
+template <class Dot, int kCount, class Body>
+HWY_INLINE void ForEach(const Body& body) {
+  if constexpr (Dot::kFew) {
+    Unroll<kCount>(body);
+  } else {
+    for (int i = 0; i < kCount; ++i) body(i);
+  }
+}
+
+// dots = base(token, vector) + the columns of a part for each token and vector of rows; step: the
+// part's first of its group. Of two planes of a token the first counts 256 times. Few chains of
 // sums are kept apart, so that they wait neither for each other nor for the base; many leave no
 // registers for that, nor for the base before it is needed.
 template <class F, class Dot, int kPlanes, int kVectors, int kTokens, class Base>
-HWY_INLINE void Dots(const Unpacked<F> (&w)[kVectors], const Int8Group* x, int half,
+HWY_INLINE void Dots(const Unpacked<F> (&w)[kVectors], const Int8Panel* x, int group, int step,
                      const Base& base, I32Vec (&dots)[kTokens][kVectors]) {
-  constexpr int kSteps = F::kScales == 2 ? 4 : 8;
   constexpr bool kApart = kTokens * kVectors <= 4;
+  // One plane of 8 tokens meets weights faster than they come; q4_k is then read at two thirds of
+  // the rate from memory (Zen 5).
+  constexpr bool kFromMemory = kVectors == 1 && (kPlanes == 2 || kTokens < 8);
   I32Vec last[kTokens][kVectors];  // the second plane by itself
-  for (int plane = 0; plane < kPlanes; ++plane) {
-    const bool alone = kApart && plane == 1;
-    for (int t = 0; t < kTokens; ++t) {
-      for (int v = 0; v < kVectors; ++v) {
-        I32Vec& sum = alone ? last[t][v] : dots[t][v];
-        if (kApart || plane + 1 < kPlanes) {
+  Unroll<kPlanes>([&](auto plane) TPRUN_INLINE {
+    constexpr bool kAlone = kApart && plane == 1;
+    ForEach<Dot, kTokens>([&](auto t) TPRUN_INLINE {
+      ForEach<Dot, kVectors>([&](auto v) TPRUN_INLINE {
+        I32Vec& sum = kAlone ? last[t][v] : dots[t][v];
+        if constexpr (kApart || plane + 1 < kPlanes) {
           sum = hn::Zero(I32Tag());
+        } else if constexpr (plane == 0) {
+          sum = base(t, v);
         } else {
-          sum = plane == 0 ? base(t, v) : hn::Add(hn::ShiftLeft<8>(sum), base(t, v));
+          sum = hn::Add(hn::ShiftLeft<8>(sum), base(t, v));
         }
-      }
-    }
-    for (int j = half * kSteps; j < (half + 1) * kSteps; ++j) {
-      for (int t = 0; t < kTokens; ++t) {
-        Dot::AddFour(alone ? last[t] : dots[t], w, j, x[t].q[plane] + 4 * j);
-      }
-    }
-  }
+      });
+    });
+    ForEach<Dot, F::kSteps>([&](auto j) TPRUN_INLINE {
+      ForEach<Dot, kTokens>([&](auto t) TPRUN_INLINE {
+        Dot::template AddAll<kFromMemory>(kAlone ? last[t] : dots[t], w, j,
+                                          x[t].groups[group].q[plane] + 4 * (step + j));
+      });
+    });
+  });
   if constexpr (kApart) {
-    for (int t = 0; t < kTokens; ++t) {
-      for (int v = 0; v < kVectors; ++v) {
+    ForEach<Dot, kTokens>([&](auto t) TPRUN_INLINE {
+      ForEach<Dot, kVectors>([&](auto v) TPRUN_INLINE {
         I32Vec& sum = dots[t][v];
-        if (kPlanes == 2) sum = hn::Add(last[t][v], hn::ShiftLeft<8>(sum));
+        if constexpr (kPlanes == 2) sum = hn::Add(last[t][v], hn::ShiftLeft<8>(sum));
         sum = hn::Add(sum, base(t, v));
-      }
-    }
+      });
+    });
   }
 }
 
-// partial = before(token, vector) + the columns of a group.
+// partial = before(token, vector) + the columns of part `part` of a group.
 template <class F, class Dot, int kPlanes, int kVectors, int kTokens, class Before>
-HWY_INLINE void AddGroup(const Unpacked<F> (&w)[kVectors], const Int8Group* x, const Before& before,
-                         Partial<F> (&partial)[kTokens][kVectors]) {
-  const auto start = [&](int t, int half) HWY_ATTR {
-    return F::kOffset == 0 ? hn::Zero(I32Tag()) : hn::Set(I32Tag(), x[t].start[half]);
+HWY_INLINE void AddPart(const Unpacked<F> (&w)[kVectors], const Int8Panel* x, int group, int part,
+                        const Before& before, Partial<F> (&partial)[kTokens][kVectors]) {
+  const auto start = [&](int t) TPRUN_INLINE {
+    return F::kOffset == 0 ? hn::Zero(I32Tag()) : hn::Set(I32Tag(), x[t].groups[group].start[part]);
   };
-  for (int half = 0; half < std::max(F::kScales, 1); ++half) {
-    I32Vec dots[kTokens][kVectors];
-    const auto base = [&](int t, int v) HWY_ATTR {
-      if constexpr (F::kScales == 0) return hn::Add(before(t, v), start(t, 0));
-      return start(t, half);
-    };
-    Dots<F, Dot, kPlanes>(w, x, half, base, dots);
-    for (int t = 0; t < kTokens; ++t) {
-      for (int v = 0; v < kVectors; ++v) {
-        if constexpr (F::kScales == 0) {
-          partial[t][v] = dots[t][v];
-        } else {
-          const F32Vec sum = half == 0 ? before(t, v) : partial[t][v];
-          partial[t][v] = hn::MulAdd(ToF32(dots[t][v]), w[v].scale[half], sum);
-        }
+  I32Vec dots[kTokens][kVectors];
+  const auto base = [&](int t, int v) TPRUN_INLINE {
+    if constexpr (F::kScales == 0) return hn::Add(before(t, v), start(t));
+    return start(t);
+  };
+  Dots<F, Dot, kPlanes>(w, x, group, part * F::kSteps, base, dots);
+  ForEach<Dot, kTokens>([&](auto t) TPRUN_INLINE {
+    ForEach<Dot, kVectors>([&](auto v) TPRUN_INLINE {
+      if constexpr (F::kScales == 0) {
+        partial[t][v] = dots[t][v];
+      } else {
+        partial[t][v] = hn::MulAdd(ToF32(dots[t][v]), w[v].scale, before(t, v));
       }
-    }
-  }
+    });
+  });
 }
 
-// The minima of a block's groups times the sums of a token's values over them; x: the token in the
-// first group, `stride` groups from that of the next.
+// The minima of a block's groups times the sums of a token's values over them.
 template <class F, class Dot, int kPlanes>
-HWY_INLINE I32Vec MinDots(const U8Vec (&mins)[F::kMinWords], const Int8Group* x, int64_t stride) {
+HWY_INLINE I32Vec MinDots(const U8Vec (&mins)[F::kMinWords], const Int8Group* x) {
   constexpr int kGroupsOfWord = F::kGroups / F::kMinWords;
   I32Vec dots = hn::Zero(I32Tag());
   for (int part = kPlanes; part >= 0; --part) {
     if (part < kPlanes) dots = hn::ShiftLeft<kSumPartBits>(dots);
     for (int k = 0; k < F::kMinWords; ++k) {
-      dots = Dot::Add(dots, mins[k], x[k * kGroupsOfWord * stride].sum_parts[part]);
+      dots = Dot::Add(dots, mins[k], x[k * kGroupsOfWord].sum_parts[part]);
     }
   }
   return dots;
 }
 
 // The sum of a token's values over a block of `groups` groups.
-HWY_INLINE float SumOfBlock(const Int8Group* x, int groups, int64_t stride) {
+HWY_INLINE float SumOfBlock(const Int8Group* x, int groups) {
   float sum = x->sum;
-  for (int group = 1; group < groups; ++group) sum += x[group * stride].sum;
+  for (int group = 1; group < groups; ++group) sum += x[group].sum;
   return sum;
 }
 
-// sums += a block of `groups` groups that is done; x: the tokens in its first group.
+// sums += a block of `groups` groups that is done.
 template <class F, class Dot, int kPlanes, int kVectors, int kTokens>
-HWY_INLINE void FinishBlock(const BlockScales<F> (&w)[kVectors], const Int8Group* x, int groups,
-                            int64_t stride, const Partial<F> (&partial)[kTokens][kVectors],
+HWY_INLINE void FinishBlock(const BlockScales<F> (&w)[kVectors], const Int8Panel* x, int group,
+                            int groups, const Partial<F> (&partial)[kTokens][kVectors],
                             F32Vec (&sums)[kTokens][kVectors]) {
   const F32Tag d;
-  for (int t = 0; t < kTokens; ++t) {
-    for (int v = 0; v < kVectors; ++v) {
+  ForEach<Dot, kTokens>([&](auto t) TPRUN_INLINE {
+    const Int8Group* token = x[t].groups + group;
+    ForEach<Dot, kVectors>([&](auto v) TPRUN_INLINE {
       F32Vec sum = hn::Mul(AsF32(partial[t][v]), w[v].d);
       if constexpr (F::kMin) {
-        sum = hn::NegMulAdd(w[v].min, hn::Set(d, SumOfBlock(x + t, groups, stride)), sum);
+        sum = hn::NegMulAdd(w[v].min, hn::Set(d, SumOfBlock(token, groups)), sum);
       }
       if constexpr (F::kMinWords > 0) {
-        const I32Vec mins = MinDots<F, Dot, kPlanes>(w[v].mins, x + t, stride);
+        const I32Vec mins = MinDots<F, Dot, kPlanes>(w[v].mins, token);
         sum = hn::NegMulAdd(w[v].min, ToF32(mins), sum);
       }
-      sums[t][v] = hn::MulAdd(sum, hn::Set(d, x[t].scale), sums[t][v]);
-    }
+      sums[t][v] = hn::MulAdd(sum, hn::Set(d, token->scale), sums[t][v]);
+    });
+  });
+}
+
+// partial = a block of `groups` groups, part i of which is weights(i).
+template <class F, class Dot, int kPlanes, int kVectors, int kTokens, class Weights>
+HWY_INLINE void AddBlock(const Int8Panel* x, int group, int groups, const Weights& weights,
+                         Partial<F> (&partial)[kTokens][kVectors]) {
+  ForEach<Dot, kTokens>([&](auto t) TPRUN_INLINE {
+    ForEach<Dot, kVectors>(
+        [&](auto v) TPRUN_INLINE { partial[t][v] = hn::Zero(hn::DFromV<Partial<F> >()); });
+  });
+  const auto before = [&](int t, int v) TPRUN_INLINE { return partial[t][v]; };
+  const auto add = [&](int i) TPRUN_INLINE {
+    Unroll<F::kPartsOfGroup>([&](auto part) TPRUN_INLINE {
+      weights(i * F::kPartsOfGroup + part, [&](const Unpacked<F>(&w)[kVectors]) TPRUN_INLINE {
+        AddPart<F, Dot, kPlanes>(w, x, group + i, part, before, partial);
+      });
+    });
+  };
+  if constexpr (kTokens == 1 && F::kGroups > 1) {
+#pragma GCC unroll 8
+    for (int i = 0; i < groups; ++i) add(i);
+  } else {
+#pragma GCC unroll 1
+    for (int i = 0; i < groups; ++i) add(i);
   }
 }
 

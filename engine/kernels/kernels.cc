@@ -1,5 +1,7 @@
 #include "engine/kernels/kernels.h"
 
+#include <vector>
+
 #include "base/status_macros.h"
 
 // The steps of several ops, one op after the other.
@@ -48,6 +50,25 @@ absl::Status Kernels::AddBias(float* x, const float* bias, int64_t tokens, int64
 absl::Status Kernels::AddRmsNorm(float* residual, const float* y, const float* w, int64_t tokens,
                                  int64_t dim, const NormSpec& norm, float* out) {
   RETURN_IF_ERROR(Add(residual, y, tokens * dim));
+  return RmsNorm(residual, w, tokens, dim, norm, out);
+}
+
+absl::Status Kernels::SumParts(absl::Span<const float* const> parts, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    float sum = 0;
+    for (const float* part : parts) sum += part[i];
+    out[i] = sum;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Kernels::SumPartsRmsNorm(absl::Span<const float* const> parts, float* residual,
+                                      const float* w, int64_t tokens, int64_t dim,
+                                      const NormSpec& norm, float* out) {
+  std::vector<float> sum(tokens * dim);
+  RETURN_IF_ERROR(SumParts(parts, tokens * dim, sum.data()));
+  RETURN_IF_ERROR(Add(residual, sum.data(), tokens * dim));
+  if (w == nullptr) return absl::OkStatus();
   return RmsNorm(residual, w, tokens, dim, norm, out);
 }
 

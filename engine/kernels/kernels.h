@@ -207,6 +207,17 @@ class Kernels {
   virtual absl::Status AddRmsNorm(float* residual, const float* y, const float* w, int64_t tokens,
                                   int64_t dim, const NormSpec& norm, float* out);
 
+  // Sums over the parts of ranks, on memory that the host reaches.
+
+  // out[i] = parts[0][i] + parts[1][i] + ..., in this order. out may be one of them.
+  virtual absl::Status SumParts(absl::Span<const float* const> parts, int64_t count, float* out);
+
+  // residual += that sum, formed first, and, where w is given, out = RmsNorm(residual). Each
+  // [tokens, dim]; none of the parts is residual or out.
+  virtual absl::Status SumPartsRmsNorm(absl::Span<const float* const> parts, float* residual,
+                                       const float* w, int64_t tokens, int64_t dim,
+                                       const NormSpec& norm, float* out);
+
   // Drawing tokens, mixtures of experts and latent attention. Here these read device memory from
   // the host and use the ops above; a back end whose memory the host cannot reach overrides them.
 

@@ -51,6 +51,7 @@ absl::Status RunHeads(const AttentionBlock& block, const TokenBatch& batch,
                                       block.inverse_frequencies, block.cache));
   RETURN_IF_ERROR(
       kernels.Attention(qkv.query, qkv.stride, batch, block.cache, block.shape, work.attention));
+  RETURN_IF_ERROR(AwaitOutput(step));
   return kernels.MatMul(work.attention, block.out, nullptr, tokens, work.block_output, step.dim);
 }
 

@@ -33,6 +33,7 @@ absl::Status RunShared(const ExpertsBlock& block, Activation activation, const R
           kernels.SigmoidScale(work.gate, routing.shared_gate, tokens, block.shared_down.columns));
     }
   }
+  RETURN_IF_ERROR(AwaitOutput(step));
   return kernels.MatMul(work.gate, block.shared_down, nullptr, tokens, work.block_output, step.dim);
 }
 

@@ -99,6 +99,7 @@ absl::Status RunLatentAttention(const AttentionBlock& block, const TokenBatch& b
     RETURN_IF_ERROR(kernels.HeadMatMul(vectors, latent.value_up, false, tokens, heads,
                                        {at.values, heads * value_dim, value_dim}));
   }
+  RETURN_IF_ERROR(AwaitOutput(step));
   return kernels.MatMul(at.values, block.out, nullptr, tokens, work.block_output, step.dim);
 }
 

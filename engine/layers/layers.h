@@ -65,6 +65,9 @@ struct StepContext {
   const InputNorm* next_norm = nullptr;
   bool normed = false;    // the block before has done so
   bool all_norm = false;  // every rank of the group has this next_norm
+  // Where this rank has its block_output in memory that others read, of this group or another.
+  SharedParts* parts = nullptr;
+  bool in_parts = false;  // those of this group: its sums are formed where the parts are
 };
 
 // A rank's rows of a vocabulary.
@@ -174,6 +177,12 @@ absl::Status RunSampledHead(const HeadBlock& block, absl::Span<const TokenRange>
 
 // workspace.normed = norm(residual), unless the block before has done so.
 absl::Status NormInput(const InputNorm& norm, int64_t tokens, const StepContext& step);
+
+// Before block_output is written: all have read what was there.
+absl::Status AwaitOutput(const StepContext& step);
+
+// out = the sum of the group's parts, where step.in_parts: each in its rank's block_output.
+absl::Status SumOfParts(int64_t tokens, float* out, const StepContext& step);
 
 // block_output, the rank's part of a block's output, becomes the group's sum, gets bias and norm
 // where there are any, and is added to the residual.

@@ -71,10 +71,10 @@ absl::Status CheckRunnable(const ModelSpec& spec) {
 
 absl::Status CheckGeneratesText(const ModelSpec& spec) {
   if (spec.streams == 1) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(spec.name, " has ", spec.streams,
-                   " streams of tokens: no command runs it yet; `run` and `bench` take models of ",
-                   "one stream, `plan` all"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      spec.name, " has ", spec.streams,
+      " streams of tokens: `run` (with --codes) and `plan` take it, other commands take ",
+      "models of one stream"));
 }
 
 const TensorSpec* FindTensor(const ModelSpec& spec, int block, TensorRole role) {

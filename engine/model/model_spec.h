@@ -243,6 +243,7 @@ struct ModelSpec {
   // a zero. The logits are those of the first stream.
   int streams = 1;
   DepthSpec depth;
+  std::vector<int> delays;  // of each stream, in positions; empty: none (GenerateFrames)
   std::vector<LayerSpec> layers;
   std::vector<Block> blocks;
   std::vector<TensorSpec> tensors;  // in block order

@@ -205,6 +205,18 @@ int IndexInGroup(const Placement& placement, int rank) {
   return it == placement.ranks.end() ? -1 : static_cast<int>(it - placement.ranks.begin());
 }
 
+std::vector<int> SharingGroup(const std::vector<Placement>& placements, int rank) {
+  std::set<int> taken;
+  for (const Placement& placement : placements) {
+    const std::vector<int>& ranks = placement.ranks;
+    const auto is_taken = [&](int r) { return taken.contains(r); };
+    if (ranks.size() < 2 || std::any_of(ranks.begin(), ranks.end(), is_taken)) continue;
+    taken.insert(ranks.begin(), ranks.end());
+    if (is_taken(rank)) return ranks;
+  }
+  return {};
+}
+
 Range UnitRange(const Placement& placement, int index) {
   const int64_t begin =
       std::accumulate(placement.shares.begin(), placement.shares.begin() + index, int64_t{0});

@@ -48,6 +48,10 @@ struct Range {
 // The place of `rank` in the group, or -1.
 int IndexInGroup(const Placement& placement, int rank);
 
+// Of the groups of several ranks, each in the order of the blocks unless one of its ranks is in a
+// group taken before: the one with `rank` in it; empty: none. All ranks find the same groups.
+std::vector<int> SharingGroup(const std::vector<Placement>& placements, int rank);
+
 // The units of group member `index`: the shares before it, up to its own.
 Range UnitRange(const Placement& placement, int index);
 

@@ -128,9 +128,9 @@ absl::Status Engine::RunDepthInput(int step, const StepTokens& tokens) {
       kernels.MatMul(workspace_.depth_hidden, input, nullptr, count, workspace_.residual, dim));
   if (here) {
     const EmbeddingTable table = Tables(block, TensorRole::kDepthEmbedding)[step];
-    RETURN_IF_ERROR(kernels.Embedding(table.rows, tokens.ids, count, table.first_row, 1,
-                                      workspace_.block_output));
-    RETURN_IF_ERROR(kernels.Add(workspace_.residual, workspace_.block_output, count * dim));
+    RETURN_IF_ERROR(
+        kernels.Embedding(table.rows, tokens.ids, count, table.first_row, 1, workspace_.normed));
+    RETURN_IF_ERROR(kernels.Add(workspace_.residual, workspace_.normed, count * dim));
   }
   const StepContext context = StepOf(block);
   if (context.group == nullptr) return absl::OkStatus();

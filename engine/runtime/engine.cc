@@ -78,7 +78,19 @@ absl::Status Engine::MakeGroups() {
     if (placement.ranks.size() < 2 || IndexInGroup(placement, rank_) < 0) continue;
     if (groups_.contains(placement.ranks)) continue;
     ASSIGN_OR_RETURN(groups_[placement.ranks], exchange().Split(placement.ranks));
+    RETURN_IF_ERROR(ShareOutputs(placement.ranks));
   }
+  return absl::OkStatus();
+}
+
+// The memory is in place of what is laid out for block_output, which is then never touched. So that
+// no rank has it twice, it does this for one of its groups.
+absl::Status Engine::ShareOutputs(const std::vector<int>& ranks) {
+  if (!parts_.device->host_accessible()) return absl::OkStatus();
+  if (SharingGroup(placements_, rank_) != ranks) return absl::OkStatus();
+  const int64_t floats = ChunkTokens(options_) * spec_.dim;
+  ASSIGN_OR_RETURN(shared_parts_, groups_[ranks]->ShareParts(floats));
+  if (shared_parts_ != nullptr) sharing_ranks_ = ranks;
   return absl::OkStatus();
 }
 

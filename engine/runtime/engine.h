@@ -118,6 +118,9 @@ class Engine {
   // the one that was drawn; -1 where no logit is finite; meaningful on rank 0.
   absl::Span<const int32_t> chosen_ids() const { return chosen_ids_; }
 
+  // Why decode steps are not recorded any more; OK when nothing went wrong.
+  const absl::Status& recording_problem() const { return recording_problem_; }
+
   const ModelSpec& spec() const { return spec_; }
   const EngineOptions& options() const { return options_; }
   const MemoryLayout& layout() const { return layout_; }
@@ -130,6 +133,7 @@ class Engine {
   absl::Status CheckHasOps() const;
   absl::Status Allocate();
   absl::Status MakeGroups();
+  absl::Status ShareOutputs(const std::vector<int>& ranks);
   absl::Status AgreeOnRecording();
   bool CanRecord() const;
   absl::Status MakeRopeFrequencies();
@@ -161,7 +165,7 @@ class Engine {
   absl::Status Enqueue(const Step& step, const StepTokens& tokens, ForwardOutput output,
                        const StopCheck& stop = nullptr);
   // The same by launching a recording of it, once there is one.
-  absl::Status EnqueueRecorded(const Step& step, StepTokens tokens, ForwardOutput output);
+  absl::Status EnqueueRecorded(const Step& step, const StepTokens& tokens, ForwardOutput output);
   // The part of it that follows the blocks.
   absl::Status EnqueueHead(const Step& step, ForwardOutput output);
   // The logits of `part` of a step whose blocks are done.
@@ -209,8 +213,11 @@ class Engine {
   MemoryLayout layout_;
   std::unique_ptr<Buffer> weights_, kv_cache_, workspace_buffer_;
   std::map<std::vector<int>, std::unique_ptr<Communicator>> groups_;  // of several ranks
-  std::vector<bool> runs_;                                            // blocks of this rank
-  bool record_decode_ = false;                                        // the same on every rank
+  // The memory of block_output, where a group of this rank's sums it up in place; and that group.
+  std::unique_ptr<SharedParts> shared_parts_;
+  std::vector<int> sharing_ranks_;
+  std::vector<bool> runs_;      // blocks of this rank
+  bool record_decode_ = false;  // the same on every rank
   // Decode steps by tokens and output. The first of a kind runs as it is: libraries set themselves
   // up at their first call, which cannot be recorded.
   struct Recording {
@@ -218,6 +225,7 @@ class Engine {
     std::unique_ptr<DeviceGraph> graph;
   };
   std::map<std::pair<int64_t, ForwardOutput>, Recording> recordings_;
+  absl::Status recording_problem_;  // the same on every rank
   Workspace workspace_;
   EmbeddingBlock embedding_;
   std::vector<AttentionBlock> attention_;

@@ -192,19 +192,26 @@ absl::Status Engine::RunStep(const Step& step, ForwardOutput output, const StopC
   return FetchChosenIds(step.first_ended, step.ended, parts);
 }
 
-absl::Status Engine::EnqueueRecorded(const Step& step, StepTokens tokens, ForwardOutput output) {
+absl::Status Engine::EnqueueRecorded(const Step& step, const StepTokens& tokens,
+                                     ForwardOutput output) {
   Recording& recording = recordings_[{step.tokens(), output}];
   if (recording.graph != nullptr) return recording.graph->Launch();
   if (!recording.ran_once) {
     recording.ran_once = true;
     return Enqueue(step, tokens, output);
   }
-  tokens.batch.recorded = true;
-  ASSIGN_OR_RETURN(recording.graph,
-                   parts_.device->Capture([&] { return Enqueue(step, tokens, output); }));
-  // A rank whose waiting kernel runs holds up another's instantiation on the same GPU: all meet
-  // first. Once per recording, which all ranks make in the same step.
-  if (parts_.world->size() > 1) RETURN_IF_ERROR(parts_.world->Barrier());
+  StepTokens recorded = tokens;
+  recorded.batch.recorded = true;
+  absl::StatusOr<std::unique_ptr<DeviceGraph>> graph =
+      parts_.device->Capture([&] { return Enqueue(step, recorded, output); });
+  // Where one rank cannot (it has no memory for it, say) all go on without. It is also where all
+  // meet: a rank whose waiting kernel runs holds up another's instantiation on the same GPU.
+  bool agreed = false;
+  recording_problem_ = AgreeOnStatus(*parts_.world, graph.status(), &agreed);
+  if (!agreed) return recording_problem_;
+  record_decode_ = recording_problem_.ok();
+  if (!record_decode_) return Enqueue(step, tokens, output);
+  recording.graph = *std::move(graph);
   return recording.graph->Launch();
 }
 
@@ -287,9 +294,13 @@ bool Engine::JoinsNorm(int block, const Step& step) const {
 }
 
 StepContext Engine::StepOf(int block) const {
-  const auto group = groups_.find(placements_[block].ranks);
-  return {*parts_.kernels, group == groups_.end() ? nullptr : group->second.get(), workspace_,
-          spec_.dim};
+  const std::vector<int>& ranks = placements_[block].ranks;
+  const auto group = groups_.find(ranks);
+  StepContext context = {*parts_.kernels, group == groups_.end() ? nullptr : group->second.get(),
+                         workspace_, spec_.dim};
+  context.parts = shared_parts_.get();
+  context.in_parts = shared_parts_ != nullptr && ranks == sharing_ranks_;
+  return context;
 }
 
 absl::Status Engine::RunBlock(int block, const StepTokens& tokens, const StepContext& step) {

@@ -33,8 +33,8 @@ struct GenerateResult {
   // So many of `ids` went through the model, and are in the cache after the prompt.
   int64_t decode_steps = 0;
   bool ended = false;  // by an end token; else by max_tokens, the context or the caller
-  // GenerateOptions::stop said so, on every rank: no token was made, and no more of the prompt
-  // is in the cache than `reuse` said.
+  // GenerateOptions::stop said so, on every rank: no token was made, and of the cache's tokens at
+  // most the first `reuse` may be built on, none where windows have passed them (Reusable).
   bool stopped = false;
 };
 

@@ -86,6 +86,17 @@ void PutBuiltins(absl::Time now, JinjaDict& names) {
             JinjaFunction([now](const JinjaArguments& a) { return StrftimeNow(a, now); }));
 }
 
+// Of all texts within it.
+int64_t TextBytes(const JinjaValue& value) {
+  int64_t bytes = value.is_string() ? static_cast<int64_t>(value.string().size()) : 0;
+  if (value.is_list()) {
+    for (const JinjaValue& element : value.list()) bytes += TextBytes(element);
+  } else if (value.is_dict()) {
+    for (const auto& entry : value.dict().entries) bytes += TextBytes(entry.second);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 absl::StatusOr<JinjaTemplate> JinjaTemplate::Parse(absl::string_view source) {
@@ -107,7 +118,9 @@ absl::StatusOr<std::string> JinjaTemplate::Render(const JinjaDict& variables,
   given.values = variables;
   given.outer = &builtins;
   own.outer = &given;
-  return JinjaEvaluator(program_->source).Run(program_->statements, own);
+  int64_t bytes = 0;
+  for (const auto& [name, value] : variables.entries) bytes += TextBytes(value);
+  return JinjaEvaluator(program_->source).Run(program_->statements, bytes, own);
 }
 
 }  // namespace tprun

@@ -14,12 +14,13 @@ struct JinjaExpression {
   enum class Kind {
     kLiteral,    // value
     kName,       // name
-    kList,       // operands
+    kList,       // operands; name "tuple": a tuple
     kDict,       // operands: key, value, key, value
     kAttribute,  // operands[0].name
     kItem,       // operands[0][operands[1]]
     kSlice,      // operands[0][operands[1]:operands[2]:operands[3]], none where left out
     kCall,       // operands[0](operands[1], ...)
+    kSpread,     // among arguments: *operands[0]
     kFilter,     // operands[0] | name(operands[1], ...)
     kTest,       // operands[0] is name(operands[1], ...)
     kNot,        // of operands[0]
@@ -36,7 +37,8 @@ struct JinjaExpression {
   std::string name;
   JinjaValue value;
   std::vector<JinjaExpression> operands;
-  // Of calls, filters and tests: the names of the last operands, which are named arguments.
+  // Of calls, filters and tests: the names of the last operands, which are named arguments; "**"
+  // for a dict of them.
   std::vector<std::string> names;
 };
 
@@ -61,6 +63,9 @@ struct JinjaStatement {
   std::vector<JinjaExpression> expressions;
   std::vector<JinjaStatement> body, otherwise;
 };
+
+// The name of a kList that is a tuple.
+inline constexpr char kJinjaTuple[] = "tuple";
 
 // The name that what a block writes has in its expression; no template can spell it.
 inline constexpr char kJinjaWritten[] = "";

@@ -30,6 +30,9 @@ absl::StatusOr<JinjaValue> JinjaItem(const JinjaValue& value, const JinjaValue& 
 absl::StatusOr<JinjaValue> JinjaOperator(absl::string_view op, const JinjaValue& a,
                                          const JinjaValue& b);
 
+// "%s has %d" % values, as Python's. InvalidArgument: fields and values do not go together.
+absl::StatusOr<JinjaValue> JinjaFormat(const std::string& format, const JinjaList& values);
+
 // Whether `value` is in `container`: an element, a key, a part of a text.
 absl::StatusOr<bool> JinjaContains(const JinjaValue& container, const JinjaValue& value);
 

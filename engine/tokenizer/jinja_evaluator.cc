@@ -72,6 +72,17 @@ absl::StatusOr<int64_t> Bound(const JinjaValue& value, int64_t count, int64_t ot
   return std::clamp(at < 0 ? at + count : at, low, high);
 }
 
+// The entries of a dict as named arguments.
+absl::Status AddNamed(const JinjaValue& dict, JinjaArguments& arguments) {
+  if (!dict.is_dict()) return absl::InvalidArgumentError("** wants a dict");
+  RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(dict.dict().entries.size())));
+  for (const auto& [key, value] : dict.dict().entries) {
+    if (!key.is_string()) return absl::InvalidArgumentError("** wants a dict whose keys are texts");
+    arguments.named.emplace_back(key.string(), value);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status JinjaEvaluator::At(size_t position, const absl::Status& status) const {
@@ -106,8 +117,8 @@ absl::Status JinjaEvaluator::CountMade(const JinjaExpression& expression, const 
 }
 
 absl::StatusOr<std::string> JinjaEvaluator::Run(const std::vector<JinjaStatement>& statements,
-                                                JinjaScope& globals) {
-  const JinjaWork work;
+                                                int64_t given_bytes, JinjaScope& globals) {
+  const JinjaWork work(kMostJinjaSteps + kJinjaStepsOfGivenByte * given_bytes);
   std::string out;
   RETURN_IF_ERROR(Execute(statements, globals, out).status());
   return out;
@@ -348,6 +359,8 @@ JinjaEvaluator::Value JinjaEvaluator::EvaluateUnchecked(const JinjaExpression& e
       ASSIGN_OR_RETURN(const JinjaValue index, Evaluate(operands[1], scope));
       return JinjaItem(first, index);
     }
+    case Kind::kSpread:  // Arguments takes it apart
+      return Evaluate(operands[0], scope);
     case Kind::kSlice:
       return Slice(expression, scope);
     case Kind::kCall:
@@ -386,7 +399,7 @@ JinjaEvaluator::Value JinjaEvaluator::List(const JinjaExpression& expression, Ji
     ASSIGN_OR_RETURN(JinjaValue element, Evaluate(operand, scope));
     list.push_back(std::move(element));
   }
-  return JinjaValue(std::move(list));
+  return JinjaValue::ListLike(std::move(list), expression.name == kJinjaTuple);
 }
 
 JinjaEvaluator::Value JinjaEvaluator::Dict(const JinjaExpression& expression, JinjaScope& scope) {
@@ -438,7 +451,9 @@ JinjaEvaluator::Value JinjaEvaluator::Slice(const JinjaExpression& expression, J
       absl::StrAppend(&text, characters[i]);
     }
   }
-  if (parts[0].is_list()) return JinjaValue(std::move(chosen));
+  if (parts[0].is_list()) {
+    return JinjaValue::ListLike(std::move(chosen), parts[0].is_tuple());
+  }
   return JinjaValue(std::move(text));
 }
 
@@ -448,8 +463,13 @@ absl::StatusOr<JinjaArguments> JinjaEvaluator::Arguments(const JinjaExpression& 
   const size_t named = expression.operands.size() - expression.names.size();
   for (size_t i = 1; i < expression.operands.size(); ++i) {
     ASSIGN_OR_RETURN(JinjaValue value, Evaluate(expression.operands[i], scope));
-    if (i < named) {
+    if (expression.operands[i].kind == JinjaExpression::Kind::kSpread) {
+      ASSIGN_OR_RETURN(const JinjaList elements, JinjaElements(value));
+      for (const JinjaValue& element : elements) arguments.positional.push_back(element);
+    } else if (i < named) {
       arguments.positional.push_back(std::move(value));
+    } else if (expression.names[i - named] == "**") {
+      RETURN_IF_ERROR(AddNamed(value, arguments));
     } else {
       arguments.named.emplace_back(expression.names[i - named], std::move(value));
     }

@@ -22,9 +22,9 @@ class JinjaEvaluator {
   // `source` is what positions are told of.
   explicit JinjaEvaluator(absl::string_view source) : source_(source) {}
 
-  // What the statements write. `globals` get what they set.
+  // What the statements write. `globals` get what they set; they hold `given_bytes` of text.
   absl::StatusOr<std::string> Run(const std::vector<JinjaStatement>& statements,
-                                  JinjaScope& globals);
+                                  int64_t given_bytes, JinjaScope& globals);
 
  private:
   enum class Flow { kNext, kBreak, kContinue };

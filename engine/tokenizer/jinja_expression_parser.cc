@@ -103,12 +103,14 @@ absl::StatusOr<JinjaExpression> JinjaExpressionParser::Expression() {
   return result;
 }
 
-absl::StatusOr<JinjaExpression> JinjaExpressionParser::Elements() {
-  ASSIGN_OR_RETURN(JinjaExpression first, Expression());
+absl::StatusOr<JinjaExpression> JinjaExpressionParser::Elements(bool conditions) {
+  const Method next = conditions ? &JinjaExpressionParser::Expression : &JinjaExpressionParser::Or;
+  ASSIGN_OR_RETURN(JinjaExpression first, (this->*next)());
   if (!IsOperator(",")) return first;
   ASSIGN_OR_RETURN(JinjaExpression list, Around(Kind::kList, first.position, std::move(first)));
-  while (TakeOperator(",") && token().kind != JinjaToken::Kind::kEnd) {
-    ASSIGN_OR_RETURN(JinjaExpression element, Expression());
+  list.name = kJinjaTuple;
+  while (TakeOperator(",") && token().kind != JinjaToken::Kind::kEnd && !IsName("if")) {
+    ASSIGN_OR_RETURN(JinjaExpression element, (this->*next)());
     Add(std::move(element), list);
   }
   return list;
@@ -257,7 +259,11 @@ absl::StatusOr<JinjaExpression> JinjaExpressionParser::Primary() {
   if (TakeOperator("[")) return List("]");
   if (TakeOperator("{")) return Dict();
   if (!TakeOperator("(")) return Wanted("an expression");
-  if (IsOperator(")")) return List(")");
+  if (IsOperator(")")) {
+    ASSIGN_OR_RETURN(node, List(")"));
+    node.name = kJinjaTuple;
+    return node;
+  }
   ASSIGN_OR_RETURN(node, Expression());
   if (!IsOperator(",")) {
     RETURN_IF_ERROR(Expect(")"));
@@ -265,6 +271,7 @@ absl::StatusOr<JinjaExpression> JinjaExpressionParser::Primary() {
   }
   ++at_;
   ASSIGN_OR_RETURN(JinjaExpression tuple, List(")"));
+  tuple.name = kJinjaTuple;
   tuple.height = std::max(tuple.height, node.height + 1);
   tuple.operands.insert(tuple.operands.begin(), std::move(node));
   return tuple;
@@ -363,17 +370,21 @@ absl::StatusOr<JinjaExpression> JinjaExpressionParser::Subscript(JinjaExpression
 absl::Status JinjaExpressionParser::Arguments(JinjaExpression& call) {
   RETURN_IF_ERROR(Expect("("));
   while (!TakeOperator(")")) {
-    if (IsOperator("*") || IsOperator("**")) {
-      return JinjaError(source_, token().position, "arguments with * or ** are not supported");
-    }
-    if (token().kind == JinjaToken::Kind::kName && tokens_[at_ + 1].text == "=" &&
-        tokens_[at_ + 1].kind == JinjaToken::Kind::kOperator) {
+    const size_t position = token().position;
+    const bool spread = TakeOperator("*"), named = TakeOperator("**");
+    if (named) {
+      call.names.push_back("**");
+    } else if (!spread && token().kind == JinjaToken::Kind::kName && tokens_[at_ + 1].text == "=" &&
+               tokens_[at_ + 1].kind == JinjaToken::Kind::kOperator) {
       call.names.push_back(token().text);
       at_ += 2;
     } else if (!call.names.empty()) {
       return Wanted("a named argument, as they follow the others");
     }
     ASSIGN_OR_RETURN(JinjaExpression argument, Expression());
+    if (spread) {
+      ASSIGN_OR_RETURN(argument, Around(Kind::kSpread, position, std::move(argument)));
+    }
     Add(std::move(argument), call);
     if (!IsOperator(")")) RETURN_IF_ERROR(Expect(","));
   }

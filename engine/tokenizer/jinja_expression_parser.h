@@ -16,8 +16,9 @@ class JinjaExpressionParser {
       : source_(source), tokens_(tokens) {}
 
   absl::StatusOr<JinjaExpression> Expression();
-  absl::StatusOr<JinjaExpression> Or();        // without a condition behind it
-  absl::StatusOr<JinjaExpression> Elements();  // "a, b" is a list
+  absl::StatusOr<JinjaExpression> Or();  // without a condition behind it
+  // "a, b" is a tuple; its elements may be conditions ("a if b") or not.
+  absl::StatusOr<JinjaExpression> Elements(bool conditions = true);
   absl::StatusOr<std::string> Name();
   // "f|g(1)", filters of what a block writes.
   absl::StatusOr<JinjaExpression> FiltersOfBlock();

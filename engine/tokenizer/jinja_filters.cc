@@ -371,6 +371,11 @@ constexpr std::pair<absl::string_view, Filter> kFilters[] = {
     {"dictsort", DictSort},
     {"first", [](const JinjaValue& v, const JinjaArguments&) { return FirstOrLast(v, true); }},
     {"float", [](const JinjaValue& v, const JinjaArguments& a) { return Number(v, a, false); }},
+    {"format",
+     [](const JinjaValue& v, const JinjaArguments& a) -> Result {
+       RETURN_IF_ERROR(SpendOn(v));
+       return JinjaFormat(v.Text(), a.positional);
+     }},
     {"indent", Indent},
     {"int", [](const JinjaValue& v, const JinjaArguments& a) { return Number(v, a, true); }},
     {"items", Items},

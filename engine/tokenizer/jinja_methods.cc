@@ -295,7 +295,7 @@ Result DictMethod(const JinjaDict& dict, absl::string_view name, const JinjaArgu
     } else if (name == "values") {
       list.push_back(value);
     } else {
-      list.emplace_back(JinjaList{key, value});
+      list.push_back(JinjaValue::Tuple({key, value}));
     }
   }
   return JinjaValue(std::move(list));

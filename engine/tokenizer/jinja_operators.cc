@@ -86,7 +86,7 @@ absl::StatusOr<JinjaValue> Repeated(const JinjaValue& value, int64_t times) {
     }
   }
   if (is_text) return JinjaValue(std::move(text));
-  return JinjaValue(std::move(list));
+  return JinjaValue::ListLike(std::move(list), value.is_tuple());
 }
 
 absl::StatusOr<JinjaValue> Together(const std::string& a, const std::string& b) {
@@ -115,13 +115,17 @@ absl::StatusOr<JinjaValue> JinjaOperator(absl::string_view op, const JinjaValue&
   if (op == "+" && a.is_string() && b.is_string()) {
     return Together(a.string(), b.string());
   }
-  if (op == "+" && a.is_list() && b.is_list()) {
+  if (op == "+" && a.is_list() && b.is_list() && a.is_tuple() == b.is_tuple()) {
     const size_t size = a.list().size() + b.list().size();
     if (size > kMostElements) return absl::InvalidArgumentError("a list that is too long");
     RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(size)));
     JinjaList list = a.list();
     list.insert(list.end(), b.list().begin(), b.list().end());
-    return JinjaValue(std::move(list));
+    return JinjaValue::ListLike(std::move(list), a.is_tuple());
+  }
+  if (op == "%" && a.is_string()) {
+    RETURN_IF_ERROR(JinjaWork::Spend(static_cast<int64_t>(a.string().size())));
+    return JinjaFormat(a.string(), b.is_tuple() ? b.list() : JinjaList{b});
   }
   const auto repeatable = [](const JinjaValue& value) {
     return value.is_string() || value.is_list();

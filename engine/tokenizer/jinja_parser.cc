@@ -148,7 +148,7 @@ class Parser {
     statement.kind = Kind::kFor;
     RETURN_IF_ERROR(Names(tag, statement));
     if (!tag.TakeName("in")) return tag.Wanted("in");
-    ASSIGN_OR_RETURN(JinjaExpression over, tag.Or());
+    ASSIGN_OR_RETURN(JinjaExpression over, tag.Elements(/*conditions=*/false));
     statement.expressions.push_back(std::move(over));
     if (tag.TakeName("if")) {
       ASSIGN_OR_RETURN(JinjaExpression condition, tag.Expression());

@@ -195,7 +195,7 @@ bool JinjaValue::IsTrue() const {
 const char* JinjaValue::TypeName() const {
   static constexpr const char* kNames[] = {"Undefined", "NoneType", "bool", "int",     "float",
                                            "str",       "list",     "dict", "function"};
-  return kNames[data_.index()];
+  return is_tuple_ ? "tuple" : kNames[data_.index()];
 }
 
 void JinjaValue::Contain(const JinjaValue& element) {
@@ -227,7 +227,7 @@ void JinjaValue::AppendRepr(std::string* text) const {
   if (text->size() > kMostJinjaText) return;
   if (is_list() || is_dict()) {
     const char* separator = "";
-    text->push_back(is_list() ? '[' : '{');
+    text->push_back(is_tuple_ ? '(' : is_list() ? '[' : '{');
     if (is_list()) {
       for (const JinjaValue& element : list()) {
         if (text->size() > kMostJinjaText) break;
@@ -241,7 +241,8 @@ void JinjaValue::AppendRepr(std::string* text) const {
         value.AppendRepr(text);
       }
     }
-    text->push_back(is_list() ? ']' : '}');
+    if (is_tuple_ && list().size() == 1) text->push_back(',');
+    text->push_back(is_tuple_ ? ')' : is_list() ? ']' : '}');
   } else {
     absl::StrAppend(text, is_undefined()  ? ""
                           : is_none()     ? "None"
@@ -259,7 +260,9 @@ bool operator==(const JinjaValue& a, const JinjaValue& b) {
   }
   if (a.is_number()) return b.is_number() && a.integer() == b.integer();
   if (a.is_string()) return b.is_string() && EqualTexts(a.string(), b.string());
-  if (a.is_list()) return b.is_list() && EqualLists(a.list(), b.list());
+  if (a.is_list()) {
+    return b.is_list() && a.is_tuple() == b.is_tuple() && EqualLists(a.list(), b.list());
+  }
   if (a.is_dict()) return b.is_dict() && EqualDicts(a.dict(), b.dict());
   return (a.is_none() && b.is_none()) || (a.is_undefined() && b.is_undefined());
 }
@@ -275,7 +278,7 @@ absl::StatusOr<int> CompareJinja(const JinjaValue& a, const JinjaValue& b) {
         StepsOfText(a.string().size() < b.string().size() ? a.string() : b.string())));
     return order(a.string(), b.string());
   }
-  if (a.is_list() && b.is_list()) {
+  if (a.is_list() && b.is_list() && a.is_tuple() == b.is_tuple()) {
     for (size_t i = 0; i < std::min(a.list().size(), b.list().size()); ++i) {
       RETURN_IF_ERROR(JinjaWork::Spend(1));
       if (a.list()[i] == b.list()[i]) continue;

@@ -41,8 +41,8 @@ struct JinjaDict {
   void Put(JinjaValue key, JinjaValue value);
 };
 
-// A value of a template, as in Python; tuples are lists. Values are immutable but for namespaces,
-// so that copies share texts, lists and dicts.
+// A value of a template, as in Python; tuples are lists that print and compare as tuples. Values
+// are immutable but for namespaces, so that copies share texts, lists and dicts.
 class JinjaValue {
  public:
   using SharedText = std::shared_ptr<const std::string>;
@@ -65,6 +65,13 @@ class JinjaValue {
   JinjaValue(absl::string_view value) : JinjaValue(std::string(value)) {}
   JinjaValue(JinjaList value);
   JinjaValue(JinjaDict value);
+  static JinjaValue Tuple(JinjaList elements) { return ListLike(std::move(elements), true); }
+  // A tuple or a list.
+  static JinjaValue ListLike(JinjaList elements, bool tuple) {
+    JinjaValue value(std::move(elements));
+    value.is_tuple_ = tuple;
+    return value;
+  }
   JinjaValue(JinjaFunction value)
       : data_(std::make_shared<JinjaFunction>(std::move(value))), is_bound_(true) {}
 
@@ -76,6 +83,7 @@ class JinjaValue {
   bool is_number() const { return is_bool() || is_int() || is_float(); }
   bool is_string() const { return Is<SharedText>(); }
   bool is_list() const { return Is<std::shared_ptr<JinjaList>>(); }
+  bool is_tuple() const { return is_tuple_; }  // and a list
   bool is_dict() const { return Is<std::shared_ptr<JinjaDict>>(); }
   bool is_function() const { return Is<std::shared_ptr<JinjaFunction>>(); }
 
@@ -113,6 +121,7 @@ class JinjaValue {
       data_;
   int depth_ = 0;
   bool is_bound_ = false;
+  bool is_tuple_ = false;
 };
 
 // Comparing spends a step per element (JinjaWork); where they are used up, nothing is equal.

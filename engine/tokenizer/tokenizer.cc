@@ -1,5 +1,8 @@
 #include "engine/tokenizer/tokenizer.h"
 
+#include <filesystem>
+#include <vector>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
@@ -24,6 +27,21 @@ absl::StatusOr<TokenizerParts> LoadModelFile(absl::string_view bytes, const Side
   return LooksLikeSentencePiece(bytes) ? LoadSentencePiece(bytes, side) : LoadTiktoken(bytes, side);
 }
 
+// tokenizer.model or, as Moshi's tokenizer_spm_32k_3.model, the only file of that kind.
+std::string ModelFileOf(const std::string& directory) {
+  const std::string usual = JoinPath(directory, "tokenizer.model");
+  if (FileExists(usual)) return usual;
+  std::vector<std::string> found;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (absl::StartsWith(name, "tokenizer") && absl::EndsWith(name, ".model")) {
+      found.push_back(entry.path().string());
+    }
+  }
+  return found.size() == 1 ? found[0] : usual;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const Checkpoint& checkpoint) {
@@ -38,7 +56,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const Checkpoint& check
     ASSIGN_OR_RETURN(const std::string text, ReadFile(json_path));
     return Finish(LoadHuggingFace(text), side, json_path);
   }
-  const std::string model_path = JoinPath(directory, "tokenizer.model");
+  const std::string model_path = ModelFileOf(directory);
   if (FileExists(model_path)) {
     ASSIGN_OR_RETURN(const std::string bytes, ReadFile(model_path));
     return Finish(LoadModelFile(bytes, side), side, model_path);

@@ -65,7 +65,23 @@ absl::Status WaitInGroup(Communicator& comm) {
   return alone->Receive(&byte, 1, 0);  // from itself, which never sends
 }
 
+// In the meeting of a sum in place, or for those who read the last one.
+ConformanceCheck AbortOfSumInPlace(const std::string& name, bool all_met) {
+  return {absl::StrCat("AbortDuring", name), [name, all_met](Communicator& comm) -> absl::Status {
+            ASSIGN_OR_RETURN(const std::unique_ptr<SharedParts> parts, comm.ShareParts(1));
+            if (parts != nullptr && all_met) RETURN_IF_ERROR(parts->Meet(1));
+            const auto wait = [&](Communicator& c) {
+              if (parts == nullptr) return c.Barrier();
+              if (all_met) parts->Leave();
+              return all_met ? parts->AwaitReaders() : parts->Meet(1);
+            };
+            return AbortCheck(name, wait).run(comm);
+          }};
+}
+
+// Rank 0 in a sum in place, where there are any.
 absl::Status WaitPastDeadline(Communicator& comm) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<SharedParts> parts, comm.ShareParts(1));
   RETURN_IF_ERROR(comm.Barrier());
   const absl::Time start = absl::Now();
   if (comm.rank() == comm.size() - 1) {
@@ -73,7 +89,9 @@ absl::Status WaitPastDeadline(Communicator& comm) {
     return absl::OkStatus();
   }
   float value = 0;
-  const absl::Status status = comm.AllReduceSum(&value, &value, 1, DType::kF32);
+  const absl::Status status = parts != nullptr && comm.rank() == 0
+                                  ? parts->Meet(1)
+                                  : comm.AllReduceSum(&value, &value, 1, DType::kF32);
   const absl::Duration took = absl::Now() - start;
   if (!absl::IsDeadlineExceeded(status) && !absl::IsAborted(status)) {
     return absl::InternalError(absl::StrCat(
@@ -128,6 +146,8 @@ std::vector<ConformanceCheck> AbortChecks() {
       AbortCheck("SplitAndInGroups", WaitInGroup),
       AbortCheck("Agreement",
                  [](Communicator& comm) { return AgreeOnStatus(comm, absl::OkStatus()); }),
+      AbortOfSumInPlace("SumInPlace", /*all_met=*/false),
+      AbortOfSumInPlace("ReadingOfASumInPlace", /*all_met=*/true),
   };
 }
 

@@ -311,6 +311,8 @@ std::vector<ConformanceCheck> ConformanceChecks() {
       {"InARow", InARow},
   };
   checks.insert(checks.end(), others.begin(), others.end());
+  const std::vector<ConformanceCheck> in_place = SumInPlaceChecks();
+  checks.insert(checks.end(), in_place.begin(), in_place.end());
   return checks;
 }
 

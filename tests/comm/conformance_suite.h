@@ -19,6 +19,9 @@ struct ConformanceCheck {
 // Checks that leave the communicator usable; for any number of ranks.
 std::vector<ConformanceCheck> ConformanceChecks();
 
+// Those of them that are of sums in place.
+std::vector<ConformanceCheck> SumInPlaceChecks();
+
 // Checks in which the last rank gives up while the others wait, each in another operation; of two
 // ranks and more. OK when the others heard of it; the communicator is of no use afterwards.
 std::vector<ConformanceCheck> AbortChecks();

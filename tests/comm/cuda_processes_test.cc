@@ -108,6 +108,12 @@ TEST_F(CudaProcessesTest, NcclHearsOfAnAbort) {
 TEST_F(CudaProcessesTest, IpcConforms) {
   const absl::Status status =
       RunIpc(absl::Seconds(90), [](Communicator& comm, Device&) { return RunShortChecks(comm); });
+  // As in many containers.
+  for (const char* refusal : {"the driver shares no memory", "operation not supported"}) {
+    if (absl::IsFailedPrecondition(status) && absl::StrContains(status.message(), refusal)) {
+      GTEST_SKIP() << status;
+    }
+  }
   EXPECT_TRUE(status.ok()) << status;
 }
 

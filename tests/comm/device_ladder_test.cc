@@ -1,6 +1,7 @@
 #include "comm/device_ladder.h"
 
 #include "absl/strings/match.h"
+#include "comm/ipc_channels.h"
 #include "gtest/gtest.h"
 
 namespace tprun {
@@ -39,6 +40,22 @@ TEST(DeviceLadderTest, AutoTakesTheBestThatCanBe) {
   EXPECT_EQ(Auto({Gpu(1, 1, 0), Gpu(1, 2, 0)}), "host") << "virtual ranks as processes";
   EXPECT_EQ(Auto({Gpu(1, 1, 0), Gpu(1, 1, 0), Gpu(1, 1, 1)}), "ipc");
   EXPECT_EQ(Auto(std::vector<PeerIdentity>(17, Gpu(1, 1, 0))), "host") << "too many for slabs";
+}
+
+TEST(DeviceLadderTest, ChannelsOfThreadsOnOneGpuFitItTogether) {
+  const auto channels = [](const std::vector<IpcPlace>& places) {
+    return ChannelsThatFit(places, /*channels=*/16);
+  };
+  // Two blocks of 512 threads to a multiprocessor.
+  const IpcPlace small = {Gpu(1, 1, 0), 2 * 20}, large = {Gpu(1, 1, 1), 2 * 132};
+  EXPECT_EQ(channels({large, large, large, large}), 16);
+  EXPECT_EQ(channels({small, small}), 10);
+  EXPECT_EQ(channels({small, small, small, small}), 5);
+  EXPECT_EQ(channels(std::vector<IpcPlace>(16, small)), 1);
+  EXPECT_EQ(channels(std::vector<IpcPlace>(16, {Gpu(1, 1, 0), 2})), 1) << "never none";
+  EXPECT_EQ(channels({large, small}), 16) << "a GPU each";
+  EXPECT_EQ(channels({large, large, small, small, small}), 6) << "the least of all GPUs";
+  EXPECT_EQ(channels({small, {Gpu(1, 2, 0), 2 * 20}}), 16) << "processes";
 }
 
 TEST(DeviceLadderTest, WhatIsAskedForIsTakenOrRefused) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "comm/shared_memory.h"
 #include "gtest/gtest.h"
 
 namespace tprun {
@@ -159,6 +160,19 @@ TEST(SharedMemory, TheNameGoesWithItsCreator) {
   }
   EXPECT_FALSE(SharedMemory::Open(name, 4096).ok());
   EXPECT_FALSE(SharedMemory::Create(FreshName("huge"), int64_t{1} << 60).ok());
+}
+
+TEST(SharedMemory, PartsAreReservedByThoseWhoUseThem) {
+  const std::string name = FreshName("parts");
+  auto memory = SharedMemory::CreateUnreserved(name, int64_t{1} << 40);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  auto other = SharedMemory::Open(name, int64_t{1} << 40);
+  ASSERT_TRUE(other.ok()) << other.status();
+  ASSERT_TRUE(memory->Reserve(0, 4096).ok());
+  ASSERT_TRUE(other->Reserve(8192, 4096).ok());
+  static_cast<char*>(memory->data())[8192] = 'x';
+  EXPECT_EQ(static_cast<char*>(other->data())[8192], 'x');
+  EXPECT_TRUE(absl::IsResourceExhausted(other->Reserve(8192, int64_t{1} << 39)));
 }
 
 }  // namespace

@@ -48,11 +48,13 @@ class EmulatedDevice final : public Device {
 
 std::unique_ptr<Device> MakeEmulatedDevice() { return std::make_unique<EmulatedDevice>(); }
 
-std::unique_ptr<Kernels> MakeEmulatedCudaKernels(Device& device, bool fp8_activations) {
+std::unique_ptr<Kernels> MakeEmulatedCudaKernels(Device& device, int compute_capability,
+                                                 bool fp8_activations) {
   // Few multiprocessors, so that small shapes are cut as large ones are on a GPU.
   cuda::Stream stream;
   stream.multiprocessors = 6;
-  stream.compute_capability = 90;
+  stream.compute_capability = compute_capability;
+  stream.starts_early = true;
   auto kernels = cuda::MakeKernels(device, stream, fp8_activations);
   return kernels.ok() ? *std::move(kernels) : nullptr;
 }

@@ -13,6 +13,7 @@ namespace tprun {
 std::unique_ptr<Device> MakeEmulatedDevice();
 
 // The CUDA op set, each kernel run by the executor, each cuBLASLt product by plain loops.
-std::unique_ptr<Kernels> MakeEmulatedCudaKernels(Device& device, bool fp8_activations = false);
+std::unique_ptr<Kernels> MakeEmulatedCudaKernels(Device& device, int compute_capability = 90,
+                                                 bool fp8_activations = false);
 
 }  // namespace tprun

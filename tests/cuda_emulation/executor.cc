@@ -7,6 +7,17 @@
 
 #include "tests/cuda_emulation/fiber.h"
 
+// The sections of static shared memory (cuda_runtime.h); those that are empty do not exist.
+#define TPRUN_SHARED_SECTION(depth)                                          \
+  extern unsigned char __start_tprun_shared_##depth[] __attribute__((weak)); \
+  extern unsigned char __stop_tprun_shared_##depth[] __attribute__((weak));
+TPRUN_SHARED_SECTION(0)
+TPRUN_SHARED_SECTION(1)
+TPRUN_SHARED_SECTION(2)
+TPRUN_SHARED_SECTION(3)
+TPRUN_SHARED_SECTION(4)
+#undef TPRUN_SHARED_SECTION
+
 namespace cuda_emulation {
 
 Dim3 g_thread_index, g_block_index, g_block_dim, g_grid_dim;
@@ -35,6 +46,20 @@ std::string Text(Dim3 d) {
   return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")";
 }
 
+// Not memset: what lies between the variables is AddressSanitizer's.
+__attribute__((no_sanitize_address)) void FillWithNan(unsigned char* begin,
+                                                      const unsigned char* end) {
+  for (volatile unsigned char* at = begin; at < end; ++at) *at = 0xff;
+}
+
+void FillStaticShared() {
+  FillWithNan(__start_tprun_shared_0, __stop_tprun_shared_0);
+  FillWithNan(__start_tprun_shared_1, __stop_tprun_shared_1);
+  FillWithNan(__start_tprun_shared_2, __stop_tprun_shared_2);
+  FillWithNan(__start_tprun_shared_3, __stop_tprun_shared_3);
+  FillWithNan(__start_tprun_shared_4, __stop_tprun_shared_4);
+}
+
 class Executor {
  public:
   std::string Run(Dim3 grid, Dim3 block, size_t shared_bytes, ThreadBody body, void* argument);
@@ -47,7 +72,8 @@ class Executor {
 
  private:
   static void ThreadEntry();
-  bool RunBlock(bool reversed);
+  // Block `index` of the grid.
+  bool RunBlock(int64_t index, size_t shared_bytes, bool reversed);
   bool RunReadyThreads(bool reversed);  // whether any ran
   bool RunReadyOf(int first, int end, bool reversed);
   void SetThreadIndex(int thread);
@@ -61,8 +87,9 @@ class Executor {
   Fiber scheduler_;
   ThreadBody body_ = nullptr;
   void* argument_ = nullptr;
-  int count_ = 0;     // threads of a block
-  int current_ = -1;  // the running one
+  int64_t grids_ = 0;  // so far
+  int count_ = 0;      // threads of a block
+  int current_ = -1;   // the running one
   int at_barrier_ = 0;
   int finished_ = 0;
   std::string error_;
@@ -87,21 +114,24 @@ std::string Executor::Run(Dim3 grid, Dim3 block, size_t shared_bytes, ThreadBody
   error_.clear();
   g_block_dim = block;
   g_grid_dim = grid;
-  bool reversed = false;
-  for (unsigned z = 0; z < grid.z; ++z) {
-    for (unsigned y = 0; y < grid.y; ++y) {
-      for (unsigned x = 0; x < grid.x; ++x, reversed = !reversed) {
-        g_block_index = {x, y, z};
-        std::memset(shared_.get(), 0xff, shared_bytes);
-        if (!RunBlock(reversed)) return "block " + Text(g_block_index) + ": " + error_;
-      }
+  const bool last_first = grids_ / 2 % 2 == 1;
+  bool reversed = grids_++ % 2 == 1;
+  const int64_t blocks = int64_t{grid.x} * grid.y * grid.z;
+  for (int64_t i = 0; i < blocks; ++i, reversed = !reversed) {
+    if (!RunBlock(last_first ? blocks - 1 - i : i, shared_bytes, reversed)) {
+      return "block " + Text(g_block_index) + ": " + error_;
     }
   }
   shared_.reset();
   return "";
 }
 
-bool Executor::RunBlock(bool reversed) {
+bool Executor::RunBlock(int64_t index, size_t shared_bytes, bool reversed) {
+  const int64_t x = g_grid_dim.x, y = g_grid_dim.y;
+  g_block_index = {static_cast<unsigned>(index % x), static_cast<unsigned>(index / x % y),
+                   static_cast<unsigned>(index / (x * y))};
+  std::memset(shared_.get(), 0xff, shared_bytes);
+  FillStaticShared();
   for (int i = 0; i < count_; ++i) {
     threads_[i]->fiber.Start(&ThreadEntry);
     threads_[i]->state = State::kReady;

@@ -14,9 +14,10 @@ struct Dim3 {
 // fibers that leave the processor at barriers and warp operations only. It finds what a GPU hides:
 // threads of a block that wait for one another in vain, warp operations that not all lanes reach,
 // and, since every other block runs its threads in reverse order and a warp goes as far as it can
-// before the next one, most missing barriers. Built with AddressSanitizer it finds accesses beyond
-// static, dynamic and global memory too. Dynamic shared memory starts as NaN. Not thread-safe, like
-// all of this library.
+// before the next one, most missing barriers. Which block is first, and how it runs its threads,
+// changes from grid to grid. Built with AddressSanitizer it finds accesses beyond static, dynamic
+// and global memory too. Shared memory starts as NaN in every block. Not thread-safe, like all of
+// this library.
 //
 // Returns "" or what went wrong; the rest of the grid is then left out.
 using ThreadBody = void (*)(void* argument);

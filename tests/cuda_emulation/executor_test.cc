@@ -10,6 +10,7 @@
 #include "engine/kernels/cuda/launch.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/cuda_emulation/shared_of_header.h"
 
 namespace tprun::cuda {
 namespace {
@@ -56,15 +57,18 @@ TEST(ExecutorTest, SharedMemoryAndBarriers) {
   for (int i = 0; i < 64; ++i) EXPECT_EQ(data[i], (63 - i) * 10 + 1);
 }
 
-__global__ void DynamicStartsAsNan(int* out) {
-  *out += DynamicShared<int>()[3] == -1;
-  DynamicShared<int>()[3] = 0;
+__global__ void SharedStartsAsNan(int* out) {
+  __shared__ int words[5];
+  for (int* word : {DynamicShared<int>() + 3, words + 4, SharedOfHeader() + 1}) {
+    *out += *word == -1;
+    *word = 0;
+  }
 }
 
-TEST(ExecutorTest, DynamicSharedMemoryIsFreshInEveryBlock) {
+TEST(ExecutorTest, SharedMemoryIsFreshInEveryBlock) {
   int count = 0;
-  ASSERT_EQ(RunKernel(5, 1, 16, &DynamicStartsAsNan, &count), cudaSuccess);
-  EXPECT_EQ(count, 5);
+  ASSERT_EQ(RunKernel(5, 1, 16, &SharedStartsAsNan, &count), cudaSuccess);
+  EXPECT_EQ(count, 3 * 5);
 }
 
 __global__ void WarpOperations(int* out) {
@@ -153,6 +157,26 @@ TEST(ExecutorTest, AWarpGoesAsFarAsItCan) {
   EXPECT_EQ(wrong, 32);  // all of the second warp, in the first round
 }
 
+TEST(ExecutorTest, OrderOfThreadsChangesFromGridToGrid) {
+  int right = 0;
+  for (int grid = 0; grid < 2; ++grid) {
+    ASSERT_EQ(RunKernel(1, 64, 0, &MissingBarrier, &right), cudaSuccess);
+  }
+  EXPECT_EQ(right, 63);
+}
+
+__global__ void NoteFirstBlock(int* out) {
+  if (atomicAdd(out, 1) % 3 == 0) out[1 + blockIdx.x] += 1;
+}
+
+TEST(ExecutorTest, OrderOfBlocksChangesFromGridToGrid) {
+  int data[4] = {};
+  for (int grid = 0; grid < 4; ++grid) {
+    ASSERT_EQ(RunKernel(3, 1, 0, &NoteFirstBlock, data), cudaSuccess);
+  }
+  EXPECT_THAT(data, ::testing::ElementsAre(12, 2, 0, 2));
+}
+
 // The last block of a grid sees what all wrote: sums across blocks.
 __global__ void LastBlock(int* data) {
   __shared__ bool last;
@@ -176,6 +200,33 @@ TEST(ExecutorTest, RefusesWhatTheDriverWould) {
   EXPECT_EQ(RunKernel(1, 1025, 0, &Nothing, &out), cudaErrorLaunchFailure);
   EXPECT_EQ(RunKernel(1, 32, 228 << 10, &Nothing, &out), cudaErrorInvalidValue);
   EXPECT_EQ(RunKernel(1, 1024, 200 << 10, &Nothing, &out), cudaSuccess);
+}
+
+__global__ void NothingEither(int*) {}
+
+TEST(ExecutorTest, LaunchAsksForSharedMemoryBesideStaticOne) {
+  int out = 0;
+  cudaLaunchConfig_t config = {};
+  config.dynamicSmemBytes = (48 << 10) - 16;
+  EXPECT_EQ(cudaLaunchKernelEx(&config, &NothingEither, &out), cudaErrorInvalidValue);
+  EXPECT_EQ(RunKernel(1, 1, config.dynamicSmemBytes, &NothingEither, &out), cudaSuccess);
+}
+
+TEST(ExecutorTest, KernelsStartEarlyWhereTheyWait) {
+  EXPECT_TRUE(MayStartEarly(90, 90, 12030));
+  EXPECT_TRUE(MayStartEarly(120, 90, 13000)) << "9.0's PTX on a newer GPU";
+  EXPECT_FALSE(MayStartEarly(90, 80, 13000)) << "older PTX has no wait";
+  EXPECT_FALSE(MayStartEarly(120, 86, 13000));
+  EXPECT_FALSE(MayStartEarly(89, 89, 13000));
+  EXPECT_FALSE(MayStartEarly(90, 90, 12020)) << "graphs do not record it";
+  int out = 0;
+  for (const bool early : {true, false}) {
+    Stream stream;
+    stream.compute_capability = 90;
+    stream.starts_early = early;
+    ASSERT_EQ(Launch(stream, {1, 1}, &Nothing, &out), cudaSuccess);
+    EXPECT_EQ(cuda_emulation::LastLaunchStartedEarly(), early);
+  }
 }
 
 // The tile's layout of PTX: each lane's share of a 16 x 16 by 16 x 8 product of small integers.

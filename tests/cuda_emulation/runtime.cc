@@ -1,5 +1,6 @@
 // The functions of the emulated CUDA runtime.
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <string>
@@ -11,11 +12,19 @@ namespace {
 // Limits of compute capability 9.0: CUDA C++ Programming Guide, "Technical Specifications".
 constexpr size_t kSharedBytes = 227 << 10;
 constexpr size_t kSharedBytesUnasked = 48 << 10;
+// Static and dynamic memory share these; the emulation does not know what is a kernel's of the
+// former, and takes the most that it may be.
+constexpr size_t kMostStaticBytes = 1 << 10;
 constexpr unsigned kMostBlocksYz = 65535;
 
 std::map<const void*, size_t>& SharedLimits() {
   static std::map<const void*, size_t> limits;
   return limits;
+}
+
+bool& LastStartedEarly() {
+  static bool early = false;
+  return early;
 }
 
 std::string& LastFailure() {
@@ -25,7 +34,7 @@ std::string& LastFailure() {
 
 size_t SharedLimit(const void* kernel) {
   const auto found = SharedLimits().find(kernel);
-  return found == SharedLimits().end() ? kSharedBytesUnasked : found->second;
+  return found == SharedLimits().end() ? kSharedBytesUnasked - kMostStaticBytes : found->second;
 }
 
 }  // namespace
@@ -69,6 +78,8 @@ cudaError_t SetFunctionAttribute(const void* kernel, cudaFuncAttribute, int valu
   return cudaSuccess;
 }
 
+bool LastLaunchStartedEarly() { return LastStartedEarly(); }
+
 cudaError_t LaunchBody(const cudaLaunchConfig_t& config, const void* kernel, ThreadBody body,
                        void* argument) {
   const Dim3& grid = config.gridDim;
@@ -78,6 +89,10 @@ cudaError_t LaunchBody(const cudaLaunchConfig_t& config, const void* kernel, Thr
       grid.z > kMostBlocksYz || block.x == 0 || block.y == 0 || block.z == 0) {
     return cudaErrorInvalidConfiguration;
   }
+  LastStartedEarly() = std::any_of(config.attrs, config.attrs + config.numAttrs, [](const auto& a) {
+    return a.id == cudaLaunchAttributeProgrammaticStreamSerialization &&
+           a.val.programmaticStreamSerializationAllowed != 0;
+  });
   LastFailure() = RunGrid(grid, block, config.dynamicSmemBytes, body, argument);
   return LastFailure().empty() ? cudaSuccess : cudaErrorLaunchFailure;
 }

@@ -4,6 +4,8 @@ transformers computes with the same weights.
 
     python3 tests/golden/make_tiny_moshi.py
 
+`heard` [frame][stream], what the model is given of the streams that it does not make; `generated` [frame][stream], the text and
+audio tokens that it makes of it, greedy; `generated_margin`, the least lead of a chosen logit over the next.
 expected.json: `streams` [frame][stream], the text token and the audio tokens of each frame (-1: none); `text_logits`, after
 each frame; `depth_tokens` [frame][step], what the depth transformer is given; `depth_logits` [frame][step], of `depth_frames`.
 Float32, eager attention, no cache.
@@ -23,6 +25,7 @@ import make_tiny_llamas as base
 
 FRAMES, N_Q, DEP_Q = 40, 4, 2
 DIM, HEADS, LAYERS, FFN, TEXT, AUDIO, WINDOW = 32, 4, 2, 44, 61, 24, 16
+DELAYS = [0, 0, 1, 0, 1]
 DEPTH_DIM, DEPTH_HEADS, DEPTH_LAYERS, DEPTH_FFN = 16, 2, 2, 20
 
 
@@ -87,6 +90,45 @@ def kyutai(temporal, depth, audio):
     return {name: weight.contiguous().clone() for name, weight in out.items()}
 
 
+@torch.no_grad()
+def generate(temporal, depth, audio, delays, heard):
+    """Greedy, every step anew and without a cache; frame f of stream k is made at step f + delays[k] and goes in one step later."""
+    tables = [temporal.model.embed_tokens.weight, *audio]
+    initial = [TEXT] + [AUDIO] * N_Q
+    made, margin, frames = {}, 9.0, len(heard)
+    steps = frames + max(delays[:1 + DEP_Q])
+
+    def token(stream, frame):
+        if frame < 0:
+            return initial[stream]
+        if stream <= DEP_Q:
+            return made[stream, frame]
+        return heard[frame][stream - 1 - DEP_Q] if frame < frames else -1
+
+    embedded = []
+    for step in range(steps):
+        ids = [token(k, step - 1 - delays[k]) for k in range(1 + N_Q)]
+        embedded.append(sum(tables[k][i] for k, i in enumerate(ids) if i >= 0))
+        age = torch.arange(step + 1)[:, None] - torch.arange(step + 1)
+        mask = torch.where((age >= 0) & (age < WINDOW), 0.0, torch.finfo(torch.float32).min)[None, None]
+        hidden = temporal.model(inputs_embeds=torch.stack(embedded)[None], attention_mask=mask, use_cache=False).last_hidden_state[0, -1]
+        previous, logits = [], temporal.lm_head(hidden)
+        for k in range(1 + DEP_Q):
+            frame = step - delays[k]
+            if frame < 0:
+                previous.append(initial[k])
+            else:
+                best = logits.topk(2)
+                margin = min(margin, float(best.values[0] - best.values[1]))
+                made[k, frame] = int(best.indices[0])
+                previous.append(made[k, frame])
+            if k < DEP_Q:
+                fill = previous + [0] * (DEP_Q - len(previous))
+                logits = depth(input_ids=torch.tensor([fill]), last_hidden_state=hidden.expand(1, DEP_Q, DIM), use_cache=False,
+                               attention_mask=torch.ones(1, DEP_Q)).logits[0, k]
+    return [[made[k, f] for k in range(1 + DEP_Q)] for f in range(frames)], margin
+
+
 def main():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -113,10 +155,14 @@ def main():
         text = temporal.lm_head(hidden)
         audio_logits = [depth(input_ids=depth_tokens[f:f + 1], last_hidden_state=hidden[f].expand(1, DEP_Q, DIM), use_cache=False,
                               attention_mask=torch.ones(1, DEP_Q)).logits[0] for f in depth_frames]
+    heard = torch.randint(0, AUDIO, (24, N_Q - DEP_Q), generator=generator).tolist()
+    heard[5][1] = -1
+    generated, margin = generate(temporal, depth, audio, DELAYS, heard)
     digits = lambda x: [float(f"{v:.7g}") for v in x.tolist()]
     expected = {"transformers": transformers.__version__, "streams": streams.tolist(), "text_logits": [digits(x) for x in text],
                 "depth_tokens": depth_tokens.tolist(), "depth_frames": depth_frames,
-                "depth_logits": [[digits(x) for x in frame] for frame in audio_logits]}
+                "depth_logits": [[digits(x) for x in frame] for frame in audio_logits], "heard": heard,
+                "generated": generated, "generated_margin": round(margin, 5)}
     folder = os.path.join(base.FOLDER, "moshi")
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -125,7 +171,7 @@ def main():
                   hidden_scale=FFN * 3 / 2 / DIM, causal=True, layer_scale=None, context=WINDOW, max_period=10000, gating="silu",
                   norm="rms_norm_f32", positional_embedding="rope", depformer_dim=DEPTH_DIM, depformer_dim_feedforward=DEPTH_FFN * 3 // 2,
                   depformer_num_heads=DEPTH_HEADS, depformer_num_layers=DEPTH_LAYERS, depformer_multi_linear=True, depformer_gating="silu",
-                  depformer_pos_emb="none", depformer_weights_per_step=True, delays=[0, 0, 1, 0, 1])
+                  depformer_pos_emb="none", depformer_weights_per_step=True, delays=DELAYS)
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f, indent=2, sort_keys=True)
         f.write("\n")

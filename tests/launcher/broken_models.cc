@@ -24,21 +24,12 @@ void PutNumber(std::string& contents, size_t offset, uint64_t value) {
 
 }  // namespace
 
-BrokenModels::BrokenModels(std::string sound) : sound_(std::move(sound)) {
-  std::string pattern =
-      JoinPath(std::filesystem::temp_directory_path().string(), "tprun-broken-XXXXXX");
-  if (mkdtemp(pattern.data()) == nullptr) std::abort();
-  directory_ = pattern;
-}
-
-BrokenModels::~BrokenModels() {
-  std::error_code ignored;
-  std::filesystem::remove_all(directory_, ignored);
-}
+BrokenModels::BrokenModels(std::string sound)
+    : sound_(std::move(sound)), folder_(TemporaryFolder::Make("tprun-broken").value()) {}
 
 void BrokenModels::Add(const std::string& name, const std::string& file,
                        const std::string& expected, const Edit& edit) {
-  const std::string folder = JoinPath(directory_, name);
+  const std::string folder = folder_.File(name);
   std::filesystem::create_directory(folder);
   for (const auto& entry : std::filesystem::directory_iterator(sound_)) {
     if (entry.path().filename() == file) continue;
@@ -77,7 +68,7 @@ void BrokenModels::AddHeader(const std::string& name, const std::string& expecte
 void BrokenModels::AddGguf(const std::string& name, const std::string& expected, const Edit& edit) {
   std::string contents = Contents(sound_);
   edit(contents);
-  const std::string path = JoinPath(directory_, name + ".gguf");
+  const std::string path = folder_.File(name + ".gguf");
   WriteOrDie(path, contents);
   models_.push_back({name, path, expected});
 }
@@ -158,7 +149,7 @@ std::vector<BrokenModel> BrokenModels::Make() {
   AddConfigFaults();
   AddSafetensorsFaults();
   AddTokenizerFaults();
-  const std::string empty = JoinPath(directory_, "empty_folder");
+  const std::string empty = folder_.File("empty_folder");
   std::filesystem::create_directory(empty);
   models_.push_back({"empty_folder", empty, empty});
   models_.push_back({"no_such_file", "/nowhere/model", "/nowhere/model"});

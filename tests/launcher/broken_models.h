@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/temporary_folder.h"
 
 namespace tprun {
 
@@ -19,9 +20,6 @@ class BrokenModels {
  public:
   // `sound`: a folder with config.json, tokenizer.json and model.safetensors, or a .gguf file.
   explicit BrokenModels(std::string sound);
-  ~BrokenModels();
-  BrokenModels(const BrokenModels&) = delete;
-  BrokenModels& operator=(const BrokenModels&) = delete;
 
   // Faults of every file of a folder.
   std::vector<BrokenModel> Make();
@@ -43,7 +41,7 @@ class BrokenModels {
   void AddTokenizerFaults();
 
   std::string sound_;
-  std::string directory_;
+  TemporaryFolder folder_;
   std::vector<BrokenModel> models_;
 };
 

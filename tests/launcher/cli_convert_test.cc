@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/temporary_folder.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/launcher/tprun_process.h"
@@ -21,17 +22,11 @@ using ::testing::HasSubstr;
 
 class CliConvert : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "/tprun-convert-XXXXXX";
-    folder_ = mkdtemp(pattern.data());
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string Path(const std::string& name) const { return folder_ + "/" + name; }
+  std::string Path(const std::string& name) const { return folder_.File(name); }
 
   std::vector<std::string> Files() const {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
       names.push_back(entry.path().filename().string());
     }
     return names;
@@ -49,7 +44,7 @@ class CliConvert : public ::testing::Test {
     return result.out;
   }
 
-  std::string folder_;
+  TemporaryFolder folder_ = TemporaryFolder::Make("tprun-convert").value();
   const std::string stories_ = SourcePath("models/stories");
 };
 
@@ -117,11 +112,13 @@ TEST_F(CliConvert, BadArgumentsEndWithOneLineAndExitCode2) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"convert", stories_}, "--output"},
       {{"convert", stories_, "--output="}, "--output"},
-      {{"convert", stories_, "--output=" + folder_}, "is a folder"},
-      {{"convert", stories_, "--output=" + folder_ + "/none/x.gguf"}, "No such file"},
+      {{"convert", stories_, "--output=" + folder_.path()}, "is a folder"},
+      {{"convert", stories_, "--output=" + folder_.path() + "/none/x.gguf"}, "No such file"},
       {{"convert", "/nowhere", out}, "/nowhere"},
       {{"convert", config, out}, "has no weights to convert"},
-      {{"convert", stories_, out, "--weights=q9"}, "--weights: wanted a weight format"},
+      {{"convert", stories_, out, "--weights=q9"}, "mxfp4), found \"q9\""},
+      {{"convert", stories_, out, "--weights=fp8"},
+       "--weights: wanted a type that GGUF has and that can be made (f32, f16, bf16, q8_0, "},
       {{"convert", SourcePath("tests/golden/moshi"), out}, "cannot be written as GGUF"},
       {{"convert", SourcePath("tests/golden/llama_gqa"), out, "--weights=q4_k"},
        "formats that fit"}};

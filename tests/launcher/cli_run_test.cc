@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "gmock/gmock.h"
@@ -268,6 +269,115 @@ TEST_F(CliRunText, TellsWhenItIsSlowerThanWanted) {
   EXPECT_THAT(slow.err, HasSubstr("tokens/s, less than --min_speed=1e+08 (stopped"));
   EXPECT_EQ(Run({"--min_speed=1e-3", "--ignore_eos"}).err.find("min_speed"), std::string::npos);
   EXPECT_EQ(Run({"--min_speed=1e8", "--quiet"}).err, "");
+}
+
+// Plans of what cannot be run say so, and why.
+TEST(CliRunPlanned, IsToldByThePlanToo) {
+  const std::string config = SourcePath("models/stories/config.json");
+  const std::string reason = "it can be planned but not run: tensor \"model.embed_tokens.weight\"";
+  EXPECT_THAT(RunTprun({"plan", config, "--weights=nvfp4", "--devices=cpu"}).out,
+              HasSubstr(reason));
+  EXPECT_EQ(RunTprun({"plan", config, "--devices=cpu"}).out.find("planned but"), std::string::npos);
+}
+
+// Moshi: what it hears in, what it says and sounds like out.
+TEST(CliRunFrames, AreThoseOfTransformers) {
+  const std::string folder = SourcePath("tests/golden/moshi");
+  const Json expected = ReadJsonFile(folder + "/expected.json").value_or(Json::object());
+  const std::string codes = ::testing::TempDir() + "/cli_run_codes.json";
+  constexpr int kFrames = 15;  // 16 steps: the context that its config tells
+  Json heard = Json::array();
+  std::string lines;
+  for (int i = 0; i < kFrames; ++i) {
+    heard.push_back(expected["heard"][i]);
+    lines += absl::StrJoin(expected["generated"][i].get<std::vector<int>>(), " ") + "\n";
+  }
+  ASSERT_TRUE(WriteFile(codes, heard.dump()).ok());
+  const std::vector<std::string> run = {
+      "run",           folder,        "--codes=" + codes, "--backend=local",
+      "--kv_type=f32", "--threads=1", "--quiet"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), run.begin(), run.end());
+    return RunTprun(more);
+  };
+  for (const std::vector<std::string>& ranks : std::vector<std::vector<std::string>>{
+           {"--devices=cpu"}, {kTwo}, {kThree, "--shares=1:3:1"}}) {
+    const ProcessResult result = with(ranks);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.out, lines) << ranks.back();
+  }
+  const Json json = ParseJson(with({"--format=json", "--max_tokens=9"}).out).value_or(Json());
+  EXPECT_EQ(json["frames"].size(), 9);
+  EXPECT_EQ(json["frames"][8], expected["generated"][8]);
+  // With chance: the same on any ranks, by the seed.
+  const std::string drawn = with({"--temperature=0.8", "--seed=3"}).out;
+  EXPECT_NE(drawn, lines);
+  EXPECT_EQ(with({"--temperature=0.8", "--seed=3", kTwo}).out, drawn);
+  for (const auto& [option, message] : std::vector<std::pair<std::string, std::string>>{
+           {"--codes=", "a list of frames, each a list of 2 whole numbers"},
+           {"--codes=" + folder + "/config.json", "each a list of 2 whole numbers"},
+           {"--prompt=Hi", "it takes --codes, no --prompt"},
+           {"--repetition_penalty=2", "--repetition_penalty is not for"}}) {
+    const ProcessResult result = with({option});
+    EXPECT_EQ(result.exit_code, 2) << option;
+    EXPECT_THAT(result.err, HasSubstr(message));
+  }
+}
+
+// Ids in and out: with a tokenizer beside them, and for checkpoints that have none.
+TEST_F(CliRunText, TakesAndGivesIds) {
+  const Json json =
+      ParseJson(Run({"--prompt=One day", "--format=json", "--quiet"}).out).value_or(Json());
+  const std::string prompt = absl::StrJoin(json["prompt_ids"].get<std::vector<int>>(), ",");
+  const std::string ids = absl::StrJoin(json["new_ids"].get<std::vector<int>>(), " ");
+  EXPECT_EQ(Run({"--prompt_ids=" + prompt, "--no_echo", "--quiet"}).out, " " + ids + "\n");
+  const Json again =
+      ParseJson(Run({"--prompt_ids=" + prompt, "--format=json", "--quiet"}).out).value_or(Json());
+  EXPECT_EQ(again["new_ids"], json["new_ids"]);
+  const std::string stop = absl::StrCat("--stop_ids=999999,", json["new_ids"][5].get<int>());
+  const Json stopped =
+      ParseJson(Run({"--prompt_ids=" + prompt, "--format=json", stop}).out).value_or(Json());
+  EXPECT_LE(stopped["new_ids"].size(), 5);
+  EXPECT_EQ(stopped["ended"], true);
+  EXPECT_EQ(json["ended"], false);
+  const std::string folder = SourcePath("tests/golden/llama_gqa");
+  const Json expected = ReadJsonFile(folder + "/expected.json").value_or(Json());
+  const std::string input = absl::StrJoin(expected["input_ids"].get<std::vector<int>>(), ",");
+  const std::string greedy = absl::StrJoin(expected["greedy_ids"].get<std::vector<int>>(), " ");
+  const ProcessResult bare =
+      RunTprun({"run", folder, "--prompt_ids=" + input, "--max_tokens=32", "--no_echo",
+                "--kv_type=f32", "--quiet", "--devices=cpu,cpu", "--backend=local"});
+  EXPECT_EQ(bare.out, " " + greedy + "\n") << bare.err;
+  const ProcessResult outside = RunTprun({"run", folder, "--prompt_ids=1,9999"});
+  EXPECT_EQ(outside.exit_code, 2);
+  EXPECT_THAT(outside.err, HasSubstr("--prompt_ids: wanted ids from 0 to "));
+  EXPECT_THAT(RunTprun({"run", folder, "--prompt=a"}).err, HasSubstr("or give --prompt_ids=1,2,3"));
+}
+
+// Quantised on load, each rank its own slice: what the plain loops of one rank make of it.
+TEST_F(CliRunText, QuantisesOnLoadOnAnyRanks) {
+  const std::string lena =
+      "Once upon a time, there was a quiet girl named Lena. One evening, a star ";
+  const std::pair<std::string, std::string> cases[] = {
+      {"bf16", lena + "fell from the sky, and Lena saw it.\n"},
+      {"fp8", lena + "fell from the sky, and Lena saw it.\n"},
+      {"q8_0", lena + "fell from the sky, and Lena saw it.\n"},
+      {"q4_K",
+       "Once upon a time, a little boy named Ravi lived in a big house. One evening, a star fell "
+       "from the sky, and Ravi\n"},
+      {"nf4",
+       "Once upon a time, there was a small girl named Lena. One night, Lena saw a bright star. "
+       "\"I "
+       "wish for a big\n"}};
+  for (const auto& [type, text] : cases) {
+    for (const std::vector<std::string>& ranks : std::vector<std::vector<std::string>>{
+             {"--kernels=reference"}, {"--devices=cpu"}, {kThree, "--shares=5:2:1"}}) {
+      std::vector<std::string> arguments = {"--prompt=Once upon a time", "--kv_type=f32",
+                                            "--weights=" + type, "--backend=local"};
+      arguments.insert(arguments.end(), ranks.begin(), ranks.end());
+      EXPECT_EQ(Run(arguments).out, text) << type << " " << ranks.back();
+    }
+  }
 }
 
 TEST_F(CliRunText, MorePromptThanAChunkGivesTheSameText) {

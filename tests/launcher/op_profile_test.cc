@@ -84,6 +84,13 @@ TEST(OpProfile, FollowsGroups) {
         EXPECT_EQ(ops.at("all-reduce").calls, 3);
         EXPECT_EQ(ops.at("all-reduce").samples.size(), 3);
         EXPECT_EQ(ops.at("all-reduce").bytes, 12);
+        // And sums in place.
+        ASSIGN_OR_RETURN(const auto parts, group->ShareParts(10));
+        for (int64_t count : {10, 5}) RETURN_IF_ERROR(parts->Meet(count));
+        const OpProfile::Ops in_place = profile.Take();
+        EXPECT_EQ(in_place.at("all-reduce").calls, 2);
+        EXPECT_EQ(in_place.at("all-reduce").samples.size(), 2);
+        EXPECT_EQ(in_place.at("all-reduce").bytes, 60);
         return absl::OkStatus();
       });
   EXPECT_TRUE(status.ok()) << status;

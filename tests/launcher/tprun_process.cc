@@ -27,22 +27,22 @@ double Seconds() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch())
 std::string Contents(const std::string& path) { return ReadFile(path).value_or(""); }
 
 [[noreturn]] void Exec(const std::vector<std::string>& command, const ProcessOptions& options,
-                       const std::string& directory, const std::string& mark) {
+                       const TemporaryFolder& folder) {
   setpgid(0, 0);
   // The test runner may have these ignored; a shell would not.
   signal(SIGPIPE, SIG_DFL);
   signal(SIGINT, SIG_DFL);
-  const int in = open(JoinPath(directory, "in").c_str(), O_RDONLY);
-  const int out = open(JoinPath(directory, "out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  const int err = open(JoinPath(directory, "err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  const int in = open(folder.File("in").c_str(), O_RDONLY);
+  const int out = open(folder.File("out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  const int err = open(folder.File("err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   dup2(in, 0);
   dup2(out, 1);
   dup2(err, 2);
   for (const auto& [name, value] : options.environment) setenv(name.c_str(), value.c_str(), 1);
-  setenv(kMark, mark.c_str(), 1);
-  setenv("TMPDIR", directory.c_str(), 1);  // what a killed job leaves goes with the test
+  setenv(kMark, folder.path().c_str(), 1);
+  setenv("TMPDIR", folder.path().c_str(), 1);  // what a killed job leaves goes with the test
   // What other runs left must not change this one: its own, unless the test says otherwise.
-  const std::string state = JoinPath(directory, "state");
+  const std::string state = folder.File("state");
   bool has_state = false;
   for (const auto& [name, value] : options.environment) has_state |= name == "XDG_STATE_HOME";
   if (!has_state) setenv("XDG_STATE_HOME", state.c_str(), 1);
@@ -61,31 +61,22 @@ bool HasVariable(const std::vector<absl::string_view>& environment, const std::s
 
 TprunProcess::TprunProcess(const std::vector<std::string>& command, const ProcessOptions& options,
                            std::string program)
-    : options_(options) {
-  std::string pattern =
-      JoinPath(std::filesystem::temp_directory_path().string(), "tprun-test-XXXXXX");
-  if (mkdtemp(pattern.data()) == nullptr) std::abort();
-  directory_ = pattern;
-  mark_ = pattern;
+    : options_(options), folder_(TemporaryFolder::Make("tprun-test").value()) {
   if (!WriteFile(FilePath("in"), options.input).ok()) std::abort();
   std::vector<std::string> words = {program.empty() ? TprunPath() : program};
   words.insert(words.end(), command.begin(), command.end());
   started_ = Seconds();
   pid_ = fork();
-  if (pid_ == 0) Exec(words, options_, directory_, mark_);
+  if (pid_ == 0) Exec(words, options_, folder_);
   setpgid(pid_, pid_);
 }
 
 TprunProcess::~TprunProcess() {
   for (pid_t process : Processes()) kill(process, SIGKILL);
   if (pid_ > 0) waitpid(pid_, nullptr, 0);
-  std::error_code ignored;
-  std::filesystem::remove_all(directory_, ignored);
 }
 
-std::string TprunProcess::FilePath(const std::string& name) const {
-  return JoinPath(directory_, name);
-}
+std::string TprunProcess::FilePath(const std::string& name) const { return folder_.File(name); }
 
 void TprunProcess::Signal(int signal) const { kill(pid_, signal); }
 
@@ -125,7 +116,7 @@ std::vector<pid_t> TprunProcess::Processes(int rank) const {
     if (!absl::SimpleAtoi(entry.path().filename().string(), &pid)) continue;
     const std::string text = Contents(entry.path() / "environ");
     const std::vector<absl::string_view> environment = absl::StrSplit(text, '\0');
-    if (!HasVariable(environment, absl::StrCat(kMark, "=", mark_))) continue;
+    if (!HasVariable(environment, absl::StrCat(kMark, "=", folder_.path()))) continue;
     if (rank >= 0 && !HasVariable(environment, absl::StrCat("OMPI_COMM_WORLD_RANK=", rank)) &&
         !HasVariable(environment, absl::StrCat("PMI_RANK=", rank))) {
       continue;

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/temporary_folder.h"
+
 namespace tprun {
 
 struct ProcessResult {
@@ -53,8 +55,7 @@ class TprunProcess {
   std::string FilePath(const std::string& name) const;
 
   ProcessOptions options_;
-  std::string mark_;
-  std::string directory_;
+  TemporaryFolder folder_;  // its path is the mark
   pid_t pid_ = -1;
   double started_ = 0;
 };

@@ -1,8 +1,10 @@
 // How attention over a batch is cut into launches.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "engine/kernels/cuda/attention_prefill.cuh"
+#include "engine/kernels/cuda/attention_prefill_wide.cuh"
 
 namespace tprun::cuda {
 namespace {
@@ -80,40 +82,73 @@ size_t MostSharedBytes(int compute_capability) {
   }
 }
 
-bool TakesPrefill(const Stream& stream, const AttentionArguments& a) {
-  if (!PlanOf(a).aligned) return false;
-  const size_t bytes = MostSharedBytes(stream.compute_capability);
-  if (a.cache.element == Element::kF16) return PrefillTakesF16(a.cache.head_dim, bytes);
+// How many tokens of a sequence are taken: one by one or by a kernel of attention_prefill.cuh or
+// attention_prefill_wide.cuh.
+enum class Tiles { kNone, kNarrow, kWide };
+
+template <class E>
+Tiles TilesOf(const Stream& stream, int head_dim) {
+  const int capability = stream.compute_capability;
   // Before compute capability 8.0 there are no tiles of bf16.
-  return a.cache.element == Element::kBF16 && stream.compute_capability >= 80 &&
-         PrefillTakesBf16(a.cache.head_dim, bytes);
+  if (capability < 80 && std::is_base_of_v<Bf16Element, E>) return Tiles::kNone;
+  const size_t bytes = MostSharedBytes(capability);
+  if (PrefillTakes<E>(head_dim, bytes)) return Tiles::kNarrow;
+  return WidePrefillTakes<E>(head_dim, bytes) ? Tiles::kWide : Tiles::kNone;
 }
 
-cudaError_t Prefill(const Stream& stream, const AttentionArguments& a, int64_t first,
+Tiles TilesOf(const Stream& stream, const AttentionArguments& a) {
+  if (!PlanOf(a).aligned) return Tiles::kNone;
+  switch (a.cache.element) {
+    case Element::kF32:
+      return Tiles::kNone;
+    case Element::kF16:
+      return TilesOf<TileF16>(stream, a.cache.head_dim);
+    case Element::kBF16:
+      return TilesOf<TileBf16>(stream, a.cache.head_dim);
+    case Element::kE4M3:
+      return TilesOf<TileE4M3>(stream, a.cache.head_dim);
+    case Element::kQ8_0:
+      return TilesOf<TileQ8_0>(stream, a.cache.head_dim);
+  }
+  return Tiles::kNone;
+}
+
+cudaError_t Prefill(const Stream& stream, const AttentionArguments& a, Tiles tiles, int64_t first,
                     const Run& run) {
   const PrefillArguments arguments = {a, first, run.first_position, static_cast<int>(run.tokens),
                                       run.sequence};
   const AttentionPlan plan = PlanOf(a);
   const int groups = plan.groups / plan.parts;
   const int most_heads = std::min(a.queries_per_kv_head, a.query_heads);
-  return a.cache.element == Element::kF16
-             ? LaunchPrefillF16(stream, arguments, groups, most_heads)
-             : LaunchPrefillBf16(stream, arguments, groups, most_heads);
+  if (tiles == Tiles::kWide) return LaunchWidePrefill(stream, arguments, groups, most_heads);
+  switch (a.cache.element) {
+    case Element::kF32:
+      return cudaErrorInvalidValue;
+    case Element::kF16:
+      return LaunchPrefillF16(stream, arguments, groups, most_heads);
+    case Element::kBF16:
+      return LaunchPrefillBf16(stream, arguments, groups, most_heads);
+    case Element::kE4M3:
+      return LaunchPrefillE4M3(stream, arguments, groups, most_heads);
+    case Element::kQ8_0:
+      return LaunchPrefillQ8_0(stream, arguments, groups, most_heads);
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace
 
 cudaError_t Attention(const Stream& stream, const AttentionArguments& arguments, const Run* runs,
                       int count) {
-  const bool prefill = TakesPrefill(stream, arguments);
+  const Tiles tiles = TilesOf(stream, arguments);
   int64_t done = 0, waiting = 0;  // tokens; those waiting go one by one
   for (int i = 0; i < count; ++i) {
-    if (!prefill || runs[i].tokens < kPrefillFrom) {
+    if (tiles == Tiles::kNone || runs[i].tokens < kPrefillFrom) {
       waiting += runs[i].tokens;
       continue;
     }
     cudaError_t error = waiting > 0 ? SingleTokens(stream, arguments, done, waiting) : cudaSuccess;
-    if (error == cudaSuccess) error = Prefill(stream, arguments, done + waiting, runs[i]);
+    if (error == cudaSuccess) error = Prefill(stream, arguments, tiles, done + waiting, runs[i]);
     if (error != cudaSuccess) return error;
     done += waiting + runs[i].tokens;
     waiting = 0;

@@ -2,36 +2,17 @@
 
 #include <cstdint>
 
-#include "engine/kernels/cuda/attention.cuh"
+#include "engine/kernels/cuda/attention_tiles.cuh"
 
 // Attention of many neighbouring tokens of a sequence, in the tensor cores (FlashAttention-2, arXiv
 // 2307.08691): a block has 64 rows, each a token and a query head of one KV head, 16 to a warp, and
-// goes through the keys and values in tiles, which all its rows share. To be as exact as the kernel
-// for single tokens, q is taken as the sum of two (f16) or three (bf16) terms and the weights as
-// the sum of two; sums are in f32.
+// goes through the keys and values in tiles, which all its rows share. Heads of kDim elements or of
+// fewer, a multiple of 8: the rest is zeros.
 
 namespace tprun::cuda {
 
 constexpr int kPrefillWarps = 4;
 constexpr int kPrefillRows = 16 * kPrefillWarps;
-
-struct PrefillF16 : F16Element {
-  static constexpr int kQueryTerms = 2;
-  static constexpr bool kNormalize = true;  // q to [1, 2), for f16's range
-  __device__ static __forceinline__ void MultiplyAdd(float (&d)[4], const uint32_t (&a)[4],
-                                                     const uint32_t (&b)[2]) {
-    MultiplyAddF16(d, a, b);
-  }
-};
-
-struct PrefillBf16 : Bf16Element {
-  static constexpr int kQueryTerms = 3;
-  static constexpr bool kNormalize = false;
-  __device__ static __forceinline__ void MultiplyAdd(float (&d)[4], const uint32_t (&a)[4],
-                                                     const uint32_t (&b)[2]) {
-    MultiplyAddBf16(d, a, b);
-  }
-};
 
 // Shared memory of a block, in 16-bit elements. Rows of q and keys, read 16 bytes a lane, are an
 // odd number of 64 bytes; rows of values, read 8 at a time, an odd number of 16 bytes.
@@ -44,32 +25,16 @@ struct PrefillShape {
   static constexpr int kQueries = E::kQueryTerms * kPrefillRows * kQueryStride;
   static constexpr int kKeyElements = kKeys * kKeyStride;
   static constexpr int kValueElements = kKeys * kValueStride;
+  static constexpr int kScales = E::kScaled ? kKeys * (kDim / kBlock) : 0;  // of keys, or of values
+  static constexpr int kRowScales = E::kNormalize ? kPrefillRows : 0;
   static constexpr size_t kSharedBytes =
-      2 * (kQueries + kKeyElements + kValueElements) + kPrefillRows * sizeof(float);
+      2 * (kQueries + kKeyElements + kValueElements) + (kRowScales + 2 * kScales) * sizeof(float);
 };
-
-struct PrefillArguments {
-  AttentionArguments a;
-  int64_t first_token;     // of the run, in q and out
-  int64_t first_position;  // of the run
-  int tokens;              // of the run
-  int sequence;
-};
-
-// Which row of q a row of the block is.
-struct PrefillRow {
-  int token;  // in the run
-  int head;   // in the group
-};
-__device__ __forceinline__ PrefillRow RowOf(int64_t row, const HeadGroup& group, int tokens) {
-  const int64_t last = int64_t{tokens} * group.count - 1;
-  row = row < last ? row : last;  // rows beyond the last repeat it
-  return {static_cast<int>(row / group.count), static_cast<int>(row % group.count)};
-}
 
 template <class E, int kDim>
 struct PrefillBlock {
   using Shape = PrefillShape<E, kDim>;
+  using Bits = typename E::Rows::Bits;
   static constexpr int kKeyTiles = Shape::kKeys / 8;
 
   const PrefillArguments& p;
@@ -79,36 +44,29 @@ struct PrefillBlock {
   uint16_t* keys;     // [key, dim]
   uint16_t* values;
   float* row_scales;  // what undoes a row's normalization
+  float* key_scales;  // [block, key]
+  float* value_scales;
 
   // The warp's 16 rows of q to shared memory, in terms.
   __device__ __forceinline__ void LoadQueries(int warp, int lane) const {
     const float scale = p.a.softcap > 0 ? p.a.scale : p.a.scale * kLog2e;
+    const int head_dim = p.a.cache.head_dim;
     for (int r = warp * 16; r < warp * 16 + 16; ++r) {
       const PrefillRow row = RowOf(first_row + r, group, p.tokens);
       const float* from = p.a.q + (p.first_token + row.token) * p.a.q_stride +
-                          int64_t{group.first + row.head} * kDim;
+                          int64_t{group.first + row.head} * head_dim;
       float x[kDim / 32];
       float largest = 0;
 #pragma unroll
       for (int i = 0; i < kDim / 32; ++i) {
-        x[i] = from[i * 32 + lane] * scale;
+        x[i] = i * 32 + lane < head_dim ? from[i * 32 + lane] * scale : 0.0f;
         largest = fmaxf(largest, fabsf(x[i]));
       }
-      float up = 1, down = 1;
-      if (E::kNormalize) {
-#pragma unroll
-        for (int bits = 16; bits > 0; bits /= 2) {
-          largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, bits));
-        }
-        int exponent = static_cast<int>(__float_as_uint(largest) >> 23) - 127;
-        exponent = min(max(exponent, -126), 126);
-        up = __uint_as_float(static_cast<uint32_t>(127 - exponent) << 23);
-        down = __uint_as_float(static_cast<uint32_t>(127 + exponent) << 23);
-      }
-      if (lane == 0) row_scales[r] = down;
+      const Normalization normalization = NormalizationOf<E>(largest);
+      if (E::kNormalize && lane == 0) row_scales[r] = normalization.down;
 #pragma unroll
       for (int i = 0; i < kDim / 32; ++i) {
-        float rest = x[i] * up;
+        float rest = x[i] * normalization.up;
 #pragma unroll
         for (int term = 0; term < E::kQueryTerms; ++term) {
           const uint16_t bits = E::Store(rest);
@@ -120,45 +78,78 @@ struct PrefillBlock {
   }
 
   // Keys or values of positions [first, first + kKeys); zeros from `end` on.
-  __device__ __forceinline__ void LoadTile(const uint16_t* from, uint16_t* to, int stride,
-                                           int64_t first, int64_t end) const {
+  __device__ __forceinline__ void LoadTile(const Bits* from, uint16_t* to, int stride,
+                                           float* scales, int64_t first, int64_t end) const {
     constexpr int kRowVectors = kDim / 8;
+    const int head_dim = p.a.cache.head_dim;
     for (int i = threadIdx.x; i < Shape::kKeys * kRowVectors; i += kPrefillWarps * 32) {
       const int key = i / kRowVectors, column = i % kRowVectors * 8;
-      uint4 bits = make_uint4(0, 0, 0, 0);
-      if (first + key < end) {
-        const int64_t row = CacheRowOf(first + key, p.a.cache.capacity);
-        bits = *reinterpret_cast<const uint4*>(from + row * kDim + column);
+      uint4 eight = make_uint4(0, 0, 0, 0);
+      float scale = 0;
+      if (first + key < end && column < head_dim) {
+        const int64_t position = CacheRowOf(first + key, p.a.cache.capacity);
+        const Bits* row = E::Rows::RowAt(from, position, head_dim);
+        eight = E::Eight(row, column);
+        if constexpr (E::kScaled) scale = E::Scale(row, column / kBlock);
       }
-      *reinterpret_cast<uint4*>(to + key * stride + column) = bits;
+      *reinterpret_cast<uint4*>(to + key * stride + column) = eight;
+      if (E::kScaled && column % kBlock == 0) scales[column / kBlock * Shape::kKeys + key] = scale;
     }
   }
 
-  // scores = q keys^T for the warp's rows. Columns are taken in the order in which a lane's 16
-  // bytes hold them, the same for both.
+  // scores = q keys^T for the warp's rows.
   __device__ __forceinline__ void Scores(int warp, int lane, float (&scores)[kKeyTiles][4]) const {
+    Clear(scores);
+#pragma unroll 1
+    for (int c = 0; c < kDim; c += 32) {
+      if constexpr (E::kScaled) {
+        float part[kKeyTiles][4];
+        Clear(part);
+        AddScores(warp, lane, c, part);
+#pragma unroll
+        for (int j = 0; j < kKeyTiles; ++j) {
+          const float2 scale = ScalesOf(key_scales, c, j, lane);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) scores[j][i] += part[j][i] * (i % 2 == 0 ? scale.x : scale.y);
+        }
+      } else {
+        AddScores(warp, lane, c, scores);
+      }
+    }
+  }
+
+  __device__ static __forceinline__ void Clear(float (&scores)[kKeyTiles][4]) {
 #pragma unroll
     for (int j = 0; j < kKeyTiles; ++j) {
       scores[j][0] = scores[j][1] = scores[j][2] = scores[j][3] = 0;
     }
-    const uint16_t* q = queries + (warp * 16 + lane / 4) * Shape::kQueryStride + lane % 4 * 8;
-    const uint16_t* k = keys + lane / 4 * Shape::kKeyStride + lane % 4 * 8;
-#pragma unroll 1
-    for (int c = 0; c < kDim; c += 32) {
+  }
+
+  // Of the lane's two keys of tile j, for column c.
+  __device__ __forceinline__ float2 ScalesOf(const float* scales, int c, int j, int lane) const {
+    const float* at = scales + c / kBlock * Shape::kKeys + j * 8 + lane % 4 * 2;
+    return *reinterpret_cast<const float2*>(at);
+  }
+
+  // Of columns [c, c + 32), which are taken in the order in which a lane's 16 bytes hold them, the
+  // same for both.
+  __device__ __forceinline__ void AddScores(int warp, int lane, int c,
+                                            float (&scores)[kKeyTiles][4]) const {
+    const uint16_t* q = queries + (warp * 16 + lane / 4) * Shape::kQueryStride + lane % 4 * 8 + c;
+    const uint16_t* k = keys + lane / 4 * Shape::kKeyStride + lane % 4 * 8 + c;
 #pragma unroll
-      for (int term = 0; term < E::kQueryTerms; ++term) {
-        const uint16_t* rows = q + term * kPrefillRows * Shape::kQueryStride + c;
-        const uint4 upper = *reinterpret_cast<const uint4*>(rows);
-        const uint4 lower = *reinterpret_cast<const uint4*>(rows + 8 * Shape::kQueryStride);
-        const uint32_t a0[4] = {upper.x, lower.x, upper.y, lower.y};
-        const uint32_t a1[4] = {upper.z, lower.z, upper.w, lower.w};
+    for (int term = 0; term < E::kQueryTerms; ++term) {
+      const uint16_t* rows = q + term * kPrefillRows * Shape::kQueryStride;
+      const uint4 upper = *reinterpret_cast<const uint4*>(rows);
+      const uint4 lower = *reinterpret_cast<const uint4*>(rows + 8 * Shape::kQueryStride);
+      const uint32_t a0[4] = {upper.x, lower.x, upper.y, lower.y};
+      const uint32_t a1[4] = {upper.z, lower.z, upper.w, lower.w};
 #pragma unroll
-        for (int j = 0; j < kKeyTiles; ++j) {
-          const uint4 b = *reinterpret_cast<const uint4*>(k + j * 8 * Shape::kKeyStride + c);
-          const uint32_t b0[2] = {b.x, b.y}, b1[2] = {b.z, b.w};
-          E::MultiplyAdd(scores[j], a0, b0);
-          E::MultiplyAdd(scores[j], a1, b1);
-        }
+      for (int j = 0; j < kKeyTiles; ++j) {
+        const uint4 b = *reinterpret_cast<const uint4*>(k + j * 8 * Shape::kKeyStride);
+        const uint32_t b0[2] = {b.x, b.y}, b1[2] = {b.z, b.w};
+        E::MultiplyAdd(scores[j], a0, b0);
+        E::MultiplyAdd(scores[j], a1, b1);
       }
     }
   }
@@ -168,22 +159,11 @@ struct PrefillBlock {
                                             float (&value)[kDim / 8][4]) const {
 #pragma unroll
     for (int j = 0; j < kKeyTiles; j += 2) {
-      float rest[8] = {weights[j][0],     weights[j][1],     weights[j][2],     weights[j][3],
-                       weights[j + 1][0], weights[j + 1][1], weights[j + 1][2], weights[j + 1][3]};
       uint32_t a[2][4];
-#pragma unroll
-      for (int term = 0; term < 2; ++term) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const uint32_t low = E::Store(rest[2 * i]), high = E::Store(rest[2 * i + 1]);
-          a[term][i] = low | high << 16;
-          rest[2 * i] -= E::Load(static_cast<uint16_t>(low));
-          rest[2 * i + 1] -= E::Load(static_cast<uint16_t>(high));
-        }
-      }
       const uint16_t* row = values + (j * 8 + lane % 16) * Shape::kValueStride + lane / 16 * 8;
 #pragma unroll
       for (int d = 0; d < kDim; d += 16) {
+        if (d == 0 || (E::kScaled && d % kBlock == 0)) FindWeights(lane, j, d, weights, a);
         uint32_t tiles[4];
         LoadTransposed(tiles, row + d);
         const uint32_t b0[2] = {tiles[0], tiles[1]}, b1[2] = {tiles[2], tiles[3]};
@@ -194,6 +174,23 @@ struct PrefillBlock {
         }
       }
     }
+  }
+
+  // The weights of tiles j and j + 1, for the block of columns d: times the values' scales.
+  __device__ __forceinline__ void FindWeights(int lane, int j, int d,
+                                              const float (&weights)[kKeyTiles][4],
+                                              uint32_t (&a)[2][4]) const {
+    float two[2][4];
+#pragma unroll
+    for (int tile = 0; tile < 2; ++tile) {
+      float2 scale = make_float2(1, 1);
+      if constexpr (E::kScaled) scale = ScalesOf(value_scales, d, j + tile, lane);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        two[tile][i] = weights[j + tile][i] * (i % 2 == 0 ? scale.x : scale.y);
+      }
+    }
+    SplitWeights<E>(two, a);
   }
 };
 
@@ -257,15 +254,13 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1) PrefillKernel(PrefillAr
   // The last rows first: they see most.
   const int64_t first_row = int64_t{gridDim.x - 1 - blockIdx.x} * kPrefillRows;
   if (first_row >= int64_t{p.tokens} * group.count) return;
-  uint16_t* shared = DynamicShared<uint16_t>();
-  const Block block = {p,
-                       group,
-                       first_row,
-                       shared,
-                       shared + Shape::kQueries,
-                       shared + Shape::kQueries + Shape::kKeyElements,
-                       reinterpret_cast<float*>(shared + Shape::kQueries + Shape::kKeyElements +
-                                                Shape::kValueElements)};
+  uint16_t* queries = DynamicShared<uint16_t>();
+  uint16_t* keys = queries + Shape::kQueries;
+  uint16_t* values = keys + Shape::kKeyElements;
+  auto* floats = reinterpret_cast<float*>(values + Shape::kValueElements);
+  float* key_scales = floats + Shape::kRowScales;
+  const Block block = {
+      p, group, first_row, queries, keys, values, floats, key_scales, key_scales + Shape::kScales};
   block.LoadQueries(warp, lane);
   __syncwarp();
   RowSoftmax rows[2];
@@ -273,26 +268,19 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1) PrefillKernel(PrefillAr
     const int r = warp * 16 + h * 8 + lane / 4;
     const int64_t position = p.first_position + RowOf(first_row + r, group, p.tokens).token;
     rows[h].last = position;
-    rows[h].first = p.a.window > 0 && position >= p.a.window ? position - p.a.window + 1 : 0;
-    rows[h].scale = block.row_scales[r];
+    rows[h].first = FirstSeen(p, position);
+    rows[h].scale = E::kNormalize ? block.row_scales[r] : 1.0f;
     rows[h].max = kLowest;
     rows[h].sum = 0;
   }
-  const int64_t earliest = p.first_position + RowOf(first_row, group, p.tokens).token;
-  const int64_t begin = p.a.window > 0 && earliest >= p.a.window ? earliest - p.a.window + 1 : 0;
-  const int64_t end =
-      p.first_position + RowOf(first_row + kPrefillRows - 1, group, p.tokens).token + 1;
-  const int64_t head = group.kv_head * p.a.cache.capacity * kDim;
-  const int64_t sequence = p.sequence * p.a.cache.sequence_stride;
-  const auto of_head = [&](void* data) {
-    const char* base = static_cast<const char*>(data) + sequence;
-    return reinterpret_cast<const uint16_t*>(base) + head;
-  };
+  const Positions seen = SeenBy(p, group, first_row, kPrefillRows);
+  const auto* cache_keys = RowsOfHead<E>(p, group.kv_head, p.a.cache.keys);
+  const auto* cache_values = RowsOfHead<E>(p, group.kv_head, p.a.cache.values);
   float value[kDim / 8][4] = {};
-  for (int64_t first = begin; first < end; first += Shape::kKeys) {
+  for (int64_t first = seen.begin; first < seen.end; first += Shape::kKeys) {
     __syncthreads();
-    block.LoadTile(of_head(p.a.cache.keys), block.keys, Shape::kKeyStride, first, end);
-    block.LoadTile(of_head(p.a.cache.values), block.values, Shape::kValueStride, first, end);
+    block.LoadTile(cache_keys, keys, Shape::kKeyStride, key_scales, first, seen.end);
+    block.LoadTile(cache_values, values, Shape::kValueStride, block.value_scales, first, seen.end);
     __syncthreads();
     float scores[Block::kKeyTiles][4];
     block.Scores(warp, lane, scores);
@@ -313,11 +301,11 @@ __global__ void __launch_bounds__(kPrefillWarps * 32, 1) PrefillKernel(PrefillAr
     if (r >= int64_t{p.tokens} * group.count) continue;
     const PrefillRow row = RowOf(r, group, p.tokens);
     const float inverse = 1.0f / Divisor(p.a, group.first + row.head, rows[h].max, total);
-    float* out = p.a.out +
-                 ((p.first_token + row.token) * p.a.query_heads + group.first + row.head) * kDim +
-                 lane % 4 * 2;
+    const int64_t out_row = (p.first_token + row.token) * p.a.query_heads + group.first + row.head;
+    float* out = p.a.out + out_row * p.a.cache.head_dim + lane % 4 * 2;
 #pragma unroll
     for (int d = 0; d < kDim / 8; ++d) {
+      if (d * 8 >= p.a.cache.head_dim) break;
       out[d * 8] = value[d][2 * h] * inverse;
       out[d * 8 + 1] = value[d][2 * h + 1] * inverse;
     }
@@ -334,44 +322,36 @@ cudaError_t LaunchPrefill(const Stream& stream, const PrefillArguments& p, int g
   return Launch(stream, grid, &PrefillKernel<E, kDim>, p);
 }
 
+// Calls with(std::integral_constant<int, kDim>) for the kernel that takes heads of head_dim.
+template <class Result, class With>
+Result WithPrefillDim(int head_dim, Result none, const With& with) {
+  if (head_dim <= 64) return with(std::integral_constant<int, 64>());
+  if (head_dim <= 96) return with(std::integral_constant<int, 96>());
+  if (head_dim <= 128) return with(std::integral_constant<int, 128>());
+  if (head_dim <= 256) return with(std::integral_constant<int, 256>());
+  return none;
+}
+
 // False when there is no kernel for the head size, or the GPU has too little shared memory for it.
 template <class E>
 bool PrefillTakes(int head_dim, size_t most_shared_bytes) {
-  switch (head_dim) {
-    case 64:
-      return PrefillShape<E, 64>::kSharedBytes <= most_shared_bytes;
-    case 96:
-      return PrefillShape<E, 96>::kSharedBytes <= most_shared_bytes;
-    case 128:
-      return PrefillShape<E, 128>::kSharedBytes <= most_shared_bytes;
-    case 256:
-      return PrefillShape<E, 256>::kSharedBytes <= most_shared_bytes;
-    default:
-      return false;
-  }
+  return WithPrefillDim(head_dim, false, [&](auto dim) {
+    return PrefillShape<E, dim()>::kSharedBytes <= most_shared_bytes;
+  });
 }
 
 template <class E>
 cudaError_t LaunchPrefillOf(const Stream& stream, const PrefillArguments& p, int groups,
                             int most_heads) {
-  switch (p.a.cache.head_dim) {
-    case 64:
-      return LaunchPrefill<E, 64>(stream, p, groups, most_heads);
-    case 96:
-      return LaunchPrefill<E, 96>(stream, p, groups, most_heads);
-    case 128:
-      return LaunchPrefill<E, 128>(stream, p, groups, most_heads);
-    case 256:
-      return LaunchPrefill<E, 256>(stream, p, groups, most_heads);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return WithPrefillDim(p.a.cache.head_dim, cudaErrorInvalidValue, [&](auto dim) {
+    return LaunchPrefill<E, dim()>(stream, p, groups, most_heads);
+  });
 }
 
 // Each in a file of its own: they compile for long.
 cudaError_t LaunchPrefillF16(const Stream&, const PrefillArguments&, int groups, int most_heads);
 cudaError_t LaunchPrefillBf16(const Stream&, const PrefillArguments&, int groups, int most_heads);
-bool PrefillTakesF16(int head_dim, size_t most_shared_bytes);
-bool PrefillTakesBf16(int head_dim, size_t most_shared_bytes);
+cudaError_t LaunchPrefillE4M3(const Stream&, const PrefillArguments&, int groups, int most_heads);
+cudaError_t LaunchPrefillQ8_0(const Stream&, const PrefillArguments&, int groups, int most_heads);
 
 }  // namespace tprun::cuda

@@ -251,7 +251,7 @@ struct AttentionArguments {
   float* partial = nullptr;     // [tokens, query_heads, splits, head_dim + 2], if splits > 1
   unsigned* tickets = nullptr;  // [tokens, groups of heads], zero before and after
 };
-constexpr int kMostHeadDim = 768;  // tiles of tokens take up to 256
+constexpr int kMostHeadDim = 768;  // tiles of tokens take up to 576
 constexpr int kAttentionTickets = 4096;
 constexpr int64_t kAttentionPartialFloats = int64_t{4} << 20;
 

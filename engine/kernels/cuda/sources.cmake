@@ -2,7 +2,7 @@
 # where gemm_cublaslt.cc has another twin.
 set(TPRUN_CUDA_KERNEL_SOURCES
   argmax.cu attention.cu attention_bf16.cu attention_e4m3.cu attention_f16.cu attention_f32.cu attention_prefill_bf16.cu
-  attention_prefill_f16.cu attention_q8_0.cu attention_wide.cu block_formats.cu code_book_formats.cu
+  attention_prefill_e4m3.cu attention_prefill_f16.cu attention_prefill_q8_0.cu attention_prefill_wide.cu attention_q8_0.cu attention_wide.cu block_formats.cu code_book_formats.cu
   cuda_kernels.cc
   elementwise.cu expert_products.cc expert_tiles_blocks.cu expert_tiles_k.cu expert_tiles_packed.cu expert_tiles_plain.cu
   experts.cu fp8_products.cu heads.cu

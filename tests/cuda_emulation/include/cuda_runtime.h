@@ -21,8 +21,12 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static  // one block runs at a time
 #define __align__(n) alignas(n)
+// One block runs at a time. The executor fills the sections before each block; there is one for
+// each depth of inclusion, since what headers define has other flags than what a source does.
+#define TPRUN_SHARED_SECTION(depth) "tprun_shared_" #depth
+#define TPRUN_SHARED_AT(depth) static __attribute__((section(TPRUN_SHARED_SECTION(depth))))
+#define __shared__ TPRUN_SHARED_AT(__INCLUDE_LEVEL__)
 
 inline const cuda_emulation::Dim3& threadIdx = cuda_emulation::g_thread_index;
 inline const cuda_emulation::Dim3& blockIdx = cuda_emulation::g_block_index;

@@ -50,5 +50,7 @@ namespace cuda_emulation {
 // Checks what the driver would, then runs the grid.
 cudaError_t LaunchBody(const cudaLaunchConfig_t& config, const void* kernel, ThreadBody body,
                        void* argument);
+// Whether the last launch let its kernel start before the one before it had ended.
+bool LastLaunchStartedEarly();
 cudaError_t SetFunctionAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 }  // namespace cuda_emulation

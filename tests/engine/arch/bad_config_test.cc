@@ -129,6 +129,10 @@ TEST(BadConfig, OfModelsThatCanOnlyBePlannedNamesTheMemberToo) {
                      {MoshiConfig(), "dim", 33},
                      {MoshiConfig(), "dep_q", 0},
                      {MoshiConfig(), "depformer_num_heads", 3},
+                     {MoshiConfig(), "delays", Json::array({0, 1})},
+                     {MoshiConfig(), "delays", Json::array({0, -1, 0})},
+                     {MoshiConfig(), "delays", Json::array({0, 1e9, 0})},
+                     {MoshiConfig(), "delays", 1},
                      {MoshiConfig(), "hidden_scale", -1},
                      {MoshiConfig(), "hidden_scale", 1e30},
                      {gemma3, "rope_parameters", {{"full_attention", 5}}},
@@ -243,7 +247,8 @@ TEST_F(BadTensors, PackedOnesOfAnUnknownKindArePlannedByTheConfig) {
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(FindTensor(*spec, 2, TensorRole::kDown)->format, FindWeightFormat("int4_g32"));
   EXPECT_EQ(FindTensor(*spec, 2, TensorRole::kUp)->format, &kF32Format);
-  EXPECT_THAT(spec->not_runnable, testing::HasSubstr("packed by a quantiser"));
+  EXPECT_THAT(spec->not_runnable,
+              testing::HasSubstr("packed in a way that is not read; read are GPTQ"));
   config["quantization_config"]["quant_method"] = "unheard-of";
   EXPECT_THAT(std::string(Read(nullptr, config).status().message()),
               testing::HasSubstr("\"unheard-of\""));

@@ -1,12 +1,11 @@
 #pragma once
 
-#include <cstdlib>
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 #include "base/file.h"
+#include "base/temporary_folder.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/tensor_reader.h"
 #include "gtest/gtest.h"
@@ -17,26 +16,17 @@ namespace tprun {
 // A folder that is gone at the end of the test.
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string pattern = ::testing::TempDir() + "/tprun-checkpoint-XXXXXX";
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-
   // Writes a file and gives its path.
   std::string Write(const std::string& name, absl::string_view contents) const {
-    const std::string path = path_ + "/" + name;
+    const std::string path = folder_.File(name);
     const absl::Status status = WriteFile(path, contents);
     EXPECT_TRUE(status.ok()) << status;
     return path;
   }
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return folder_.path(); }
 
  private:
-  std::string path_;
+  TemporaryFolder folder_ = TemporaryFolder::Make("tprun-checkpoint").value();
 };
 
 inline std::string TinyModel(const std::string& relative) {

@@ -257,6 +257,52 @@ TEST_P(ElementwiseTest, StepsOfSeveralOps) {
   for (int64_t i = 0; i < tokens * dim; ++i) ASSERT_EQ(biased[i], x[i] + w[i % dim]);
 }
 
+TEST_P(ElementwiseTest, SumsOfParts) {
+  for (int64_t dim : {1, 5, 16, 100, 2048}) {
+    for (int64_t tokens : {0, 1, 3, 40}) {
+      for (size_t ranks : {1, 2, 5}) {
+        const int64_t count = tokens * dim;
+        std::vector<std::vector<float>> parts;
+        std::vector<const float*> at;
+        std::vector<double> sums(count);
+        for (size_t r = 0; r < ranks; ++r) parts.push_back(Random(count + 1));
+        for (const std::vector<float>& part : parts) {
+          at.push_back(part.data());
+          for (int64_t i = 0; i < count; ++i) sums[i] += part[i];
+        }
+        const std::vector<float> x = Random(count), w = Random(dim);
+        const NormSpec norm{0.01f, /*unit_offset=*/true};
+        std::vector<float> residual = x, alone = x, out(count + 1, kUntouched);
+        ASSERT_TRUE(
+            kernels_->SumPartsRmsNorm(at, residual.data(), w.data(), tokens, dim, norm, out.data())
+                .ok());
+        ASSERT_TRUE(
+            kernels_->SumPartsRmsNorm(at, alone.data(), nullptr, tokens, dim, norm, nullptr).ok());
+        EXPECT_EQ(alone, residual);
+        EXPECT_EQ(out[count], kUntouched);
+        for (int64_t t = 0; t < tokens; ++t) {
+          double squares = 0;
+          for (int64_t i = t * dim; i < (t + 1) * dim; ++i) {
+            const double sum = x[i] + sums[i];
+            squares += sum * sum;
+            ExpectNear(residual[i], sum, 1e-5, "the residual");
+          }
+          const double scale = 1 / std::sqrt(squares / static_cast<double>(dim) + 0.01);
+          for (int64_t i = 0; i < dim; ++i) {
+            const double wanted = (x[t * dim + i] + sums[t * dim + i]) * scale * (1.0 + w[i]);
+            ExpectNear(out[t * dim + i], wanted, 1e-4, "the norm");
+          }
+        }
+        std::vector<float>& in_place = parts[ranks / 2];
+        const float beyond = in_place[count];
+        ASSERT_TRUE(kernels_->SumParts(at, count, in_place.data()).ok());
+        for (int64_t i = 0; i < count; ++i) ExpectNear(in_place[i], sums[i], 1e-5, "the sum");
+        EXPECT_EQ(in_place[count], beyond);
+      }
+    }
+  }
+}
+
 TPRUN_FOR_ALL_KERNELS(ElementwiseTest);
 
 }  // namespace

@@ -82,7 +82,7 @@ class Fp8ProductTest : public ::testing::Test {
  protected:
   static std::unique_ptr<Kernels> Make(bool fp8) {
     std::unique_ptr<Device> device = MakeEmulatedDevice();
-    std::unique_ptr<Kernels> kernels = MakeEmulatedCudaKernels(*device, fp8);
+    std::unique_ptr<Kernels> kernels = MakeEmulatedCudaKernels(*device, 90, fp8);
     return MakeHostMemoryKernels(std::move(device), std::move(kernels));
   }
 

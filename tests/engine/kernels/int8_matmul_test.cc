@@ -148,6 +148,17 @@ TEST_P(Int8MatMulTest, AgainstDouble) {
   Check(kQ8_0Format, 33, 64, 530, true);  // more than are quantised at a time
 }
 
+// Every number of tokens that share a pass, in each way to cut them, and a panel that is not full.
+TEST_P(Int8MatMulTest, FewTokens) {
+  for (const WeightFormat* format : Formats()) {
+    const int64_t block = format->block_elements;
+    const int64_t columns = 256 + block;
+    for (int64_t tokens = 2; tokens <= 20; ++tokens) {
+      Check(*format, tokens % 3 == 0 ? 70 : 37, columns, tokens, tokens % 2 == 0);
+    }
+  }
+}
+
 // Sums in whole numbers and the parts that sums of values are cut in reach their ends.
 TEST_P(Int8MatMulTest, LargestValues) {
   constexpr int64_t kRows = 32, kColumns = 512;

@@ -88,9 +88,9 @@ void MatMul(benchmark::State& state, const WeightFormat* format, Activations act
 }
 
 // One layer of TinyLlama 1.1B: 32 heads, 4 KV heads of 64.
-void Attention(benchmark::State& state, const WeightFormat& format, int64_t depth, int64_t tokens) {
+void Attention(benchmark::State& state, const WeightFormat* format, int64_t depth, int64_t tokens) {
   const int heads = 32, kv_heads = 4, dim = 64;
-  const int64_t bytes = kv_heads * depth * format.Bytes(dim);
+  const int64_t bytes = kv_heads * depth * format->Bytes(dim);
   const int64_t copies = 64;  // as from layer to layer: not in L2
   std::vector<uint8_t> keys(copies * bytes), values(copies * bytes);
   const std::vector<float> q = Random(tokens * heads * dim);
@@ -102,7 +102,7 @@ void Attention(benchmark::State& state, const WeightFormat& format, int64_t dept
   int64_t copy = 0;
   for (auto _ : state) {
     const KvCacheView cache{
-        &keys[copy * bytes], &values[copy * bytes], &format, depth, kv_heads, dim};
+        &keys[copy * bytes], &values[copy * bytes], format, depth, kv_heads, dim};
     copy = (copy + 1) % copies;
     const AttentionShape shape{heads, 0, 0, heads / kv_heads, 0.125f};
     if (!kernels->Attention(q.data(), heads * dim, batch, cache, shape, out.data()).ok()) {
@@ -142,8 +142,7 @@ void Register() {
       for (int64_t tokens : {1, 512}) {
         const std::string name =
             absl::StrCat("Attention/", format->name, "/depth:", depth, "/tokens:", tokens);
-        benchmark::RegisterBenchmark(name.c_str(), Attention, *format, depth, tokens)
-            ->UseRealTime();
+        benchmark::RegisterBenchmark(name.c_str(), Attention, format, depth, tokens)->UseRealTime();
       }
     }
   }

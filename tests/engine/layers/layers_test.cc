@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "base/status_macros.h"
 #include "comm/local_communicator.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -167,6 +168,49 @@ TEST(AddToResidual, LeavesSumAndNormToACommunicatorThatJoinsThem) {
   }
 }
 
+// The same bits as sums that are copied, with and without what stands beside a sum; of 32 KiB and
+// more the ranks' shares.
+TEST(AddToResidual, SumsInPlaceAreThoseOfTheGroup) {
+  for (int ranks : {2, 3, 5}) {
+    for (int64_t tokens : {1, 3, 4095, 4101, 70001}) {
+      const absl::Status status =
+          OnRanks(ranks, [&](Kernels& kernels, Communicator* group, int rank) -> absl::Status {
+            ASSIGN_OR_RETURN(const std::unique_ptr<SharedParts> parts,
+                             group->ShareParts(70001 * kDim));
+            if (parts == nullptr) return absl::InternalError("no shared parts");
+            const std::vector<float> weight = {1, 2}, bias = {3, 4};
+            const InputNorm next = {weight.data(), {.eps = 0.5f}};
+            for (int what = 0; what < 8; ++what) {  // bias, norm after, norm before the next
+              std::vector<std::vector<float>> results;
+              for (bool in_place : {false, true}) {
+                std::vector<float> residual(tokens * kDim, 5), normed(tokens * kDim, 9);
+                std::vector<float> output(tokens * kDim);
+                const Workspace work = {.residual = residual.data(),
+                                        .normed = normed.data(),
+                                        .block_output = in_place ? parts->own() : output.data()};
+                StepContext step = {kernels, group, work, kDim, what & 4 ? &next : nullptr};
+                step.parts = in_place ? parts.get() : nullptr;
+                step.in_parts = in_place;
+                RETURN_IF_ERROR(AwaitOutput(step));
+                for (int64_t i = 0; i < tokens * kDim; ++i) {
+                  work.block_output[i] = 0.1f * static_cast<float>((i + 1) * (rank + 2) % 7);
+                }
+                RETURN_IF_ERROR(AddToResidual(tokens, what & 1 ? bias.data() : nullptr,
+                                              what & 2 ? weight.data() : nullptr, {.eps = 0.1f},
+                                              step));
+                results.push_back(residual);
+                if (what & 4)
+                  results.back().insert(results.back().end(), normed.begin(), normed.end());
+              }
+              EXPECT_EQ(results[1], results[0]) << ranks << " " << tokens << " " << what;
+            }
+            return absl::OkStatus();
+          });
+      EXPECT_TRUE(status.ok()) << status;
+    }
+  }
+}
+
 TEST(RunEmbedding, EachRankHasSomeRowsOfTheVocabulary) {
   const std::vector<float> table = {1, 2, 3, 4, 5, 6};  // 3 rows
   const absl::Status status = OnRanks(3, [&](Kernels& kernels, Communicator* group, int rank) {
@@ -177,13 +221,20 @@ TEST(RunEmbedding, EachRankHasSomeRowsOfTheVocabulary) {
         .tables = {{{table.data() + first[rank] * kDim, &kF32Format, rows[rank], kDim},
                     first[rank]}},
         .scale = 2};
-    std::vector<float> residual(4, -1);
     std::vector<int32_t> ids = {2, 0};
-    const Workspace work = {.residual = residual.data()};
     const StepTokens tokens = {.ids = ids.data(), .batch = {.tokens = 2}};
-    const absl::Status run = RunEmbedding(block, tokens, {kernels, group, work, kDim});
-    EXPECT_THAT(residual, ElementsAre(10, 12, 2, 4));
-    return run;
+    const std::unique_ptr<SharedParts> parts = *group->ShareParts(4);
+    for (SharedParts* in_place : {static_cast<SharedParts*>(nullptr), parts.get()}) {
+      std::vector<float> residual(4, -1);
+      const Workspace work = {.residual = residual.data(), .block_output = parts->own()};
+      StepContext step = {kernels, group, work, kDim};
+      step.parts = in_place;
+      step.in_parts = in_place != nullptr;
+      const absl::Status run = RunEmbedding(block, tokens, step);
+      EXPECT_TRUE(run.ok()) << run;
+      EXPECT_THAT(residual, ElementsAre(10, 12, 2, 4));
+    }
+    return absl::OkStatus();
   });
   EXPECT_TRUE(status.ok()) << status;
 }

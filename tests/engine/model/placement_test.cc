@@ -93,6 +93,25 @@ absl::Status Validate(const ModelSpec& spec, int block, const Placement& changed
   return ValidatePlacements(spec, placements, changed.ranks.size() > 2 ? 3 : 2);
 }
 
+TEST(SharingGroup, EveryRankIsInOneAtMostAndAllFindTheSame) {
+  const auto group_of = [](std::vector<std::vector<int>> groups, int rank) {
+    std::vector<Placement> placements;
+    for (std::vector<int>& ranks : groups) placements.push_back({.ranks = std::move(ranks)});
+    return SharingGroup(placements, rank);
+  };
+  using Ranks = std::vector<int>;
+  EXPECT_EQ(group_of({{0}, {1}}, 0), Ranks());
+  EXPECT_EQ(group_of({{0}, {2, 1}, {2, 1}}, 1), Ranks({2, 1}));
+  EXPECT_EQ(group_of({{0}, {2, 1}, {2, 1}}, 0), Ranks());
+  // The second group would give rank 1 a second memory, the third is of others.
+  const std::vector<Ranks> groups = {{0, 1}, {1, 2, 3}, {3, 2}, {0, 1}};
+  EXPECT_EQ(group_of(groups, 0), Ranks({0, 1}));
+  EXPECT_EQ(group_of(groups, 1), Ranks({0, 1}));
+  EXPECT_EQ(group_of(groups, 2), Ranks({3, 2}));
+  EXPECT_EQ(group_of(groups, 3), Ranks({3, 2}));
+  EXPECT_EQ(group_of(groups, 4), Ranks());
+}
+
 TEST(ValidatePlacements, NamesBlockAndFault) {
   const ModelSpec spec = Model(8, 4, 16, 96, 64);
   const int attention = spec.attention_block(1);

@@ -138,5 +138,35 @@ TEST(Recording, IsNotDoneWhereARankCannot) {
   EXPECT_EQ(*launches, 0);
 }
 
+// A rank has no memory left for its recording: all go on without.
+TEST(Recording, GoesOnWithoutWhereItFailsOnARank) {
+  const auto model = OpenTestModel(SourcePath("tests/golden/llama_gqa"));
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto launches = std::make_shared<std::atomic<int>>(0);
+  const MakeRankParts able = FakeAccelerators({true, launches});
+  const MakeRankParts unable =
+      FakeAccelerators({.record = true,
+                        .launches = launches,
+                        .capture_error = absl::ResourceExhaustedError("full")});
+  TestOptions options;
+  options.make_parts = [&](Communicator& world, ThreadPool& pool) {
+    return world.rank() == 0 ? able(world, pool) : unable(world, pool);
+  };
+  const auto ids = GreedyTokens(*model, TensorSplit({1, 1}), options, {1, 2, 3}, 6, {});
+  const auto expected = GreedyTokens(*model, TensorSplit({1, 1}), {}, {1, 2, 3}, 6, {});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(*ids, *expected);
+  EXPECT_EQ(*launches, 0);
+  const auto body = [](Engine& engine, Communicator&) -> absl::Status {
+    for (int64_t position = 0; position < 4; ++position) {
+      RETURN_IF_ERROR(engine.Forward({{0, position, {1}}}));
+    }
+    return engine.recording_problem();
+  };
+  const absl::Status problem = RunEngines(*model, TensorSplit({1, 1}), options, body);
+  EXPECT_EQ(problem.code(), absl::StatusCode::kResourceExhausted) << problem;
+  EXPECT_THAT(std::string(problem.message()), testing::HasSubstr("rank 1: full"));
+}
+
 }  // namespace
 }  // namespace tprun

@@ -403,7 +403,8 @@ absl::StatusOr<std::unique_ptr<Communicator>> Everyone(Communicator& world) {
 
 MakeRankParts FakeAccelerators(const FakeOptions& options) {
   return [options](Communicator& world, ThreadPool& pool) -> absl::StatusOr<RankParts> {
-    auto device = std::make_unique<FakeDevice>(options.record, options.launches);
+    auto device =
+        std::make_unique<FakeDevice>(options.record, options.launches, options.capture_error);
     FakeCompute compute;
     if (options.make_compute) {
       compute = options.make_compute(pool);

@@ -38,6 +38,7 @@ struct FakeOptions {
   bool record = false;
   std::shared_ptr<std::atomic<int>> launches;  // of graphs, counted; or null
   MakeFakeCompute make_compute;                // else the CPU kernels
+  absl::Status capture_error;                  // how captures end, if not well
 };
 
 // An accelerator without one: its memory has addresses that fault when the host touches them and

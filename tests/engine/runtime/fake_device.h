@@ -59,8 +59,11 @@ class FakeBuffer final : public Buffer {
 
 class FakeDevice final : public Device {
  public:
-  FakeDevice(bool record, std::shared_ptr<std::atomic<int>> launches)
-      : record_(record), launches_(std::move(launches)), thread_([this] { Run(); }) {}
+  FakeDevice(bool record, std::shared_ptr<std::atomic<int>> launches, absl::Status capture_error)
+      : record_(record),
+        launches_(std::move(launches)),
+        capture_error_(std::move(capture_error)),
+        thread_([this] { Run(); }) {}
   ~FakeDevice() override {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -110,6 +113,7 @@ class FakeDevice final : public Device {
     const absl::Status status = work();
     recording_ = nullptr;
     RETURN_IF_ERROR(status);
+    RETURN_IF_ERROR(capture_error_);
     return graph;
   }
 
@@ -165,6 +169,7 @@ class FakeDevice final : public Device {
 
   const bool record_;
   const std::shared_ptr<std::atomic<int>> launches_;
+  const absl::Status capture_error_;
   std::vector<Work>* recording_ = nullptr;  // of the rank's own thread
   std::mutex mutex_;
   std::condition_variable changed_;

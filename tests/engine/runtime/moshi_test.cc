@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "engine/runtime/generate_frames.h"
 #include "tests/engine/runtime/engine_harness.h"
 #include "tests/test_data.h"
 
@@ -52,15 +53,28 @@ absl::StatusOr<std::vector<Frame>> RunFrames(const TestModel& model, const TestL
   return frames;
 }
 
+struct GoldenMoshi {
+  TestModel model;
+  Json expected;
+};
+
+absl::StatusOr<GoldenMoshi> OpenGoldenMoshi() {
+  const std::string folder = SourcePath("tests/golden/moshi");
+  auto model = OpenTestModel(folder);
+  if (!model.ok()) return model.status();
+  auto expected = ReadJsonFile(folder + "/expected.json");
+  if (!expected.ok()) return expected.status();
+  model->spec.context_length = 64;  // more than its window of 16
+  return GoldenMoshi{*std::move(model), *std::move(expected)};
+}
+
 class MoshiLayouts : public testing::TestWithParam<TestLayout> {};
 
 TEST_P(MoshiLayouts, EqualTransformers) {
-  const std::string folder = SourcePath("tests/golden/moshi");
-  auto model = OpenTestModel(folder);
-  ASSERT_TRUE(model.ok()) << model.status();
-  model->spec.context_length = 64;  // more than its window of 16
-  const auto expected = ReadJsonFile(folder + "/expected.json");
-  ASSERT_TRUE(expected.ok());
+  const auto golden = OpenGoldenMoshi();
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  const TestModel* model = &golden->model;
+  const Json* expected = &golden->expected;
   std::vector<int32_t> streams;
   for (const Json& frame : (*expected)["streams"]) {
     for (const Json& id : frame) streams.push_back(id.get<int32_t>());
@@ -92,6 +106,32 @@ TEST_P(MoshiLayouts, EqualTransformers) {
     }
     EXPECT_EQ(compared, 24);
   }
+}
+
+// What it says and what it sounds like when it hears something, on its own tokens.
+TEST_P(MoshiLayouts, GeneratesTheFramesOfTransformers) {
+  const auto golden = OpenGoldenMoshi();
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  const TestModel* model = &golden->model;
+  const Json* expected = &golden->expected;
+  ASSERT_GT((*expected)["generated_margin"], 10 * kTolerance);
+  FramesOptions options;
+  for (const Json& frame : (*expected)["heard"]) {
+    for (const Json& id : frame) options.given.push_back(id.get<int32_t>());
+  }
+  options.frames = static_cast<int64_t>((*expected)["heard"].size());
+  std::vector<std::vector<int32_t>> frames;
+  const auto body = [&](Engine& engine, Communicator& world) -> absl::Status {
+    const auto result = GenerateFrames(engine, world, options, [&](absl::Span<const int32_t> ids) {
+      frames.emplace_back(ids.begin(), ids.end());
+      return true;
+    });
+    EXPECT_EQ(result.ok() ? result->steps : 0, options.frames + 1);
+    return result.status();
+  };
+  const absl::Status status = RunEngines(*model, GetParam(), {}, body);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(Json(frames), (*expected)["generated"]);
 }
 
 TEST_P(MoshiLayouts, ShardsCoverEveryTensorOnce) {
@@ -137,6 +177,56 @@ TEST(Moshi, RefusesWhatDoesNotFit) {
   };
   const absl::Status status = RunEngines(*model, TensorSplit({1}), {}, body);
   EXPECT_TRUE(status.ok()) << status;
+}
+
+// The shared data's own arithmetic in float64, with Kyutai's delays between the streams.
+TEST(Moshi, EqualsTheSharedData) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string folder = TestDataDirectory() + "/models/tiny/moshi-like-tiny";
+  auto model = OpenTestModel(folder);
+  ASSERT_TRUE(model.ok()) << model.status();
+  model->spec.context_length = 16;  // more than its window of 6
+  const ModelSpec& spec = model->spec;
+  ASSERT_EQ(static_cast<int>(spec.delays.size()), spec.streams);
+  const auto expected = ReadJsonFile(folder + "/expected.json");
+  ASSERT_TRUE(expected.ok());
+  size_t compared = 0;
+  for (size_t b = 0; b < (*expected)["codes_data"].size(); ++b) {
+    const Json& codes = (*expected)["codes_data"][b];
+    const Json& golden = (*expected)["expected"][b];
+    const int frames = static_cast<int>(codes[0].size());
+    const auto token = [&](int stream, int frame) {
+      const auto initial = static_cast<int32_t>(stream == 0 ? spec.vocab : spec.depth.vocab);
+      return frame < 0 ? initial : codes[stream][frame].get<int32_t>();
+    };
+    std::vector<int32_t> streams;
+    std::vector<std::vector<int32_t>> depth_tokens(frames);
+    for (int t = 0; t < frames; ++t) {
+      for (int k = 0; k < spec.streams; ++k) streams.push_back(token(k, t - 1 - spec.delays[k]));
+      for (int q = 0; q < spec.depth.steps; ++q) {
+        const int32_t before = token(q, t - spec.delays[q]);
+        if (before < 0) break;  // what follows is not told
+        depth_tokens[t].push_back(before);
+      }
+    }
+    const auto found =
+        RunFrames(*model, TensorSplit({2, 1}), streams, depth_tokens, 1, Activations::kF32);
+    ASSERT_TRUE(found.ok()) << found.status();
+    for (int t = 0; t < frames; ++t) {
+      const auto compare = [&](const Json& logits, const std::vector<float>& mine) {
+        if (logits.is_null()) return;
+        EXPECT_LT(LargestDifference(mine, logits.get<std::vector<float>>()), kTolerance) << t;
+        ++compared;
+      };
+      // Step t makes the text of frame t - delays[0], and audio q of frame t - delays[q + 1].
+      if (t >= spec.delays[0]) compare(golden["text_logits"][t - spec.delays[0]], (*found)[t].text);
+      for (size_t q = 0; q < depth_tokens[t].size(); ++q) {
+        const int frame = t - spec.delays[q + 1];
+        if (frame >= 0) compare(golden["audio_logits"][q][frame], (*found)[t].audio[q]);
+      }
+    }
+  }
+  EXPECT_GT(compared, 50);
 }
 
 }  // namespace

@@ -97,6 +97,14 @@ def fp8(w, kind):
     return {"weight": q, "weight_scale": scale.reshape(-1, 1) if kind == "channel" else scale.reshape(1)}, value, exact
 
 
+def modelopt(w):
+    """NVIDIA's Model Optimizer: one F32 scale per matrix; input_scale is of activations and not read."""
+    scale = w.abs().amax() / 448
+    q = (w / scale).clamp(-448, 448).to(torch.float8_e4m3fn)
+    value = q.float() * scale
+    return {"weight": q, "weight_scale": scale, "input_scale": torch.tensor(0.01)}, value, value
+
+
 def compressed(w, group, symmetric, bits=4):
     from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
     half = 2**(bits - 1)
@@ -115,6 +123,31 @@ def compressed(w, group, symmetric, bits=4):
     if not symmetric:
         tensors["weight_zero_point"] = pack_to_int32(zero, bits, packed_dim=0)
     return tensors, difference.to(scale.dtype) * scale[:, index], difference.float() * scale[:, index].float()
+
+
+def bytes8(w, symmetric):
+    """compressed-tensors' int-quantized: a scale per output channel."""
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+    if symmetric:
+        scale = (w.abs().amax(1, keepdim=True) / 127.5).to(torch.bfloat16)
+        zero = torch.zeros_like(scale, dtype=torch.int8)
+    else:
+        low, high = w.amin(1, keepdim=True).clamp(max=0), w.amax(1, keepdim=True).clamp(min=0)
+        scale = ((high - low) / 255).to(torch.bfloat16)
+        zero = (-128 - (low / scale.float()).round()).clamp(-128, 127).to(torch.int8)
+    q = (w / scale.float() + zero).round().clamp(-128, 127).to(torch.int8)
+    args = QuantizationArgs(num_bits=8, type="int", strategy="channel", symmetric=symmetric)
+    value = dequantize(q, scale, zero, args=args)
+    tensors = {"weight": q, "weight_scale": scale}
+    if not symmetric:
+        tensors["weight_zero_point"] = zero
+    return tensors, value, (q.float() - zero.float()) * scale.float()
+
+
+def mixed(w):
+    """The groups of layers of ct_mixed: down_proj has 8 bits per row, the others 4 by 64."""
+    return compressed(w, w.shape[1], True, bits=8) if w.shape[1] == FFN else compressed(w, 64, True)
 
 
 def bnb4(w, kind, double):
@@ -156,6 +189,12 @@ KINDS = {
     "awq_g64": (lambda w: awq(w, 64), {"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm", "zero_point": True}),
     "ct_int4_sym": (lambda w: compressed(w, 128, True), ct(num_bits=4, type="int", group_size=128, strategy="group", symmetric=True)),
     "ct_int4_asym": (lambda w: compressed(w, 32, False), ct(num_bits=4, type="int", group_size=32, strategy="group", symmetric=False)),
+    "ct_int8_sym": (lambda w: bytes8(w, True), ct(num_bits=8, type="int", strategy="channel", symmetric=True)),
+    "ct_int8_asym": (lambda w: bytes8(w, False), ct(num_bits=8, type="int", strategy="channel", symmetric=False)),
+    "ct_mixed": (mixed, {**ct(), "config_groups": {
+        "group_0": {"targets": ["re:.*down_proj"], "weights": dict(num_bits=8, type="int", strategy="channel", symmetric=True)},
+        "group_1": {"targets": ["Linear"], "weights": dict(num_bits=4, type="int", group_size=64, strategy="group", symmetric=True)}}}),
+    "modelopt_fp8": (lambda w: modelopt(w), {"quant_method": "modelopt", "quant_algo": "FP8"}),
     "bnb_nf4": (lambda w: bnb4(w, "nf4", False), {**BNB, "bnb_4bit_quant_type": "nf4"}),
     "bnb_nf4_double": (lambda w: bnb4(w, "nf4", True), {**BNB, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}),
     "bnb_fp4": (lambda w: bnb4(w, "fp4", False), {**BNB, "bnb_4bit_quant_type": "fp4"}),

@@ -217,6 +217,27 @@ ms|sort(attribute='role')|map(attribute='role')|list
 ['tab\t','nl\n','\\']
 ['é']
 caller is defined
+(1, 'a', (2,), ()) ~ '' ~ (1,)
+(1, 2) == [1, 2] or (1, 2) != (1, 2) or (1, 2) < (1, 3)
+(1,) + (2,) ~ (1, 2) * 2 ~ (1, 2, 3)[1:]
+(1,) + [2]
+(1, 2) < [1, 3]
+(3, 1)|sort ~ (3, 1)|list ~ (3, 1)|tojson ~ (3, 1)|first ~ 3 in (3, 1)
+d|dictsort ~ d|items|list ~ d.items()|list
+1, 2
+'%s has %d of %5.1f%%|%-4s|%04d|%r' % ('x', 3, 1.25, 'é', 7, 'q')
+'%s' % 'a' ~ '%s' % 5 ~ '%d' % 2.9 ~ '%s' % [1, 'b'] ~ '%x %X %o %+d %e %g' % (255, 255, 8, 3, 1.5, 0.0001)
+'%.2s|%6s|%5d' % ('añb', 'ñ', 42)
+'%s %s' % ('a',)
+'%s' % ('a', 'b')
+'%d' % 'a'
+'%q' % 1
+'%' % 1
+'%s and %s'|format('a', 2)
+'a'|format('b')
+range(*[1, 4])|list ~ dict(**{'a': 1, 'b': 2}) ~ '{} {x}'.format(*['q'], **{'x': 3})
+range(*5)
+dict(**[1])
 """
 
 TEMPLATES = [
@@ -254,6 +275,9 @@ TEMPLATES = [
     "{% if x is not defined %}{% set x = 5 %}{% endif %}{{ x }}",
     "{% for m in ms %}{% set c = m.content %}{% if loop.first %}{% set c = 'Z' + c %}{% endif %}{{ c }}{% endfor %}",
     "line1\r\nline2\r\n", "{{ 'a' }}\n\n", "\n\n{{ 'a' }}", "{{- ' a ' -}}\n b", "x{{ 'a' -}}   \n  {{- 'b' }}y",
+    "{% for x in 1, 2 %}{{ x }}{% endfor %}{% for x in 1, %}{{ x }}{% endfor %}{% for x in 1, 2, 3 if x > 1 %}{{ x }}{% endfor %}",
+    "{% for a, b in (1, 2), (3, 4) %}{{ a }}-{{ b }};{% endfor %}{% set x = 1, 2 %}{{ x }}{% set y = 1, %}{{ y }}",
+    "{% for p in d.items() %}{{ p }}{% endfor %}", "{% macro m(a, b=2, c=3) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(*[7, 8]) }}{{ m(1, **{'c': 9}) }}",
     "{% set ns = namespace() %}{% set ns.a = 1 %}{{ ns.a }}{{ ns.b is defined }}",
     "{% set q = {} %}{% set q.a = 1 %}", "{{ {'a': {'b': [1,2,{'c': 3}]}}.a.b[2].c }}",
     "{% set x = namespace(v=[]) %}{% for i in range(3) %}{% set x.v = x.v + [i] %}{% endfor %}{{ x.v }}",

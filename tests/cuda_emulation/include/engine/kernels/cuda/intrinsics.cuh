@@ -4,6 +4,7 @@
 // the same functions in plain C++. It lies earlier in the include path than the other.
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -27,21 +28,25 @@ inline uint4 LoadStreaming(const uint4* p) { return *p; }
 inline uint2 LoadStreaming(const uint2* p) { return *p; }
 inline uint32_t LoadStreaming(const uint32_t* p) { return *p; }
 
-template <class Op>
-uint32_t OnBf16x2(uint32_t a, uint32_t b, Op op) {
+// op on each half of two words, which are elements of Type.
+template <class Type, class Encode, class Op>
+uint32_t OnHalves(uint32_t a, uint32_t b, Encode encode, Op op) {
   uint32_t result = 0;
   for (int shift : {0, 16}) {
-    const float value = op(ToFloat(BFloat16{static_cast<uint16_t>(a >> shift)}),
-                           ToFloat(BFloat16{static_cast<uint16_t>(b >> shift)}));
-    result |= uint32_t{ToBFloat16(value).bits} << shift;
+    const float value = op(ToFloat(Type{static_cast<uint16_t>(a >> shift)}),
+                           ToFloat(Type{static_cast<uint16_t>(b >> shift)}));
+    result |= uint32_t{encode(value).bits} << shift;
   }
   return result;
 }
 inline uint32_t SubtractBf16x2(uint32_t a, uint32_t b) {
-  return OnBf16x2(a, b, [](float x, float y) { return x - y; });
+  return OnHalves<BFloat16>(a, b, ToBFloat16, [](float x, float y) { return x - y; });
 }
 inline uint32_t MultiplyBf16x2(uint32_t a, uint32_t b) {
-  return OnBf16x2(a, b, [](float x, float y) { return x * y; });
+  return OnHalves<BFloat16>(a, b, ToBFloat16, [](float x, float y) { return x * y; });
+}
+inline uint32_t MultiplyF16x2(uint32_t a, uint32_t b) {
+  return OnHalves<Float16>(a, b, ToFloat16, [](float x, float y) { return x * y; });
 }
 
 // What mma.sync does with the registers of all lanes, in f32.

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+
+namespace tprun {
+
+// A CUDA runtime in host memory, for the host side of the CUDA module where there is no GPU: as
+// much of it as CudaDevice needs. Each thread has a GPU of its own; a stream is a thread that
+// carries out its work in order.
+
+// Work that takes as long as it takes, as a kernel that waits for another rank does.
+void GiveToStream(cudaStream_t stream, std::function<void()> work);
+
+}  // namespace tprun

@@ -1,0 +1,172 @@
+#include "tests/comm/fake_nccl.h"
+
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "tests/comm/fake_cuda_runtime.h"
+
+namespace tprun {
+namespace {
+
+FakeNccl* fake = nullptr;
+
+// What the ranks of one communicator share.
+struct Group {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<int64_t, std::vector<std::vector<float>>> parts;  // of each sum so far
+};
+
+std::mutex mutex;                                  // of these
+std::map<int64_t, std::shared_ptr<Group>> groups;  // by unique id
+std::set<void*> windows;                           // memory of them
+std::vector<ncclComm_t> aborted;                   // their kernels may still look at them
+
+}  // namespace
+}  // namespace tprun
+
+struct ncclComm {
+  std::shared_ptr<tprun::Group> group;
+  int ranks = 0;
+  std::atomic<int64_t> sums{0};
+  std::atomic<bool> abort{false};
+  const char* window = nullptr;
+};
+
+namespace tprun {
+namespace {
+
+using Microseconds = std::chrono::microseconds;
+
+ncclResult_t GetUniqueId(ncclUniqueId* id) {
+  static std::atomic<int64_t> next{1};
+  const int64_t number = next++;
+  std::memcpy(id, &number, sizeof(number));
+  return ncclSuccess;
+}
+
+ncclResult_t CommInit(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t*) {
+  ++fake->begun;
+  if (rank == fake->failing_rank) return ncclSystemError;
+  int64_t number = 0;
+  std::memcpy(&number, &id, sizeof(number));
+  std::lock_guard<std::mutex> lock(mutex);
+  std::shared_ptr<Group>& group = groups[number];
+  if (group == nullptr) group = std::make_shared<Group>();
+  *comm = new ncclComm{group, ranks};
+  return ncclInProgress;
+}
+
+// On the stream: gives its part and waits for the others'.
+void SumOnStream(ncclComm_t comm, int64_t number, const float* send, float* receive, size_t count) {
+  Group& group = *comm->group;
+  std::unique_lock<std::mutex> lock(group.mutex);
+  std::vector<std::vector<float>>& parts = group.parts[number];
+  parts.emplace_back(send, send + count);
+  group.changed.notify_all();
+  while (static_cast<int>(parts.size()) < comm->ranks && !comm->abort) {
+    group.changed.wait_for(lock, Microseconds(200));
+  }
+  if (comm->abort) return;
+  for (size_t i = 0; i < count; ++i) {
+    float sum = 0;
+    for (const std::vector<float>& part : parts) sum += part[i];
+    receive[i] = sum;
+  }
+  lock.unlock();
+  const bool in_window = reinterpret_cast<const char*>(receive) == comm->window;
+  if (in_window && fake->windows_sum_wrong) receive[0] += 1;
+  std::this_thread::sleep_for(
+      Microseconds(in_window ? fake->window_delay_us.load() : fake->plain_delay_us.load()));
+}
+
+ncclResult_t AllReduce(const void* send, void* receive, size_t count, ncclDataType_t type,
+                       ncclRedOp_t, ncclComm_t comm, cudaStream_t stream) {
+  if (type != ncclFloat32) return ncclInvalidArgument;
+  GiveToStream(stream, [=, number = comm->sums++] {
+    SumOnStream(comm, number, static_cast<const float*>(send), static_cast<float*>(receive), count);
+  });
+  return ncclInProgress;
+}
+
+// The kernels end first, then all that was recorded has to be gone.
+ncclResult_t CommAbort(ncclComm_t comm) {
+  comm->abort = true;
+  while (fake->graphs > 0) std::this_thread::sleep_for(Microseconds(200));
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    aborted.push_back(comm);
+  }
+  ++fake->aborted;
+  return ncclSuccess;
+}
+
+ncclResult_t CommDestroy(ncclComm_t comm) {
+  ++fake->destroyed;
+  delete comm;
+  return ncclSuccess;
+}
+
+ncclResult_t WindowRegister(ncclComm_t comm, void* memory, size_t, void** window, int) {
+  if (fake->windows_are_null) return ncclSuccess;
+  comm->window = static_cast<char*>(memory);
+  *window = memory;
+  return ncclSuccess;
+}
+
+ncclResult_t WindowDeregister(ncclComm_t comm, void*) {
+  ++fake->windows_closed;
+  comm->window = nullptr;
+  return ncclSuccess;
+}
+
+ncclResult_t MemAlloc(void** memory, size_t bytes) {
+  *memory = std::calloc(bytes, 1);
+  std::lock_guard<std::mutex> lock(mutex);
+  windows.insert(*memory);
+  return ncclSuccess;
+}
+
+ncclResult_t MemFree(void* memory) {
+  ++fake->freed;
+  std::lock_guard<std::mutex> lock(mutex);
+  windows.erase(memory);
+  std::free(memory);
+  return ncclSuccess;
+}
+
+}  // namespace
+
+void UseNccl(FakeNccl* nccl) { fake = nccl; }
+
+std::string NcclVersionText(int) { return "fake"; }
+
+absl::StatusOr<NcclApi> LoadNccl() {
+  NcclApi api;
+  api.GetVersion = [](int* version) { return *version = NCCL_VERSION_CODE, ncclSuccess; };
+  api.GetUniqueId = GetUniqueId;
+  api.CommInitRankConfig = CommInit;
+  api.CommFinalize = [](ncclComm_t) { return ncclSuccess; };
+  api.CommDestroy = CommDestroy;
+  api.CommAbort = CommAbort;
+  api.CommGetAsyncError = [](ncclComm_t, ncclResult_t* result) {
+    return *result = ncclSuccess, ncclSuccess;
+  };
+  api.GetErrorString = [](ncclResult_t) { return "a fake error"; };
+  api.GetLastError = [](ncclComm_t) { return ""; };
+  api.AllReduce = AllReduce;
+  api.MemAlloc = MemAlloc;
+  api.MemFree = MemFree;
+  api.CommWindowRegister = WindowRegister;
+  api.CommWindowDeregister = WindowDeregister;
+  return api;
+}
+
+}  // namespace tprun

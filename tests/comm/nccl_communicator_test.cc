@@ -1,0 +1,162 @@
+// The host side of the NCCL back end, over an NCCL and a CUDA runtime that are faked: what it does
+// when a rank is lost, when NCCL cannot start, and with a window of each kind.
+#include "comm/nccl_communicator.h"
+
+#include <thread>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "comm/cuda_device.h"
+#include "comm/local_communicator.h"
+#include "gmock/gmock.h"
+#include "tests/comm/fake_cuda_runtime.h"
+#include "tests/comm/fake_nccl.h"
+
+namespace tprun {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int kRanks = 2;
+constexpr int64_t kCount = 1000;
+constexpr int64_t kBytes = kCount * static_cast<int64_t>(sizeof(float));
+
+using Body = std::function<absl::Status(Communicator&, CudaDevice&)>;
+
+class NcclCommunicatorTest : public testing::Test {
+ protected:
+  NcclCommunicatorTest() { UseNccl(&nccl_); }
+
+  absl::Status Run(const Body& body) {
+    return RunLocalRanks(kRanks, absl::Seconds(30), [&](Communicator& world) -> absl::Status {
+      ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, CudaDevice::Open(0));
+      ASSIGN_OR_RETURN(CudaDevice* const cuda, CudaDevice::Of(*device));
+      ASSIGN_OR_RETURN(std::unique_ptr<Communicator> own, world.Split({0, 1}));
+      ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> comm,
+                       MakeNcclCommunicator(PeerGroup{std::move(own), {0, 1}}, *device, {}));
+      if (comm->rank() == 0) description_ = comm->description();
+      return body(*comm, *cuda);
+    });
+  }
+
+  FakeNccl nccl_;
+  std::string description_;
+};
+
+// Rank r gives r + 1.
+absl::Status SumRight(Communicator& comm, CudaDevice& device) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> buffer, device.Allocate(kBytes));
+  std::vector<float> values(kCount, static_cast<float>(comm.rank() + 1));
+  RETURN_IF_ERROR(device.CopyFromHost(buffer->data(), values.data(), kBytes));
+  RETURN_IF_ERROR(comm.AllReduceSum(buffer->data(), buffer->data(), kCount, DType::kF32));
+  RETURN_IF_ERROR(device.CopyToHost(values.data(), buffer->data(), kBytes));
+  if (values == std::vector<float>(kCount, 3.0f)) return absl::OkStatus();
+  return absl::InternalError("the sum is wrong");
+}
+
+TEST_F(NcclCommunicatorTest, SumsInAWindowThatIsFaster) {
+  EXPECT_EQ(Run(SumRight), absl::OkStatus());
+  EXPECT_THAT(description_, HasSubstr("in a symmetric window"));
+  EXPECT_EQ(nccl_.begun, kRanks);
+  EXPECT_EQ(nccl_.destroyed, kRanks);
+  EXPECT_EQ(nccl_.windows_closed, kRanks);
+  EXPECT_EQ(nccl_.freed, kRanks);
+  EXPECT_EQ(nccl_.aborted, 0);
+}
+
+TEST_F(NcclCommunicatorTest, ClosesAWindowThatIsNotFaster) {
+  nccl_.window_delay_us = 4000;
+  EXPECT_EQ(Run(SumRight), absl::OkStatus());
+  EXPECT_THAT(description_, HasSubstr("no symmetric window: a sum of 400 KB took"));
+  EXPECT_EQ(nccl_.windows_closed, kRanks);
+  EXPECT_EQ(nccl_.freed, kRanks);
+  EXPECT_EQ(nccl_.begun, kRanks) << "the communicator is made once";
+  EXPECT_EQ(nccl_.aborted, 0);
+}
+
+TEST_F(NcclCommunicatorTest, GoesOnWithTheSameCommunicatorWithoutAWindow) {
+  nccl_.windows_are_null = true;
+  EXPECT_EQ(Run(SumRight), absl::OkStatus());
+  EXPECT_THAT(description_, HasSubstr("NCCL has none between these GPUs"));
+  EXPECT_EQ(nccl_.freed, kRanks);
+  EXPECT_EQ(nccl_.begun, kRanks);
+}
+
+TEST_F(NcclCommunicatorTest, IsMadeAgainAfterAWrongSumInTheWindow) {
+  nccl_.windows_sum_wrong = true;
+  EXPECT_EQ(Run(SumRight), absl::OkStatus());
+  EXPECT_THAT(description_, HasSubstr("1 wrong elements"));
+  EXPECT_EQ(nccl_.begun, 2 * kRanks);
+  EXPECT_EQ(nccl_.aborted, kRanks);
+  EXPECT_EQ(nccl_.freed, kRanks);
+}
+
+TEST_F(NcclCommunicatorTest, AnNcclThatCannotStartIsAPreconditionOnAllRanks) {
+  nccl_.failing_rank = 1;
+  const absl::Status status = Run(SumRight);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("starting over NCCL failed on rank 1"));
+}
+
+// A rank is lost in a step that was recorded: the graph lives until the error has been told.
+TEST_F(NcclCommunicatorTest, ALostRankIsToldWhileAGraphHoldsTheCommunicator) {
+  const absl::Status status = Run([&](Communicator& comm, CudaDevice& device) -> absl::Status {
+    if (comm.rank() == 1) return absl::ResourceExhaustedError("no disk");
+    ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> buffer, device.Allocate(kBytes));
+    nccl_.graphs = 1;
+    RETURN_IF_ERROR(comm.AllReduceSum(buffer->data(), buffer->data(), kCount, DType::kF32));
+    const absl::Status told = device.Synchronize();
+    EXPECT_EQ(nccl_.aborted, 0);
+    EXPECT_EQ(comm.AllReduceSum(buffer->data(), buffer->data(), kCount, DType::kF32), told);
+    nccl_.graphs = 0;
+    return told;
+  });
+  EXPECT_EQ(status, absl::ResourceExhaustedError("rank 1: no disk"));
+  EXPECT_EQ(nccl_.freed, kRanks);
+}
+
+TEST_F(NcclCommunicatorTest, AnAbortThatDoesNotEndHoldsUpNobodyForLong) {
+  nccl_.graphs = 1;
+  const absl::Status status = Run([&](Communicator& comm, CudaDevice& device) -> absl::Status {
+    if (comm.rank() == 1) return absl::ResourceExhaustedError("no disk");
+    ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> buffer, device.Allocate(kBytes));
+    RETURN_IF_ERROR(comm.AllReduceSum(buffer->data(), buffer->data(), kCount, DType::kF32));
+    return device.Synchronize();
+  });
+  EXPECT_EQ(status, absl::ResourceExhaustedError("rank 1: no disk"));
+  EXPECT_LT(nccl_.freed, kRanks) << "memory that NCCL may still use";
+  const int ending = nccl_.begun - nccl_.destroyed;
+  nccl_.graphs = 0;
+  while (nccl_.aborted < ending) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+class CountingWatcher final : public StreamWatcher {
+ public:
+  absl::Status Poll() override { return ++polls, absl::OkStatus(); }
+  absl::Status Finished() override { return ++ends, absl::OkStatus(); }
+  int polls = 0, ends = 0;
+};
+
+// Ranks that fetch nothing wait for nothing but these.
+TEST(CudaDeviceTest, AWaitForASlotEndsItsWatchersWaitToo) {
+  const auto device = CudaDevice::Open(0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  CudaDevice* const cuda = *CudaDevice::Of(**device);
+  const auto buffer = cuda->Allocate(8);
+  ASSERT_TRUE(buffer.ok());
+  CountingWatcher watcher;
+  cuda->Watch(&watcher);
+  const auto begin = std::chrono::steady_clock::now();
+  GiveToStream(cuda->stream(), [] { std::this_thread::sleep_for(std::chrono::milliseconds(60)); });
+  for (int i = 0; i < 9; ++i)
+    EXPECT_EQ(cuda->CopyFromHost((*buffer)->data(), &i, 4), absl::OkStatus());
+  const auto took = std::chrono::steady_clock::now() - begin;
+  EXPECT_GT(watcher.polls, 0);
+  EXPECT_LE(watcher.polls, took / std::chrono::milliseconds(1)) << "once a millisecond";
+  EXPECT_GT(watcher.ends, 0);
+  EXPECT_EQ(cuda->Synchronize(), absl::OkStatus());
+  cuda->Unwatch(&watcher);
+}
+
+}  // namespace
+}  // namespace tprun
