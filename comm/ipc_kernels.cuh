@@ -161,8 +161,9 @@ __device__ inline void SumPieces(const IpcView& view, int channel, uint64_t epoc
 }
 
 // One step: every rank gets all parts and sums for itself. Grid: cut.channels.
+// One block to a multiprocessor is asked for, here and below: to place four, the compiler spills.
 template <typename T>
-__global__ void __launch_bounds__(kMostIpcThreads)
+__global__ void __launch_bounds__(kMostIpcThreads, 1)
     IpcAllReduceKernel(IpcView view, const char* send, char* receive, int64_t bytes, IpcCut cut) {
   const int channel = blockIdx.x;
   uint64_t* const counter = WordAt(view.slabs[view.rank], view.layout.epochs) + channel;
@@ -236,7 +237,7 @@ __device__ inline float AddPieces(const IpcView& view, int channel, uint64_t epo
 
 // The same sum in one step, into a residual and its norm: a channel has whole tokens, so that it
 // knows their squares. Grid: channels, up to that of the layout.
-__global__ void __launch_bounds__(kMostIpcThreads)
+__global__ void __launch_bounds__(kMostIpcThreads, 1)
     IpcAllReduceNormKernel(IpcView view, SumAndNorm what, int channels) {
   const int channel = blockIdx.x;
   uint64_t* const counter = WordAt(view.slabs[view.rank], view.layout.epochs) + channel;
@@ -272,7 +273,7 @@ struct IpcParts {
 };
 
 // Grid: cut.channels, for the largest part.
-__global__ void __launch_bounds__(kMostIpcThreads)
+__global__ void __launch_bounds__(kMostIpcThreads, 1)
     IpcAllGatherKernel(IpcView view, const char* send, char* receive, IpcParts parts, IpcCut cut) {
   const int channel = blockIdx.x;
   uint64_t* const counter = WordAt(view.slabs[view.rank], view.layout.epochs) + channel;
@@ -311,7 +312,7 @@ __device__ __forceinline__ int64_t RingStep(const IpcLayout& layout, uint64_t po
 __device__ __forceinline__ uint64_t RoundUp16(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
 
 // One block.
-__global__ void __launch_bounds__(kMostIpcThreads)
+__global__ void __launch_bounds__(kMostIpcThreads, 1)
     IpcSendKernel(IpcView view, const char* data, int64_t bytes, int to) {
   const IpcLayout& layout = view.layout;
   char* const own = view.slabs[view.rank];
@@ -340,7 +341,7 @@ __global__ void __launch_bounds__(kMostIpcThreads)
 }
 
 // One block.
-__global__ void __launch_bounds__(kMostIpcThreads)
+__global__ void __launch_bounds__(kMostIpcThreads, 1)
     IpcReceiveKernel(IpcView view, char* data, int64_t bytes, int from) {
   const IpcLayout& layout = view.layout;
   char* const own = view.slabs[view.rank];
