@@ -105,7 +105,10 @@ void GiveToStream(cudaStream_t stream, std::function<void()> work) {
   stream->Give(std::move(work));
 }
 
-cudaError_t FindMachineCode() { return cudaSuccess; }
+cudaError_t FindMachineCode(int* code_capability) {
+  *code_capability = 90;
+  return cudaSuccess;
+}
 
 absl::StatusOr<std::unique_ptr<DeviceGraph>> CaptureCudaGraph(
     CudaDevice&, const std::function<absl::Status()>&) {
