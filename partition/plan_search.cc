@@ -21,6 +21,9 @@ constexpr int kMostSequences = 1024;
 // A batch has to be worth it: at least so much faster than the one before.
 constexpr double kWorthIt = 1.01;
 
+// The longest context is found to one part of so many.
+constexpr int kContextParts = 512;
+
 // How exactly the missing bytes are found where nothing fits.
 constexpr int64_t kShortageStep = 4 * kMiB;
 
@@ -121,7 +124,6 @@ int64_t MostPositions(const PlanRequest& request, const Candidates& candidates) 
     options.context = context;
     return LayoutFinder(request, candidates, options).Any(0, StepLimit(request));
   };
-  constexpr int kParts = 512;  // found to 1/512
   const int64_t known = request.spec->context_length;
   const int64_t most = std::max(known > 0 ? known : int64_t{1} << 30, request.options.context);
   if (known > 0 && fits(most)) return most;
@@ -132,21 +134,26 @@ int64_t MostPositions(const PlanRequest& request, const Candidates& candidates) 
     low = high;
     high *= 2;
   }
-  while (high - low > std::max<int64_t>(1, low / kParts)) {
+  while (high - low > std::max<int64_t>(1, low / kContextParts)) {
     const int64_t middle = low + (high - low) / 2;
     (fits(middle) ? low : high) = middle;
   }
   return low;
 }
 
+void NoteRoom(int64_t positions, Plan& plan) {
+  plan.notes.push_back(absl::StrCat("room for ", positions, " positions of each of ",
+                                    plan.options.batch,
+                                    plan.options.batch == 1 ? " sequence" : " sequences"));
+}
+
 absl::optional<Layout> BestForContext(const PlanRequest& request, const Candidates& candidates,
-                                      Plan& plan) {
-  const int64_t positions = MostPositions(request, candidates);
+                                      Plan& plan, int64_t& positions) {
+  positions = MostPositions(request, candidates);
   if (positions < request.options.context) return absl::nullopt;
   EngineOptions options = request.options;
   options.context = positions;
-  plan.notes.push_back(absl::StrCat("room for ", positions, " positions of each of ", options.batch,
-                                    options.batch == 1 ? " sequence" : " sequences"));
+  NoteRoom(positions, plan);
   return LayoutFinder(request, candidates, options).Best(0, StepLimit(request));
 }
 
@@ -170,10 +177,13 @@ absl::optional<Layout> BestForThroughput(const PlanRequest& request, const Candi
   return best;
 }
 
+// `positions`: of the longest context, where that is the objective and there is one.
 absl::optional<Layout> BestForObjective(const PlanRequest& request, const Candidates& candidates,
-                                        Plan& plan) {
+                                        Plan& plan, int64_t& positions) {
   absl::optional<Layout> best;
-  if (request.objective == Objective::kContext) best = BestForContext(request, candidates, plan);
+  if (request.objective == Objective::kContext) {
+    best = BestForContext(request, candidates, plan, positions);
+  }
   if (request.objective == Objective::kThroughput && request.choose_batch) {
     best = BestForThroughput(request, candidates, plan);
   }
@@ -329,9 +339,60 @@ absl::StatusOr<absl::optional<Plan>> FastestSimple(const PlanRequest& request,
   return fastest;
 }
 
+// A search for a context may end before it finds a layout that takes no search: the placements with
+// which more than `positions` have room, of `before` otherwise; nullopt: there are none.
+absl::StatusOr<absl::optional<Plan>> LongerSimple(const PlanRequest& request,
+                                                  const Candidates& candidates, const Plan& before,
+                                                  int64_t positions) {
+  absl::optional<Plan> longest;
+  const int64_t known = request.spec->context_length;
+  const int64_t most = known > 0 ? known : int64_t{1} << 30;
+  const auto fits = [&](int64_t context) -> absl::StatusOr<bool> {
+    Plan attempt = before;
+    attempt.options.context = context;
+    ASSIGN_OR_RETURN(absl::optional<Plan> simple, FastestSimple(request, candidates, attempt));
+    if (!simple || simple->decode.expected < request.min_tokens_per_s) return false;
+    longest = std::move(simple);
+    return true;
+  };
+  int64_t low = std::max(positions, request.options.context - 1);
+  int64_t high = low + low / kContextParts + 1;
+  while (high <= most) {
+    ASSIGN_OR_RETURN(const bool more, fits(high));
+    if (!more) break;
+    low = high;
+    high = std::min(2 * high, std::max(most, high + 1));
+  }
+  while (longest && high - low > std::max<int64_t>(1, low / kContextParts)) {
+    const int64_t middle = low + (high - low) / 2;
+    ASSIGN_OR_RETURN(const bool more, fits(middle));
+    (more ? low : high) = middle;
+  }
+  if (!longest) return longest;
+  Plan plan = before;
+  plan.ranks.clear();
+  for (const RankPlan& rank : longest->ranks) {
+    plan.ranks.emplace_back();
+    plan.ranks.back().device = rank.device;
+  }
+  plan.placements = longest->placements;
+  NoteRoom(low, plan);
+  RETURN_IF_ERROR(FillIn(request, candidates, plan));
+  return plan;
+}
+
 absl::Status FindPlan(const PlanRequest& request, const Candidates& candidates, Plan& plan) {
   const Plan before = plan;
-  absl::optional<Layout> layout = BestForObjective(request, candidates, plan);
+  int64_t positions = 0;
+  absl::optional<Layout> layout = BestForObjective(request, candidates, plan, positions);
+  if (request.objective == Objective::kContext) {
+    ASSIGN_OR_RETURN(absl::optional<Plan> longer,
+                     LongerSimple(request, candidates, before, positions));
+    if (longer) {
+      plan = *std::move(longer);
+      return absl::OkStatus();
+    }
+  }
   if (layout && layout->proven) return ApplyLayout(request, candidates, *layout, plan);
   absl::optional<Plan> given;
   if (!layout || request.objective == Objective::kLatency) {
