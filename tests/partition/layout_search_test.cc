@@ -352,7 +352,7 @@ std::vector<Placement> PlacementsOf(const ModelSpec& spec, const Layout& layout)
 // TPRUN_SEARCH_ROUNDS=5000 looks at more machines than there is time for in every test run.
 int Rounds() {
   const char* rounds = std::getenv("TPRUN_SEARCH_ROUNDS");
-  return rounds == nullptr ? 700 : std::atoi(rounds);
+  return rounds == nullptr ? 400 : std::atoi(rounds);
 }
 
 class EqualsBruteForce : public testing::TestWithParam<Layers> {};
