@@ -89,6 +89,14 @@ absl::Status BindToShare(const NumaShare& share) {
   return absl::OkStatus();
 }
 
+std::string DescribeShare(const NumaShare& share) {
+  if (share.cpus.empty()) return "";
+  const bool several = share.nodes.size() > 1;
+  return absl::StrCat("NUMA node", several ? "s " : " ", FormatCpuList(share.nodes),
+                      " (processors ", FormatCpuList(share.cpus), ")",
+                      several ? ", memory in turns" : "");
+}
+
 std::vector<int> AllowedCpus() {
   cpu_set_t set;
   CPU_ZERO(&set);

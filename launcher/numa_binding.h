@@ -24,6 +24,10 @@ NumaShare ShareNumaNodes(const std::vector<int>& allowed_cpus, int index, int ra
 // nodes takes turns among them, so that each thread reads with the bandwidth of all.
 absl::Status BindToShare(const NumaShare& share);
 
+// "NUMA node 1 (processors 4-7,12-15)"; of several nodes also how memory lies in them. Empty where
+// nothing is bound.
+std::string DescribeShare(const NumaShare& share);
+
 // The processors that the calling thread may use.
 std::vector<int> AllowedCpus();
 

@@ -158,9 +158,13 @@ absl::Status RankSession::OpenRankDevice(const ModelOptions& options) {
   ASSIGN_OR_RETURN(device_, OpenDevice(name));
   if (device_->host_accessible()) {
     // Before the rank's threads start and its memory is touched.
-    const absl::Status bound =
-        BindToShare(ShareNumaNodes(AllowedCpus(), share.index, share.cpu_ranks));
-    if (!bound.ok()) WriteLog(absl::StrCat("tprun: ", absl::string_view(bound.message())));
+    const NumaShare nodes = ShareNumaNodes(AllowedCpus(), share.index, share.cpu_ranks);
+    const absl::Status bound = BindToShare(nodes);
+    if (!bound.ok()) {
+      WriteLog(absl::StrCat("tprun: ", absl::string_view(bound.message())));
+    } else if (!nodes.cpus.empty()) {
+      WriteLog(absl::StrCat("rank ", world_.rank(), ": ", DescribeShare(nodes)));
+    }
   }
   pool_ = std::make_unique<ThreadPool>(share.threads);
   if (options.kernels == "reference" && device_->host_accessible()) {

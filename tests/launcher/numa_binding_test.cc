@@ -50,6 +50,15 @@ TEST(NumaBinding, OneRankTakesAllNodes) {
   EXPECT_EQ(share.cpus, Cpus(4));
 }
 
+TEST(NumaBinding, SaysWhereARankIs) {
+  const std::string root = FakeRoot("said", {"0-3,8-11", "4-7,12-15"});
+  EXPECT_EQ(DescribeShare(ShareNumaNodes(Cpus(16), 1, 2, root)),
+            "NUMA node 1 (processors 4-7,12-15)");
+  EXPECT_EQ(DescribeShare(ShareNumaNodes(Cpus(16), 0, 1, root)),
+            "NUMA nodes 0-1 (processors 0-15), memory in turns");
+  EXPECT_EQ(DescribeShare(NumaShare()), "");
+}
+
 TEST(NumaBinding, FewRanksShareManyNodes) {
   const std::string root = FakeRoot("many", {"0", "1", "2", "3"});
   EXPECT_EQ(ShareNumaNodes(Cpus(4), 0, 2, root).nodes, (std::vector<int>{0, 1}));
