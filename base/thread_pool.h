@@ -13,15 +13,17 @@ namespace tprun {
 //   pool.ParallelFor(rows, 16, [&](int64_t begin, int64_t end, int worker) { ... });
 class ThreadPool {
  public:
-  explicit ThreadPool(int num_threads);
+  // cores: what the threads have for themselves; 0: all that the caller may use.
+  explicit ThreadPool(int num_threads, int cores = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int num_threads() const { return num_threads_; }
 
-  // Cuts [0, count) into one contiguous range per worker, each a multiple of `grain` but the last,
-  // and returns when all are done. Small counts run on fewer workers.
+  // Calls body for pieces of [0, count), each of whole grains but the last, until all are done.
+  // Each worker has a contiguous range, which it goes through upwards, and then takes pieces of
+  // the others' that they have not come to. Small counts run on fewer workers.
   void ParallelFor(int64_t count, int64_t grain,
                    const std::function<void(int64_t begin, int64_t end, int worker)>& body);
 

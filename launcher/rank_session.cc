@@ -156,6 +156,8 @@ absl::Status RankSession::OpenRankDevice(const ModelOptions& options) {
   free_at_start_ = FreeMemoryOf(name);
   RETURN_IF_ERROR(world_.Barrier());  // others may open the same GPU
   ASSIGN_OR_RETURN(device_, OpenDevice(name));
+  const int cores =
+      static_cast<int>(AllowedCpus().size()) / std::max(share.cpu_ranks, 1);  // of this rank
   if (device_->host_accessible()) {
     // Before the rank's threads start and its memory is touched.
     const NumaShare nodes = ShareNumaNodes(AllowedCpus(), share.index, share.cpu_ranks);
@@ -166,7 +168,7 @@ absl::Status RankSession::OpenRankDevice(const ModelOptions& options) {
       WriteLog(absl::StrCat("rank ", world_.rank(), ": ", DescribeShare(nodes)));
     }
   }
-  pool_ = std::make_unique<ThreadPool>(share.threads);
+  pool_ = std::make_unique<ThreadPool>(share.threads, std::max(cores, 1));
   if (options.kernels == "reference" && device_->host_accessible()) {
     kernels_ = MakeReferenceKernels();
     return Profile(options, Activations::kF32);

@@ -121,9 +121,9 @@ double Rate(ThreadPool& pool, const Run& run) {
   std::vector<double> done(pool.num_threads());
   double best = 0;
   for (int round = 0; round < 7; ++round) {
+    std::fill(done.begin(), done.end(), 0);
     const auto start = std::chrono::steady_clock::now();
     pool.ParallelFor(pool.num_threads(), 1, [&](int64_t begin, int64_t end, int worker) {
-      done[worker] = 0;
       for (int64_t i = begin; i < end; ++i) done[worker] += run(seed, &sinks[worker]);
     });
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <thread>
 #include <vector>
 
@@ -30,15 +31,46 @@ TEST_P(ThreadPoolTest, CoversEveryIndexOnceInWholeGrains) {
   }
 }
 
-TEST_P(ThreadPoolTest, EachWorkerHasOneRangeOfAboutTheSameLength) {
+// Whoever has the first piece is held until all others are done.
+TEST_P(ThreadPoolTest, NobodyWaitsForASlowThreadsShare) {
   ThreadPool pool(GetParam());
-  const int64_t count = 8 * GetParam() + 1;
-  std::vector<int64_t> length(pool.num_threads());
-  pool.ParallelFor(count, 1, [&](int64_t begin, int64_t end, int worker) {
-    EXPECT_EQ(length[worker], 0);
-    length[worker] = end - begin;
-  });
-  for (int64_t n : length) EXPECT_TRUE(n == 8 || n == 9) << n;
+  if (pool.num_threads() == 1) GTEST_SKIP() << "needs another thread";
+  const int64_t count = 64 * pool.num_threads();
+  for (int i = 0; i < 3; ++i) {
+    std::atomic<int64_t> others{0};
+    std::vector<std::atomic<int>> seen(count);
+    pool.ParallelFor(count, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t j = begin; j < end; ++j) ++seen[j];
+      if (begin > 0) {
+        others += end - begin;
+        return;
+      }
+      EXPECT_LT(end, count / pool.num_threads());
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (others < count - end && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::yield();
+      }
+      EXPECT_EQ(others, count - end);
+    });
+    for (const std::atomic<int>& times : seen) EXPECT_EQ(times, 1);
+  }
+}
+
+double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }  // all threads
+
+// Processor time of jobs with pauses, in which workers that wait longer burn more of it.
+double TimeOfJobs(int threads, int cores) {
+  ThreadPool pool(threads, cores);
+  const double before = CpuSeconds();
+  for (int i = 0; i < 200; ++i) {
+    pool.ParallelFor(threads, 1, [](int64_t, int64_t, int) {});
+    std::this_thread::sleep_for(std::chrono::microseconds(500));
+  }
+  return CpuSeconds() - before;
+}
+
+TEST(ThreadPool, WithFewerCoresThanThreadsWaitingEndsSoon) {
+  EXPECT_LT(TimeOfJobs(4, 1), 0.75 * TimeOfJobs(4, 4));
 }
 
 // A later job must see what an earlier one wrote, and none may be lost or run twice.
