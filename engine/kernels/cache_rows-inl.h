@@ -50,9 +50,7 @@ struct Q8_0Rows {
   static HWY_INLINE F32Vec ScaleOf(const uint8_t* block) {
     uint16_t bits;
     std::memcpy(&bits, block, sizeof(bits));
-    const auto all = hn::Set(hn::Rebind<uint16_t, F32Tag>(), bits);
-    const hn::Rebind<hwy::float16_t, F32Tag> d16;
-    return hn::PromoteTo(F32Tag(), hn::BitCast(d16, all));
+    return F16ToF32(hn::Set(hn::Rebind<uint16_t, F32Tag>(), bits));
   }
 };
 

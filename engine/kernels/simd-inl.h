@@ -36,9 +36,22 @@ HWY_INLINE F32Vec BF16ToF32(const uint8_t* p) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(U32Tag(), bits)));
 }
 
+using F16Bits = hn::Vec<hn::Rebind<uint16_t, F32Tag>>;
+HWY_INLINE F32Vec F16ToF32(F16Bits bits) {
+  const F32Tag d;
+  const F32Vec v = hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, F32Tag>(), bits));
+#if HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2)
+  return v;
+#else  // Without an instruction for it Highway takes infinity and NaN for numbers from 2^16 on.
+  const U32Tag du;
+  const auto exponent = hn::And(hn::BitCast(du, v), hn::Set(du, 0x7f800000));
+  const auto beyond = hn::Eq(exponent, hn::Set(du, (127u + 16) << 23));
+  return hn::Or(v, hn::BitCast(d, hn::IfThenElseZero(beyond, hn::Set(du, 0x7f800000))));
+#endif
+}
 HWY_INLINE F32Vec F16ToF32(const uint8_t* p) {
-  const hn::Rebind<hwy::float16_t, F32Tag> d16;
-  return hn::PromoteTo(F32Tag(), hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
+  const hn::Rebind<uint16_t, F32Tag> d16;
+  return F16ToF32(hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p)));
 }
 
 // Element types as they lie in memory. Load reads one vector, LoadTail its first `count` elements

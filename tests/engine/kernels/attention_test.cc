@@ -226,11 +226,10 @@ TEST_P(AttentionTest, TilesOfTokens) {
   }
 }
 
-// What is no number in the cache is none in what sees it, whatever the kernel. (f16 is left out:
-// the CPU's instruction sets without F16C take its NaN for a number.)
+// What is no number in the cache is none in what sees it, whatever the kernel.
 TEST_P(AttentionTest, NotANumberInTheCache) {
   constexpr int64_t kPositions = 40, kDim = 64, kAt = 22;
-  for (const WeightFormat* f : {&kBF16Format, &kE4M3Format}) {
+  for (const WeightFormat* f : {&kF16Format, &kBF16Format, &kE4M3Format}) {
     const std::vector<float> k = Random(kPositions * kDim), q = Random(kPositions * kDim);
     std::vector<float> v = Random(kPositions * kDim), out(kPositions * kDim);
     v[kAt * kDim + 5] = std::numeric_limits<float>::quiet_NaN();
