@@ -242,12 +242,12 @@ class CpuKernels : public Kernels {
     for (int64_t r = 0; r < rows; ++r, x += columns) {
       std::fill(of_worker.begin(), of_worker.end(), BestLogit());
       pool_->ParallelFor(columns, kElementGrain, [&](int64_t begin, int64_t end, int worker) {
-        BestLogit own = of_worker[worker];
+        BestLogit own;  // of these columns: a worker's pieces come in any order
         for (int64_t c = begin; c < end; ++c) {
           if (x[c] <= own.logit && own.id >= 0) continue;
           TakeBetter({x[c], static_cast<int32_t>(first_id + c)}, &own);
         }
-        of_worker[worker] = own;
+        TakeBetter(own, &of_worker[worker]);
       });
       best[r] = BestLogit();
       for (const BestLogit& candidate : of_worker) TakeBetter(candidate, &best[r]);
