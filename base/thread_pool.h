@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 namespace tprun {
 
@@ -26,6 +27,12 @@ class ThreadPool {
   // the others' that they have not come to. Small counts run on fewer workers.
   void ParallelFor(int64_t count, int64_t grain,
                    const std::function<void(int64_t begin, int64_t end, int worker)>& body);
+  // The first grain of a worker's range.
+  static int64_t FirstGrain(int64_t worker, int64_t grains, int64_t workers);
+
+  // What each worker but the caller may bring into its cache while it waits for a job, from its own
+  // address on (nullptr: nothing), from the next job on.
+  void FetchAhead(const std::vector<const char*>& from);
 
  private:
   struct State;

@@ -23,15 +23,46 @@ constexpr int64_t kElementGrain = 8192;
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Cosines and sines of the angles of a position, kept for the next layer.
+class Angles {
+ public:
+  // [half] cosines, then as many sines.
+  const float* At(int64_t position, const RopeSpec& rope, int half, const float* frequencies) {
+    if (position == position_ && rope.magnitude == magnitude_ &&
+        std::equal(frequencies_.begin(), frequencies_.end(), frequencies, frequencies + half)) {
+      return values_.data();
+    }
+    position_ = position;
+    magnitude_ = rope.magnitude;
+    frequencies_.assign(frequencies, frequencies + half);
+    values_.resize(2 * half);
+    for (int i = 0; i < half; ++i) {
+      // In double: at position 100000 an f32 angle is off by up to 0.004.
+      const double angle = static_cast<double>(position) * static_cast<double>(frequencies[i]);
+      values_[i] = static_cast<float>(std::cos(angle) * rope.magnitude);
+      values_[half + i] = static_cast<float>(std::sin(angle) * rope.magnitude);
+    }
+    return values_.data();
+  }
+
+ private:
+  int64_t position_ = -1;
+  float magnitude_ = 0;
+  std::vector<float> frequencies_;
+  std::vector<float> values_;
+};
+
 class CpuKernels : public Kernels {
  public:
   CpuKernels(ThreadPool* pool, Activations activations)
       : pool_(pool),
         activations_(activations),
-        int8_(pool, activations == Activations::kInt16 ? 2 : 1),
-        plain_(pool, activations == Activations::kInt8),
+        ahead_(pool),
+        int8_(pool, &ahead_, activations == Activations::kInt16 ? 2 : 1),
+        plain_(pool, &ahead_, activations == Activations::kInt8),
         name_(absl::StrCat("cpu (", cpu::TargetName(), SuffixOf(activations), ")")),
-        scratch_(pool->num_threads()) {}
+        scratch_(pool->num_threads()),
+        angles_(pool->num_threads()) {}
 
   absl::string_view name() const override { return name_; }
 
@@ -149,16 +180,8 @@ class CpuKernels : public Kernels {
     if (rope.layout == RopeLayout::kNone || rope.dims == 0) return absl::OkStatus();
     const int half = rope.dims / 2;
     ForTokens(batch, 4, [&](int64_t t, int /*sequence*/, int64_t position, int worker) {
-      float* cosines = Scratch(worker, 2 * half);
-      float* sines = cosines + half;
-      // In double: at position 100000 an f32 angle is off by up to 0.004.
-      for (int i = 0; i < half; ++i) {
-        const double angle =
-            static_cast<double>(position) * static_cast<double>(inverse_frequencies[i]);
-        cosines[i] = static_cast<float>(std::cos(angle) * rope.magnitude);
-        sines[i] = static_cast<float>(std::sin(angle) * rope.magnitude);
-      }
-      cpu::RopeToken(x + t * stride, heads, head_dim, rope, cosines, sines);
+      const float* cosines = angles_[worker].At(position, rope, half, inverse_frequencies);
+      cpu::RopeToken(x + t * stride, heads, head_dim, rope, cosines, cosines + half);
     });
     return absl::OkStatus();
   }
@@ -216,7 +239,7 @@ class CpuKernels : public Kernels {
 
   absl::Status GatedActivation(Activation activation, float* gate, const float* up,
                                int64_t count) override {
-    pool_->ParallelFor(count, kElementGrain, [&](int64_t begin, int64_t end, int) {
+    pool_->ParallelFor(count, kElementGrain / 4, [&](int64_t begin, int64_t end, int) {
       cpu::GatedActivation(activation, gate + begin, up + begin, end - begin);
     });
     return absl::OkStatus();
@@ -361,10 +384,12 @@ class CpuKernels : public Kernels {
 
   ThreadPool* const pool_;
   const Activations activations_;
+  cpu::WeightsAhead ahead_;
   cpu::Int8MatMul int8_;
   cpu::PlainMatMul plain_;
   const std::string name_;
   std::vector<std::vector<float>> scratch_;  // of each worker
+  std::vector<Angles> angles_;               // likewise
   std::vector<float> packed_;                // x of BlockedMatMul
   std::vector<float> partial_;               // of attention's pieces
 };

@@ -7,6 +7,7 @@ namespace {
 
 constexpr int64_t kChunkTokens = 512;           // that are quantised at a time
 constexpr int64_t kQuantizeGrain = 8192;        // values that are worth a worker
+constexpr int64_t kFewTokens = 8;               // one pass over the weights for all
 constexpr int64_t kL2Bytes = int64_t{1} << 20;  // of activations, a worker's part of L2
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -85,7 +86,8 @@ void Int8MatMul::RunChunk(const float* x, absl::Span<const Projection> projectio
   }
   const int64_t step = TokensAtOnce(tokens, columns);
   // Two tiles share the loads of activations where tokens are many.
-  const int64_t grain = tokens > 8 && tiles >= 4 * pool_->num_threads() ? 2 : 1;
+  const int64_t grain = tokens > kFewTokens && tiles >= 4 * pool_->num_threads() ? 2 : 1;
+  if (tokens <= kFewTokens) ahead_->Begin(projections);
   pool_->ParallelFor(tiles, grain, [&](int64_t begin, int64_t end, int worker) {
     std::vector<float>& scratch = scratch_[worker];
     scratch.resize(kInt8ScratchFloats + 16);

@@ -7,6 +7,7 @@
 #include "base/thread_pool.h"
 #include "engine/kernels/int8_ops.h"
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/weights_ahead.h"
 
 namespace tprun::cpu {
 
@@ -14,8 +15,8 @@ namespace tprun::cpu {
 class Int8MatMul {
  public:
   // planes: bytes of an activation, 1 or 2.
-  Int8MatMul(ThreadPool* pool, int planes)
-      : pool_(pool), planes_(planes), scratch_(pool->num_threads()) {}
+  Int8MatMul(ThreadPool* pool, WeightsAhead* ahead, int planes)
+      : pool_(pool), ahead_(ahead), planes_(planes), scratch_(pool->num_threads()) {}
 
   // Whether all weights have a format that these products know; they were then arranged.
   static bool Takes(absl::Span<const Projection> projections);
@@ -30,6 +31,7 @@ class Int8MatMul {
                             int64_t tokens, std::vector<Int8Panel>& out);
 
   ThreadPool* const pool_;
+  WeightsAhead* const ahead_;
   const int planes_;
   std::vector<std::vector<float>> scratch_;        // of each worker
   std::vector<std::vector<Int8Panel>> quantized_;  // x, once for each way to quantise it

@@ -81,6 +81,7 @@ void PlainMatMul::RunChunk(const float* x, absl::Span<const Projection> projecti
   const int64_t tiles = first_tiles.back();
   // Two tiles share the loads of activations where tokens are many.
   const int64_t grain = tokens > kFewTokens && tiles >= 4 * pool_->num_threads() ? 2 : 1;
+  if (tokens <= kFewTokens) ahead_->Begin(projections);
   pool_->ParallelFor(tiles, grain, [&](int64_t begin, int64_t end, int worker) {
     float* scratch = AtLeast(PlainScratchFloats(tokens, columns), scratch_[worker]);
     for (size_t i = 0; i < problems.size(); ++i) {

@@ -8,6 +8,7 @@
 #include "engine/kernels/cpu_features.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/plain_tiles.h"
+#include "engine/kernels/weights_ahead.h"
 
 namespace tprun::cpu {
 
@@ -15,8 +16,9 @@ namespace tprun::cpu {
 class PlainMatMul {
  public:
   // round: activations that bf16 weights meet, to bf16, where the CPU has a fast product of them.
-  PlainMatMul(ThreadPool* pool, bool round)
+  PlainMatMul(ThreadPool* pool, WeightsAhead* ahead, bool round)
       : pool_(pool),
+        ahead_(ahead),
         round_(round && HasBf16Dot()),
         scratch_(pool->num_threads()),
         rounded_(pool->num_threads()) {}
@@ -33,6 +35,7 @@ class PlainMatMul {
   PackedTokens Pack(const float* x, int64_t columns, int64_t tokens, bool bf16);
 
   ThreadPool* const pool_;
+  WeightsAhead* const ahead_;
   const bool round_;
   std::vector<std::vector<float>> scratch_;     // of each worker
   std::vector<std::vector<uint32_t>> rounded_;  // likewise

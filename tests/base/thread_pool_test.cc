@@ -85,6 +85,21 @@ TEST_P(ThreadPoolTest, ManyShortJobs) {
   for (int sum : sums) EXPECT_EQ(sum, 300);
 }
 
+// Whatever the addresses are, and also where jobs come before all is fetched.
+TEST_P(ThreadPoolTest, JobsAreDoneAfterFetchingAhead) {
+  ThreadPool pool(GetParam());
+  const std::vector<char> memory(1000);
+  std::atomic<int64_t> sum{0};
+  for (int i = 0; i < 100; ++i) {
+    std::vector<const char*> from(i % 5, memory.data() + 900);
+    if (!from.empty()) from.back() = nullptr;
+    pool.FetchAhead(from);
+    pool.ParallelFor(64, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+    if (i % 10 == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  EXPECT_EQ(sum, 6400);
+}
+
 // Long after the spin both sides sleep and must be woken.
 TEST_P(ThreadPoolTest, WakesSleepers) {
   ThreadPool pool(GetParam());
