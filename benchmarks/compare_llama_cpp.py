@@ -6,7 +6,9 @@
     benchmarks/compare_llama_cpp.py --model some.gguf
 
 Each round runs every side once, in an order that turns, and a ratio is the median of the rounds'
-ratios, so that what else the machine does falls on all. Sides are `llama` and tprun's `RxT`, R ranks
+ratios, so that what else the machine does falls on all. What a shared host gives of its memory may
+double from one minute to the next: ratios of decode are of the rounds in which a read before and after
+had the same rate for both (in brackets how many, where not all). Sides are `llama` and tprun's `RxT`, R ranks
 of T threads, with `:int8` for activations rounded as llama.cpp rounds them (see docs/performance.md).
 Without --model, files of the geometry with random weights are made (needs numpy and gguf) and
 removed. llama.cpp is the llama-cpp-python of --python: `CMAKE_ARGS=-DGGML_NATIVE=ON pip install
@@ -47,6 +49,15 @@ def run_llama(model, threads, prompt, tokens):
     print(json.dumps({"prefill": max(prefills[1:]), "decode": 1 / statistics.median(steps)}))
 
 
+def read_bandwidth(args, model):
+    """Bytes per second that --threads threads read from memory now."""
+    command = [args.tprun, "bench", model, "--devices=cpu", f"--threads={args.threads}",
+               "--prompt_tokens=1", "--tokens=1", "--repeats=1", "--format=json"]
+    result = subprocess.run(shlex.split(args.prefix) + command, check=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return json.loads(result.stdout)["memory_bandwidth_bytes_per_s"]
+
+
 def measure_llama(args, model):
     command = [args.python, __file__, "--run_llama", model, "--threads", str(args.threads),
                "--prompt_tokens", str(args.prompt_tokens), "--tokens", str(args.tokens)]
@@ -67,11 +78,24 @@ def measure_tprun(args, model, side):
     figures = json.loads(result.stdout)
     return {"prefill": figures["prefill_tokens_per_s"],
             "decode": figures["decode_tokens_per_s"],
-            "bandwidth": figures["fraction_of_bandwidth"]}
+            "bandwidth": figures["fraction_of_bandwidth"],
+            "threads": int(ranks) * int(threads),
+            "read": [figures["memory_bandwidth_before_decode"],
+                     figures["memory_bandwidth_after_decode"]]}
 
 
 def measure(args, model, side):
-    return measure_llama(args, model) if side == "llama" else measure_tprun(args, model, side)
+    if side != "llama":
+        return measure_tprun(args, model, side)
+    before = read_bandwidth(args, model)
+    result = measure_llama(args, model)
+    return {**result, "threads": args.threads, "read": [before, read_bandwidth(args, model)]}
+
+
+def alike(a, b):
+    """Whether memory was as fast for both, before and after; of other numbers of threads no one knows."""
+    reads = a["read"] + b["read"]
+    return a["threads"] != b["threads"] or max(reads) < 1.2 * min(reads)
 
 
 def compare(args, model):
@@ -82,12 +106,19 @@ def compare(args, model):
     row = {"file": os.path.splitext(os.path.basename(model))[0], "rounds": rounds}
     for side in args.sides:
         row[side] = {what: statistics.median(r[side][what] for r in rounds)
-                     for what in rounds[0][side]}
+                     for what in ("prefill", "decode", "bandwidth") if what in rounds[0][side]}
     return row
 
 
 def ratio(row, side, to, what):
-    return statistics.median(r[side][what] / r[to][what] for r in row["rounds"])
+    """The median, of decode over the rounds in which memory was as fast for both, and how many."""
+    rounds = row["rounds"]
+    if what == "decode":
+        rounds = [r for r in rounds if alike(r[side], r[to])]
+    if not rounds:
+        return "-"
+    value = statistics.median(r[side][what] / r[to][what] for r in rounds)
+    return f"{value:.2f}" + (f" ({len(rounds)})" if len(rounds) < len(row["rounds"]) else "")
 
 
 def cells(args, row):
@@ -96,15 +127,13 @@ def cells(args, row):
     texts = [row["file"], f"{row[base]['prefill']:.1f} / {row[base]['decode']:.2f}"]
     for side in args.sides[1:]:
         texts.append(f"{row[side]['prefill']:.1f} / {row[side]['decode']:.2f}")
-        texts.append(f"{ratio(row, side, base, 'prefill'):.2f} / "
-                     f"{ratio(row, side, base, 'decode'):.2f}")
+        texts.append(f"{ratio(row, side, base, 'prefill')} / {ratio(row, side, base, 'decode')}")
     for side in args.sides:
         if "bandwidth" in row[side]:
             texts.append(f"{100 * row[side]['bandwidth']:.0f} %")
             break
     if "2x1" in args.sides and "1x1" in args.sides:
-        texts.append(f"{ratio(row, '2x1', '1x1', 'prefill'):.2f} / "
-                     f"{ratio(row, '2x1', '1x1', 'decode'):.2f}")
+        texts.append(f"{ratio(row, '2x1', '1x1', 'prefill')} / {ratio(row, '2x1', '1x1', 'decode')}")
     return texts
 
 

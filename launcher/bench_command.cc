@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -117,6 +118,13 @@ absl::StatusOr<double> MemoryBandwidth(RankSession& session) {
   return session.device().MeasureCopyBandwidth(std::min<int64_t>(int64_t{1} << 29, free / 4));
 }
 
+// The same of each rank. All read at the same time, as they do in decode.
+absl::StatusOr<std::vector<double>> BandwidthOfRanks(RankSession& session) {
+  RETURN_IF_ERROR(session.world().Barrier());
+  const absl::StatusOr<double> own = MemoryBandwidth(session);
+  return GatherDoubles(session.world(), own.value_or(0));
+}
+
 absl::StatusOr<AllReduceTimings> TimeAllReduce(RankSession& session, int64_t bytes) {
   constexpr int kRounds = 1000;
   if (&session.exchange() == &session.world()) {
@@ -146,15 +154,8 @@ absl::StatusOr<BenchResult> Measure(RankSession& session, const BenchSizes& size
   BenchResult result;
   const auto tokens = RandomTokens(sizes.batch, sizes.prompt_tokens, session.model().spec.vocab);
   RETURN_IF_ERROR(TimeFirstToken(session, tokens, result));
-  RETURN_IF_ERROR(session.world().Barrier());
-  // All ranks read at the same time, as they do in decode.
-  const absl::StatusOr<double> own_bandwidth = MemoryBandwidth(session);
-  ASSIGN_OR_RETURN(const std::vector<double> bandwidths,
-                   GatherDoubles(session.world(), own_bandwidth.value_or(0)));
-  for (double bandwidth : bandwidths) result.bandwidth += bandwidth;
   if (session.profile() != nullptr) {
-    result.profile = BenchProfile{.bandwidth = bandwidths[0],
-                                  .peaks = cpu::MeasureCpuPeaks(session.pool()),
+    result.profile = BenchProfile{.peaks = cpu::MeasureCpuPeaks(session.pool()),
                                   .prefills = sizes.repeats,
                                   .steps = sizes.tokens * sizes.repeats};
   }
@@ -166,8 +167,15 @@ absl::StatusOr<BenchResult> Measure(RankSession& session, const BenchSizes& size
   }
   result.prefill_seconds = Median(prefill);
   if (result.profile.has_value()) result.profile->prefill = TakeProfile(session);
+  ASSIGN_OR_RETURN(const std::vector<double> before, BandwidthOfRanks(session));
   RETURN_IF_ERROR(TimeDecode(session, sizes, tokens, result));
-  if (result.profile.has_value()) result.profile->decode = TakeProfile(session);
+  ASSIGN_OR_RETURN(const std::vector<double> after, BandwidthOfRanks(session));
+  result.bandwidth_before = std::accumulate(before.begin(), before.end(), 0.0);
+  result.bandwidth_after = std::accumulate(after.begin(), after.end(), 0.0);
+  if (result.profile.has_value()) {
+    result.profile->bandwidth = (before[0] + after[0]) / 2;
+    result.profile->decode = TakeProfile(session);
+  }
   if (session.world().size() > 1) {
     const int64_t bytes =
         sizes.batch * session.model().spec.dim * static_cast<int64_t>(sizeof(float));

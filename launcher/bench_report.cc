@@ -20,7 +20,7 @@ BenchFigures FiguresOf(const BenchResult& result, const BenchSizes& sizes) {
       static_cast<double>(sizes.batch * sizes.prompt_tokens) / result.prefill_seconds;
   figures.decode_rate = sizes.batch / result.step_seconds;
   figures.read_rate = static_cast<double>(bytes) / result.step_seconds;
-  figures.bandwidth_fraction = result.bandwidth > 0 ? figures.read_rate / result.bandwidth : 0;
+  figures.bandwidth_fraction = result.bandwidth() > 0 ? figures.read_rate / result.bandwidth() : 0;
   return figures;
 }
 
@@ -44,9 +44,13 @@ std::string BenchText(RankSession& session, const BenchSizes& sizes, const Bench
       FormatDuration(result.load_seconds),
       FormatBandwidth(static_cast<double>(result.loaded_bytes) / result.load_seconds),
       FormatDuration(result.first_token_seconds));
-  absl::StrAppendFormat(&text, "  memory bandwidth  %s %s, measured by all ranks at once\n",
-                        FormatBandwidth(result.bandwidth),
-                        session.device().host_accessible() ? "read" : "copied (read + written)");
+  absl::StrAppendFormat(&text,
+                        "  memory bandwidth  %s %s, measured by all ranks at once (%s before the "
+                        "decode, %s after)\n",
+                        FormatBandwidth(result.bandwidth()),
+                        session.device().host_accessible() ? "read" : "copied (read + written)",
+                        FormatBandwidth(result.bandwidth_before),
+                        FormatBandwidth(result.bandwidth_after));
   absl::StrAppendFormat(
       &text, "  prefill           %.1f tokens/s (%d tokens%s, median of %d)\n",
       figures.prefill_rate, sizes.prompt_tokens,
@@ -107,7 +111,9 @@ std::string BenchJson(RankSession& session, const BenchSizes& sizes, const Bench
                {"load_seconds", result.load_seconds},
                {"loaded_bytes", result.loaded_bytes},
                {"first_token_seconds", result.first_token_seconds},
-               {"memory_bandwidth_bytes_per_s", result.bandwidth},
+               {"memory_bandwidth_bytes_per_s", result.bandwidth()},
+               {"memory_bandwidth_before_decode", result.bandwidth_before},
+               {"memory_bandwidth_after_decode", result.bandwidth_after},
                {"prefill_tokens_per_s", figures.prefill_rate},
                {"decode_tokens_per_s", figures.decode_rate},
                {"decode_step_seconds", result.step_seconds},

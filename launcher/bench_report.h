@@ -20,7 +20,10 @@ struct BenchSizes {
 };
 
 struct BenchResult {
-  double bandwidth = 0;        // bytes/s that all ranks together read from memory
+  // Bytes/s that all ranks together read from memory, before and after the decode: on a host that
+  // others share it may be twice as much at one time as at another.
+  double bandwidth_before = 0, bandwidth_after = 0;
+  double bandwidth() const { return (bandwidth_before + bandwidth_after) / 2; }
   double prefill_seconds = 0;  // of the prompts of all sequences, median
   double step_seconds = 0;     // of one decode step, a token per sequence, median
   double fastest_step_seconds = 0;
