@@ -15,7 +15,7 @@ namespace {
 
 // Longer than the usual gap between two ops of a layer; past it, a waiting thread gives its core
 // back (a wake-up then costs 20-45 us). Where another thread of the pool wants that core it does so
-// soon: four threads on two cores then reach 0.87 of what two do, else 0.68.
+// soon: four threads on two cores decode q4_0 at 97 tokens/s, else at 84.
 constexpr std::chrono::microseconds kSpin{50}, kShortSpin{5};
 
 // A worker takes half of what is left of a range at a time, and all if that is no more than such a
