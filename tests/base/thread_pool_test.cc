@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <ctime>
 #include <thread>
 #include <vector>
 
@@ -54,23 +53,6 @@ TEST_P(ThreadPoolTest, NobodyWaitsForASlowThreadsShare) {
     });
     for (const std::atomic<int>& times : seen) EXPECT_EQ(times, 1);
   }
-}
-
-double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }  // all threads
-
-// Processor time of jobs with pauses, in which workers that wait longer burn more of it.
-double TimeOfJobs(int threads, int cores) {
-  ThreadPool pool(threads, cores);
-  const double before = CpuSeconds();
-  for (int i = 0; i < 200; ++i) {
-    pool.ParallelFor(threads, 1, [](int64_t, int64_t, int) {});
-    std::this_thread::sleep_for(std::chrono::microseconds(500));
-  }
-  return CpuSeconds() - before;
-}
-
-TEST(ThreadPool, WithFewerCoresThanThreadsWaitingEndsSoon) {
-  EXPECT_LT(TimeOfJobs(4, 1), 0.75 * TimeOfJobs(4, 4));
 }
 
 // A later job must see what an earlier one wrote, and none may be lost or run twice.
