@@ -239,6 +239,7 @@ class CpuKernels : public Kernels {
 
   absl::Status GatedActivation(Activation activation, float* gate, const float* up,
                                int64_t count) override {
+    // An exponential takes as long as several plain operations.
     pool_->ParallelFor(count, kElementGrain / 4, [&](int64_t begin, int64_t end, int) {
       cpu::GatedActivation(activation, gate + begin, up + begin, end - begin);
     });

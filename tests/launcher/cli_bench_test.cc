@@ -1,4 +1,5 @@
 // The bench: what it reports of one and of several sequences.
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -46,6 +47,10 @@ TEST(CliBench, CountsTheTokensOfAllSequences) {
     ASSERT_GT(seconds, 0);
     EXPECT_NEAR((*figures)["decode_tokens_per_s"].get<double>() * seconds, batch, 1e-6);
     EXPECT_GT((*figures)["prefill_tokens_per_s"].get<double>(), 0);
+    const double before = (*figures)["memory_bandwidth_before_decode_bytes_per_s"].get<double>();
+    const double after = (*figures)["memory_bandwidth_after_decode_bytes_per_s"].get<double>();
+    EXPECT_GT(std::min(before, after), 1e8);
+    EXPECT_NEAR((*figures)["memory_bandwidth_bytes_per_s"].get<double>(), (before + after) / 2, 1);
   }
   // A step reads the weights once, and the keys and values of every sequence.
   EXPECT_EQ(three["kv_bytes_per_step"].get<int64_t>(), 3 * one["kv_bytes_per_step"].get<int64_t>());
