@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -86,6 +87,24 @@ TEST_P(ElementwiseTest, Rope) {
       // Two products and a sum of values up to about 4, in f32.
       for (size_t i = 0; i < x.size(); ++i) ExpectNear(out[i], expected[i], 1e-6, "rope");
     }
+  }
+}
+
+// Angles of a position may be kept from one call to the next.
+TEST_P(ElementwiseTest, RopeOfOnePositionByOtherFrequenciesAndMagnitudes) {
+  const std::vector<float> x = Random(2);
+  const std::pair<float, float> steps[] = {{0.5f, 1}, {0.5f, 1.5f}, {0.25f, 1.5f}};
+  for (const auto& [frequency, magnitude] : steps) {  // one changes at a time
+    RopeSpec rope;
+    rope.dims = 2;
+    rope.magnitude = magnitude;
+    std::vector<float> out = x;
+    ASSERT_TRUE(
+        kernels_->Rope(out.data(), OwnedBatch(7, 1).batch(), 1, 2, 2, rope, &frequency).ok());
+    const double c = magnitude * std::cos(7.0 * frequency);
+    const double s = magnitude * std::sin(7.0 * frequency);
+    ExpectNear(out[0], x[0] * c - x[1] * s, 1e-6, "rope");
+    ExpectNear(out[1], x[0] * s + x[1] * c, 1e-6, "rope");
   }
 }
 
