@@ -24,14 +24,18 @@ void ReadDevices(const std::string& text, std::vector<std::string>& devices) {
 constexpr int64_t kMostPositions = int64_t{1} << 40;
 
 std::string WeightsHelp() {
-  std::vector<absl::string_view> load;
+  std::vector<absl::string_view> load, mixtures;
   for (const WeightFormat* format : AllWeightFormats()) {
     if (format->quantize != nullptr) load.push_back(format->name);
+  }
+  for (const WeightFormat& format : PlannedFormats()) {
+    if (IsMixture(format)) mixtures.push_back(format.name);
   }
   return absl::StrCat(
       "Type to load the matrices of a float checkpoint as, or to take those of a bare config.json "
       "for [the checkpoint's or config's]: ",
-      absl::StrJoin(load, ", "), ", mixes such as q4_k_m; to plan also types that cannot be made");
+      absl::StrJoin(load, ", "), ", mixtures ", absl::StrJoin(mixtures, ", "),
+      "; to plan also types that cannot be made");
 }
 
 std::string KvTypeHelp() {

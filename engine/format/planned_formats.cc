@@ -20,8 +20,7 @@ constexpr WeightFormat kPlanned[] = {
     Ggml("q1_0", 41, 128, 18),
     Ggml("q2_0", 42, 64, 18),
     // Mixtures that llama.cpp's quantiser makes, by the type of most of their tensors: for
-    // --weights
-    // only, no tensor is of these (see FormatInMix of engine/arch/assume_formats.h).
+    // --weights only, no tensor is of these (see FormatInMix of engine/arch/assume_formats.h).
     Other("q3_k_s", "", 256, 110),
     Other("q3_k_m", "", 256, 110),
     Other("q3_k_l", "", 256, 110),
@@ -37,6 +36,10 @@ constexpr WeightFormat kPlanned[] = {
 }  // namespace
 
 absl::Span<const WeightFormat> PlannedFormats() { return kPlanned; }
+
+bool IsMixture(const WeightFormat& format) {
+  return format.ggml_type < 0 && format.safetensors.empty() && !format.decodable();
+}
 
 const WeightFormat* FindPlannedFormat(absl::string_view type_name) {
   for (const WeightFormat& format : kPlanned) {

@@ -56,15 +56,17 @@ const WeightFormat* FindSafetensorsType(absl::string_view dtype) {
 
 absl::StatusOr<const WeightFormat*> ParseWeightFormat(absl::string_view name) {
   if (const WeightFormat* format = FindWeightFormat(name)) return format;
-  std::vector<absl::string_view> encoded, decoded, planned;
+  std::vector<absl::string_view> encoded, decoded, mixtures, planned;
   for (const WeightFormat* format : kFormats) {
     (format->quantize != nullptr ? encoded : decoded).push_back(format->name);
   }
-  for (const WeightFormat& format : PlannedFormats()) planned.push_back(format.name);
-  return absl::InvalidArgumentError(
-      absl::StrCat("wanted a weight format (", absl::StrJoin(encoded, ", "),
-                   "; only read from files: ", absl::StrJoin(decoded, ", "), "; to plan also ",
-                   absl::StrJoin(planned, ", "), "), found \"", name, "\""));
+  for (const WeightFormat& format : PlannedFormats()) {
+    (IsMixture(format) ? mixtures : planned).push_back(format.name);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "wanted a weight format (", absl::StrJoin(encoded, ", "), "; mixtures ",
+      absl::StrJoin(mixtures, ", "), "; only read from files: ", absl::StrJoin(decoded, ", "),
+      "; to plan also ", absl::StrJoin(planned, ", "), "), found \"", name, "\""));
 }
 
 }  // namespace tprun

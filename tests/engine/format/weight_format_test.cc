@@ -198,6 +198,10 @@ TEST(WeightFormatTest, UnknownNameListsThoseThereAre) {
   EXPECT_EQ(format.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(format.status().message()), HasSubstr("f32, f16, bf16, q8_0, q4_0"));
   EXPECT_THAT(std::string(format.status().message()), HasSubstr("\"fp7\""));
+  // Mixtures can be made; what can only be planned is told apart.
+  EXPECT_THAT(std::string(format.status().message()),
+              HasSubstr("; mixtures q3_k_s, q3_k_m, q3_k_l, q4_k_s, q4_k_m, q5_k_s, q5_k_m; only"));
+  EXPECT_THAT(std::string(format.status().message()), HasSubstr("; to plan also nvfp4"));
 }
 
 }  // namespace
