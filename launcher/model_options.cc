@@ -56,7 +56,7 @@ void AddShapeOptions(CLI::App& command, ModelOptions& options) {
       {command
            .add_option("--context", options.context,
                        absl::StrCat("Positions per sequence [the model's, at most ",
-                                    options.default_context, "]"))
+                                    options.default_context, "; of Moshi a day's frames]"))
            ->check(CLI::Range(int64_t{1}, kMostPositions)),
        command
            .add_option("--batch", options.batch,
@@ -120,7 +120,7 @@ void AddLimitOptions(CLI::App& command, ModelOptions& options) {
        command
            .add_option("--depth", options.depth,
                        "Positions in the cache that speeds are told for, below the context [512 at "
-                       "most]")
+                       "most; of Moshi all that its window sees]")
            ->check(CLI::Range(int64_t{0}, kMostPositions)),
        command
            .add_option("--min_speed", options.min_speed,

@@ -62,10 +62,13 @@ absl::StatusOr<PreparedModel> OpenModel(const ModelOptions& options) {
 absl::StatusOr<EngineOptions> ReadEngineOptions(const ModelOptions& options,
                                                 const ModelSpec& spec) {
   EngineOptions result;
-  result.context = options.context != 0 ? options.context
-                                        : std::min(spec.context_length, options.default_context);
+  // Frames come one by one, and the cache keeps no more of them than a window sees.
+  const bool frames = spec.streams > 1;
+  const int64_t usual =
+      frames ? spec.context_length : std::min(spec.context_length, options.default_context);
+  result.context = options.context != 0 ? options.context : usual;
   result.batch = options.batch;
-  result.prefill_chunk = options.prefill_chunk;
+  result.prefill_chunk = frames ? 1 : options.prefill_chunk;
   result.logit_rows = options.logit_rows;
   RETURN_IF_ERROR(Annotate(SetKvType(options.kv_type, result), "--kv_type"));
   RETURN_IF_ERROR(Annotate(CheckKvType(spec, result), "--kv_type"));

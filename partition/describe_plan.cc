@@ -71,8 +71,9 @@ absl::Status PredictPlan(const ModelSpec& spec, const Topology& topology,
   plan.basis.push_back(
       {{}, absl::StrCat("speeds: ", coefficients.engine, ", ", coefficients.source)});
   plan.depth = std::min(plan.depth, plan.options.context - 1);
-  plan.prompt = std::min(kPromptTokens, plan.options.context);
   plan.decode = RangeOf(plan.options.batch / model.StepSeconds(plan.depth), coefficients);
+  if (spec.streams > 1) return absl::OkStatus();  // frames come one by one: no prompt
+  plan.prompt = std::min(kPromptTokens, plan.options.context);
   plan.prefill =
       RangeOf(static_cast<double>(plan.prompt) / model.PrefillSeconds(plan.prompt), coefficients);
   return absl::OkStatus();

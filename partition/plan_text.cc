@@ -183,6 +183,7 @@ std::string SpeedLines(const Plan& plan) {
   std::string text = absl::StrFormat(
       "  decode: %.1f tokens/s expected (%.1f to %.1f) with %d positions in the cache\n",
       plan.decode.expected, plan.decode.low, plan.decode.high, plan.depth);
+  if (plan.prefill.expected <= 0) return text;
   absl::StrAppendFormat(&text,
                         "  prefill: %.0f tokens/s expected (%.0f to %.0f) for a prompt of %d\n",
                         plan.prefill.expected, plan.prefill.low, plan.prefill.high, plan.prompt);

@@ -45,9 +45,9 @@ struct PlanRequest {
   std::vector<double> shares;  // given proportions of the ranks; empty: the planner's choice
   MemoryLimits limits;
   Coefficients coefficients = DefaultCoefficients();
-  LoadBuffers load_buffers;     // may be empty: what loading takes is then not told
-  int threads = 0;              // of each rank; 0: as ThreadsOf says
-  int64_t depth = -1;           // positions in the cache that speeds are for; -1: 512 at most
+  LoadBuffers load_buffers;  // may be empty: what loading takes is then not told
+  int threads = 0;           // of each rank; 0: as ThreadsOf says
+  int64_t depth = -1;        // positions in the cache that speeds are for; -1: 512 (of frames all)
   double min_tokens_per_s = 0;  // of each sequence; 0: the model's own need (speech), if any
   // For remedies; both may be empty. The smaller models that can be had, largest first; cards that
   // can be bought.

@@ -188,12 +188,20 @@ absl::Status PlaceSoThatItLoads(const PlanRequest& request, const Candidates& ca
   return absl::OkStatus();
 }
 
+// Frames have to come in real time for as long as a conversation lasts: with the window full.
+int64_t DefaultDepth(const ModelSpec& spec) {
+  const int64_t window = spec.layers.front().attention.window;
+  return spec.streams > 1 && window > 0 ? window - 1 : kDefaultDepth;
+}
+
 class SearchPlanner : public Planner {
  public:
   absl::StatusOr<Plan> MakePlan(const PlanRequest& given) const override {
     RETURN_IF_ERROR(CheckRequest(given));
     PlanRequest request = given;
-    if (request.depth < 0) request.depth = std::min(kDefaultDepth, request.options.context - 1);
+    if (request.depth < 0) {
+      request.depth = std::min(DefaultDepth(*request.spec), request.options.context - 1);
+    }
     if (request.min_tokens_per_s <= 0) {
       request.min_tokens_per_s = request.spec->tokens_per_second_needed;
     }

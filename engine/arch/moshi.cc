@@ -15,6 +15,11 @@
 namespace tprun {
 namespace {
 
+// Attention sees the last "context" steps and positions go on without end (moshi/modules/
+// transformer.py, rope.py), so that only numbers bound a conversation: a day of 12.5 steps a
+// second.
+constexpr int64_t kMostSteps = 24 * 60 * 60 * 25 / 2;
+
 struct Moshi {
   int64_t dim = 0, text_card = 0, card = 0, context = 0;
   int heads = 0, layers = 0, n_q = 0, dep_q = 0;
@@ -239,7 +244,7 @@ absl::StatusOr<ModelSpec> BuildMoshi(const Json& config, Naming naming) {
   numbers.dim = m.dim;
   numbers.layers = m.layers + m.depth_layers;
   numbers.vocab = m.text_card;
-  numbers.context_length = m.context;
+  numbers.context_length = kMostSteps;
   numbers.norm_eps = 1e-8f;
   ModelSpec spec = StartSpec("moshi", numbers);
   const auto temporal_ffn = static_cast<int64_t>(m.hidden_scale * static_cast<double>(m.dim));

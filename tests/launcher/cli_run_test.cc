@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/temporary_folder.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/launcher/tprun_process.h"
@@ -285,10 +286,12 @@ TEST(CliRunFrames, AreThoseOfTransformers) {
   const std::string folder = SourcePath("tests/golden/moshi");
   const Json expected = ReadJsonFile(folder + "/expected.json").value_or(Json::object());
   const std::string codes = ::testing::TempDir() + "/cli_run_codes.json";
-  constexpr int kFrames = 15;  // 16 steps: the context that its config tells
+  // More than the window of 16 that its config tells.
+  const int frames = static_cast<int>(expected["heard"].size());
+  ASSERT_GT(frames, 20);
   Json heard = Json::array();
   std::string lines;
-  for (int i = 0; i < kFrames; ++i) {
+  for (int i = 0; i < frames; ++i) {
     heard.push_back(expected["heard"][i]);
     lines += absl::StrJoin(expected["generated"][i].get<std::vector<int>>(), " ") + "\n";
   }
@@ -322,6 +325,36 @@ TEST(CliRunFrames, AreThoseOfTransformers) {
     EXPECT_EQ(result.exit_code, 2) << option;
     EXPECT_THAT(result.err, HasSubstr(message));
   }
+}
+
+// The text is told where its vocabulary lies beside the weights by any name, here one whose ids
+// from 3 on are bytes.
+TEST(CliRunFrames, TellTheText) {
+  TPRUN_NEEDS_TEST_DATA();
+  const std::string golden = SourcePath("tests/golden/moshi");
+  const Json expected = ReadJsonFile(golden + "/expected.json").value_or(Json());
+  const absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Make("tprun-moshi");
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  const std::string vocabulary =
+      TestDataDirectory() + "/models/tiny/stories260K/hf/tokenizer.model";
+  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+           {golden + "/config.json", "config.json"},
+           {golden + "/model.safetensors", "model.safetensors"},
+           {vocabulary, "tokenizer_spm_32k_3.model"}}) {
+    std::filesystem::copy_file(from, folder->File(to));
+  }
+  std::string said;
+  for (const Json& frame : expected["generated"]) {
+    const int id = frame[0].get<int>();
+    if (id != 0 && id != 3) said += static_cast<char>(id - 3);  // no padding
+  }
+  ASSERT_GT(said.size(), 10);
+  const std::string codes = folder->File("heard.json");
+  ASSERT_TRUE(WriteFile(codes, expected["heard"].dump()).ok());
+  const ProcessResult result =
+      RunTprun({"run", folder->path(), "--codes=" + codes, "--kv_type=f32", "--format=json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(ParseJson(result.out).value_or(Json())["text"], said);
 }
 
 // Ids in and out: with a tokenizer beside them, and for checkpoints that have none.
