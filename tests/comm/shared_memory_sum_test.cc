@@ -164,15 +164,15 @@ TEST(SharedMemory, TheNameGoesWithItsCreator) {
 
 TEST(SharedMemory, PartsAreReservedByThoseWhoUseThem) {
   const std::string name = FreshName("parts");
-  auto memory = SharedMemory::CreateUnreserved(name, int64_t{1} << 40);
+  auto memory = SharedMemory::CreateUnreserved(name, int64_t{1} << 39);
   ASSERT_TRUE(memory.ok()) << memory.status();
-  auto other = SharedMemory::Open(name, int64_t{1} << 40);
+  auto other = SharedMemory::Open(name, int64_t{1} << 39);
   ASSERT_TRUE(other.ok()) << other.status();
   ASSERT_TRUE(memory->Reserve(0, 4096).ok());
   ASSERT_TRUE(other->Reserve(8192, 4096).ok());
   static_cast<char*>(memory->data())[8192] = 'x';
   EXPECT_EQ(static_cast<char*>(other->data())[8192], 'x');
-  EXPECT_TRUE(absl::IsResourceExhausted(other->Reserve(8192, int64_t{1} << 39)));
+  EXPECT_TRUE(absl::IsResourceExhausted(other->Reserve(8192, int64_t{1} << 38)));
 }
 
 }  // namespace
