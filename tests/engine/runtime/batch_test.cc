@@ -125,6 +125,7 @@ TEST_P(Batch, GreedyIsTheLargestLogit) {
     for (int step : {0, 1, 2}) {
       RETURN_IF_ERROR(engine.Forward(RunsOf(step), ForwardOutput::kGreedy));
       EXPECT_TRUE(engine.logits().empty());
+      if (engine.chosen_ids().empty()) continue;  // another rank, and thread
       ids.insert(ids.end(), engine.chosen_ids().begin(), engine.chosen_ids().end());
     }
     return absl::OkStatus();
