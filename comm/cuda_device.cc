@@ -8,6 +8,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -131,6 +132,7 @@ absl::Status CudaDevice::Initialize() {
                      "): build with -DTPRUN_CUDA_ARCHITECTURES=",
                      compute_capability_));
   }
+  RETURN_IF_ERROR(Describe());
   CUDA_RETURN_IF_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   CUDA_RETURN_IF_ERROR(cudaStreamCreateWithFlags(&copy_stream_, cudaStreamNonBlocking));
   void* pinned = nullptr;
@@ -140,6 +142,16 @@ absl::Status CudaDevice::Initialize() {
     slots_[i].data = pinned_ + i * kSlotBytes;
     CUDA_RETURN_IF_ERROR(cudaEventCreateWithFlags(&slots_[i].done, cudaEventDisableTiming));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CudaDevice::Describe() {
+  cudaDeviceProp properties;
+  CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&properties, index_));
+  char bus_id[32] = {};
+  CUDA_RETURN_IF_ERROR(cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), index_));
+  description_ =
+      absl::StrCat(name(), " ", properties.name, " (", absl::AsciiStrToLower(bus_id), ")");
   return absl::OkStatus();
 }
 

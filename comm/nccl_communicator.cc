@@ -16,6 +16,7 @@
 #include "comm/cuda_timer.h"
 #include "comm/deadline.h"
 #include "comm/nccl_api.h"
+#include "comm/nccl_error.h"
 #include "comm/spin_pause.h"
 
 namespace tprun {
@@ -90,6 +91,12 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   template <typename Call>
   absl::Status Run(const char* operation, const Call& call);
   absl::Status AwaitCall(const char* operation, ncclResult_t result);
+  // The same for a call that does not end where it failed on another rank; collective.
+  template <typename Call>
+  absl::Status RunTogether(const char* operation, const Call& call);
+  absl::Status Late(const char* operation) const {
+    return DeadlineError(operation, group_.world_ranks[rank()], group_.world_ranks, timeout());
+  }
   // The first failure: ends what is stuck on the stream.
   absl::Status Fail(absl::Status status);
   absl::Status NcclError(const char* operation, ncclResult_t result);
@@ -116,11 +123,14 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
 };
 
 absl::Status NcclCommunicator::NcclError(const char* operation, ncclResult_t result) {
-  const char* detail = api_.GetLastError(comm_);
-  return absl::InternalError(
-      absl::StrCat(operation, " over NCCL failed on rank ", group_.world_ranks[rank()], ": ",
-                   api_.GetErrorString(result), detail == nullptr || *detail == '\0' ? "" : ": ",
-                   detail == nullptr ? "" : detail));
+  const char* const detail = api_.GetLastError(comm_);
+  return tprun::NcclError({.operation = operation,
+                           .rank = group_.world_ranks[rank()],
+                           .group = group_.world_ranks,
+                           .device = device_.description(),
+                           .result = result,
+                           .text = api_.GetErrorString(result),
+                           .detail = absl::NullSafeStringView(detail)});
 }
 
 absl::Status NcclCommunicator::Fail(absl::Status status) {
@@ -161,10 +171,7 @@ absl::Status NcclCommunicator::AwaitCall(const char* operation, ncclResult_t res
       const absl::Status health = Check();
       if (!health.ok()) return Fail(health);
     }
-    if (deadline.Passed()) {
-      return Fail(
-          DeadlineError(operation, group_.world_ranks[rank()], group_.world_ranks, timeout()));
-    }
+    if (deadline.Passed()) return Fail(Late(operation));
     looks < 1000 ? SpinPause() : std::this_thread::sleep_for(std::chrono::microseconds(50));
     const ncclResult_t asked = api_.CommGetAsyncError(comm_, &result);
     if (asked != ncclSuccess) result = asked;
@@ -178,6 +185,27 @@ absl::Status NcclCommunicator::Run(const char* operation, const Call& call) {
   RETURN_IF_ERROR(device_.MakeCurrent());
   last_operation_ = operation;
   return AwaitCall(operation, call());
+}
+
+template <typename Call>
+absl::Status NcclCommunicator::RunTogether(const char* operation, const Call& call) {
+  ncclResult_t result = ncclInProgress;
+  bool begun = false;
+  const absl::Status status =
+      AwaitOnAllRanks(*group_.bootstrap, Late(operation), [&]() -> absl::StatusOr<bool> {
+        if (!std::exchange(begun, true)) {
+          RETURN_IF_ERROR(failure_);
+          RETURN_IF_ERROR(device_.MakeCurrent());
+          result = call();
+        } else {
+          const ncclResult_t asked = api_.CommGetAsyncError(comm_, &result);
+          if (asked != ncclSuccess) result = asked;
+        }
+        if (result == ncclInProgress) return false;
+        if (result != ncclSuccess) return NcclError(operation, result);
+        return true;
+      });
+  return status.ok() ? status : Fail(status);
 }
 
 // An error of NCCL's own, which other ways to exchange may not meet.
@@ -194,13 +222,12 @@ absl::Status NcclCommunicator::Connect(const NcclOptions& options) {
   }
   RETURN_IF_ERROR(AgreeOnStatus(*group_.bootstrap, status));
   RETURN_IF_ERROR(group_.bootstrap->Broadcast(&id, sizeof(id), 0));
-  RETURN_IF_ERROR(device_.MakeCurrent());
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   config.minCTAs = 1;
   config.maxCTAs = options.channels;
-  const ncclResult_t result = api_.CommInitRankConfig(&comm_, size(), id, rank(), &config);
-  return AgreeOnStatus(*group_.bootstrap, Unusable(AwaitCall("starting", result)));
+  return Unusable(RunTogether(
+      "starting", [&] { return api_.CommInitRankConfig(&comm_, size(), id, rank(), &config); }));
 }
 
 absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
@@ -235,7 +262,7 @@ absl::Status NcclCommunicator::AllocateWindow() {
 
 // A window that is null: NCCL has none between these GPUs, which is no error to it.
 absl::Status NcclCommunicator::RegisterWindow() {
-  RETURN_IF_ERROR(Run("registering a window", [&] {
+  RETURN_IF_ERROR(RunTogether("registering a window", [&] {
     return api_.CommWindowRegister(comm_, window_memory_, kNcclWindowBytes, &window_, kSymmetric);
   }));
   if (window_ != nullptr) return absl::OkStatus();
@@ -355,8 +382,7 @@ absl::Status NcclCommunicator::Poll() {
   const absl::Status health = Check();
   if (!health.ok()) return Fail(health);
   if (now - wait_began_ < absl::ToChronoNanoseconds(timeout())) return absl::OkStatus();
-  return Fail(
-      DeadlineError(last_operation_, group_.world_ranks[rank()], group_.world_ranks, timeout()));
+  return Fail(Late(last_operation_));
 }
 
 absl::Status NcclCommunicator::Finished() {

@@ -2,6 +2,8 @@
 // when a rank is lost, when NCCL cannot start, and with a window of each kind.
 #include "comm/nccl_communicator.h"
 
+#include <array>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -15,9 +17,13 @@
 namespace tprun {
 namespace {
 
+using testing::Each;
 using testing::HasSubstr;
+using testing::MatchesRegex;
 
 constexpr int kRanks = 2;
+constexpr absl::Duration kTimeout = absl::Seconds(30);
+constexpr std::chrono::seconds kPatience(10);
 constexpr int64_t kCount = 1000;
 constexpr int64_t kBytes = kCount * static_cast<int64_t>(sizeof(float));
 
@@ -28,15 +34,26 @@ class NcclCommunicatorTest : public testing::Test {
   NcclCommunicatorTest() { UseNccl(&nccl_); }
 
   absl::Status Run(const Body& body) {
-    return RunLocalRanks(kRanks, absl::Seconds(30), [&](Communicator& world) -> absl::Status {
-      ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, CudaDevice::Open(0));
-      ASSIGN_OR_RETURN(CudaDevice* const cuda, CudaDevice::Of(*device));
-      ASSIGN_OR_RETURN(std::unique_ptr<Communicator> own, world.Split({0, 1}));
-      ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> comm,
-                       MakeNcclCommunicator(PeerGroup{std::move(own), {0, 1}}, *device, {}));
-      if (comm->rank() == 0) description_ = comm->description();
-      return body(*comm, *cuda);
-    });
+    return RunLocalRanks(kRanks, kTimeout,
+                         [&](Communicator& world) { return RunRank(world, body); });
+  }
+
+  absl::Status RunRank(Communicator& world, const Body& body) {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, CudaDevice::Open(0));
+    ASSIGN_OR_RETURN(CudaDevice* const cuda, CudaDevice::Of(*device));
+    ASSIGN_OR_RETURN(std::unique_ptr<Communicator> own, world.Split({0, 1}));
+    ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> comm,
+                     MakeNcclCommunicator(PeerGroup{std::move(own), {0, 1}}, *device, {}));
+    if (comm->rank() == 0) description_ = comm->description();
+    return body(*comm, *cuda);
+  }
+
+  void AwaitAborts(int count) {
+    const auto begin = std::chrono::steady_clock::now();
+    while (nccl_.aborted < count && std::chrono::steady_clock::now() - begin < kPatience) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_EQ(nccl_.aborted, count);
   }
 
   FakeNccl nccl_;
@@ -91,11 +108,36 @@ TEST_F(NcclCommunicatorTest, IsMadeAgainAfterAWrongSumInTheWindow) {
   EXPECT_EQ(nccl_.freed, kRanks);
 }
 
-TEST_F(NcclCommunicatorTest, AnNcclThatCannotStartIsAPreconditionOnAllRanks) {
+// The rank that is ready waits for one that will never come, which ends when that one has failed.
+TEST_F(NcclCommunicatorTest, AnNcclThatCannotStartIsSoonAPreconditionOnAllRanks) {
   nccl_.failing_rank = 1;
-  const absl::Status status = Run(SumRight);
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("starting over NCCL failed on rank 1"));
+  for (const bool later : {false, true}) {
+    nccl_.fails_later = later;
+    nccl_.begun = nccl_.aborted = 0;
+    std::array<absl::Status, kRanks> each;
+    const auto begin = std::chrono::steady_clock::now();
+    const absl::Status status = RunLocalRanks(kRanks, kTimeout, [&](Communicator& world) {
+      return each[world.rank()] = RunRank(world, SumRight);
+    });
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, absl::ToChronoSeconds(kTimeout) / 3);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(each, Each(status));
+    EXPECT_THAT(
+        std::string(status.message()),
+        MatchesRegex("rank 1: starting over NCCL failed on cuda:0 Fake GPU \\(0000:3b:00.0\\) in "
+                     "the group \\[0, 1\\]: a fake error; .*--shm-size=1g.*NCCL_DEBUG=WARN.*"));
+    AwaitAborts(later ? 2 : 1);
+  }
+}
+
+TEST_F(NcclCommunicatorTest, IsMadeAgainWhereOneRankCannotRegisterAWindow) {
+  nccl_.rank_without_window = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(Run(SumRight), absl::OkStatus());
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, absl::ToChronoSeconds(kTimeout) / 3);
+  EXPECT_THAT(description_, HasSubstr("no symmetric window: rank 0: registering a window over"));
+  EXPECT_EQ(nccl_.begun, 2 * kRanks);
+  EXPECT_EQ(nccl_.aborted, kRanks);
 }
 
 // A rank is lost in a step that was recorded: the graph lives until the error has been told.
@@ -127,7 +169,7 @@ TEST_F(NcclCommunicatorTest, AnAbortThatDoesNotEndHoldsUpNobodyForLong) {
   EXPECT_LT(nccl_.freed, kRanks) << "memory that NCCL may still use";
   const int ending = nccl_.begun - nccl_.destroyed;
   nccl_.graphs = 0;
-  while (nccl_.aborted < ending) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  AwaitAborts(ending);
 }
 
 class CountingWatcher final : public StreamWatcher {
