@@ -16,10 +16,16 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
-#include "comm/cuda_graph.h"
 #include "comm/cuda_probe.h"
 #include "comm/cuda_uploader.h"
+
+struct CUgraph_st {
+  std::vector<std::function<void()>> work;
+};
+struct CUgraphExec_st : CUgraph_st {};
 
 struct CUstream_st {
   CUstream_st() : thread([this] { Run(); }) {}
@@ -34,6 +40,7 @@ struct CUstream_st {
 
   void Give(std::function<void()> work) {
     std::lock_guard<std::mutex> lock(mutex);
+    if (recording != nullptr) return recording->work.push_back(std::move(work));
     queue.push_back(std::move(work));
     changed.notify_all();
   }
@@ -62,6 +69,7 @@ struct CUstream_st {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::function<void()>> queue;  // with what runs
+  cudaGraph_t recording = nullptr;          // gets what is given, which then does not run
   bool ending = false;
   std::thread thread;  // begins when the rest is there
 };
@@ -109,11 +117,6 @@ void GiveToStream(cudaStream_t stream, std::function<void()> work) {
 cudaError_t FindMachineCode(int* code_capability) {
   *code_capability = 90;
   return cudaSuccess;
-}
-
-absl::StatusOr<std::unique_ptr<DeviceGraph>> CaptureCudaGraph(
-    CudaDevice&, const std::function<absl::Status()>&) {
-  return absl::UnimplementedError("the fake runtime has no graphs");
 }
 
 absl::StatusOr<std::unique_ptr<Uploader>> MakeCudaUploader(CudaDevice&, int64_t) {
@@ -213,6 +216,31 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return stream->Idle() ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return stream->Await(), cudaSuccess; }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  return stream->recording = new CUgraph_st, cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  return *graph = std::exchange(stream->recording, nullptr), cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  *status =
+      stream->recording == nullptr ? cudaStreamCaptureStatusNone : cudaStreamCaptureStatusActive;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long) {
+  return *executable = new CUgraphExec_st{*graph}, cudaSuccess;
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  for (const std::function<void()>& work : executable->work) stream->Give(work);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  return delete executable, cudaSuccess;
+}
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return *event = new CUevent_st, cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
