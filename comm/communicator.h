@@ -58,6 +58,10 @@ class Communicator {
     return absl::UnimplementedError("this communicator does not join sum and norm");
   }
 
+  // Device memory of this communicator's own where sums of up to so many bytes in place are
+  // cheapest; null where any memory will do. What is there is lost with the next sum elsewhere.
+  virtual void* SumBuffer(int64_t /*bytes*/) { return nullptr; }
+
   // Memory for sums in place of up to so many floats; nullptr, on all ranks, where the ranks do not
   // reach each other's memory or find no room.
   virtual absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t /*floats*/) {

@@ -54,6 +54,9 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   bool buffers_sends() const override { return false; }
 
   absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override;
+  void* SumBuffer(int64_t bytes) override {
+    return window_ != nullptr && bytes <= kNcclWindowBytes ? window_memory_ : nullptr;
+  }
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
                          DType dtype) override;
   absl::Status Broadcast(void* data, int64_t bytes, int root) override;
@@ -318,12 +321,16 @@ absl::Status NcclCommunicator::OpenWindow() {
   return CompareWindow();
 }
 
+// NCCL's call is the same on all ranks, wherever each has its part.
 absl::Status NcclCommunicator::SumInWindow(const void* send, void* receive, int64_t count,
                                            DType dtype) {
   const int64_t bytes = count * static_cast<int64_t>(SizeOf(dtype));
-  RETURN_IF_ERROR(device_.EnqueueCopy(window_memory_, send, bytes));
+  if (send != window_memory_) {
+    RETURN_IF_ERROR(device_.EnqueueCopy(window_memory_, send, bytes));
+  }
   RETURN_IF_ERROR(Sum(window_memory_, window_memory_, count, NcclType(dtype)));
-  return device_.EnqueueCopy(receive, window_memory_, bytes);
+  return receive == window_memory_ ? absl::OkStatus()
+                                   : device_.EnqueueCopy(receive, window_memory_, bytes);
 }
 
 absl::Status NcclCommunicator::CloseWindow() {

@@ -99,6 +99,8 @@ void Unmap(void* memory) {
   mappings.erase(mapping);
 }
 
+std::atomic<int> copies_within{0};
+
 // What a handle says.
 struct SharedFile {
   pid_t process;
@@ -113,6 +115,8 @@ namespace tprun {
 void GiveToStream(cudaStream_t stream, std::function<void()> work) {
   stream->Give(std::move(work));
 }
+
+int CopiesWithinDevices() { return copies_within; }
 
 cudaError_t FindMachineCode(int* code_capability) {
   *code_capability = 90;
@@ -163,8 +167,9 @@ cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
   return std::memcpy(to, from, bytes), cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
+  if (kind == cudaMemcpyDeviceToDevice) ++copies_within;
   return stream->Give([=] { std::memmove(to, from, bytes); }), cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {

@@ -13,4 +13,7 @@ namespace tprun {
 // Work that takes as long as it takes, as a kernel that waits for another rank does.
 void GiveToStream(cudaStream_t stream, std::function<void()> work);
 
+// Copies within devices that were given to streams so far, of all threads.
+int CopiesWithinDevices();
+
 }  // namespace tprun

@@ -61,14 +61,18 @@ class NcclCommunicatorTest : public testing::Test {
 };
 
 // Rank r gives r + 1.
-absl::Status SumRight(Communicator& comm, CudaDevice& device) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> buffer, device.Allocate(kBytes));
+absl::Status SumRightAt(void* at, Communicator& comm, CudaDevice& device) {
   std::vector<float> values(kCount, static_cast<float>(comm.rank() + 1));
-  RETURN_IF_ERROR(device.CopyFromHost(buffer->data(), values.data(), kBytes));
-  RETURN_IF_ERROR(comm.AllReduceSum(buffer->data(), buffer->data(), kCount, DType::kF32));
-  RETURN_IF_ERROR(device.CopyToHost(values.data(), buffer->data(), kBytes));
+  RETURN_IF_ERROR(device.CopyFromHost(at, values.data(), kBytes));
+  RETURN_IF_ERROR(comm.AllReduceSum(at, at, kCount, DType::kF32));
+  RETURN_IF_ERROR(device.CopyToHost(values.data(), at, kBytes));
   if (values == std::vector<float>(kCount, 3.0f)) return absl::OkStatus();
   return absl::InternalError("the sum is wrong");
+}
+
+absl::Status SumRight(Communicator& comm, CudaDevice& device) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> buffer, device.Allocate(kBytes));
+  return SumRightAt(buffer->data(), comm, device);
 }
 
 TEST_F(NcclCommunicatorTest, SumsInAWindowThatIsFaster) {
@@ -79,6 +83,29 @@ TEST_F(NcclCommunicatorTest, SumsInAWindowThatIsFaster) {
   EXPECT_EQ(nccl_.windows_closed, kRanks);
   EXPECT_EQ(nccl_.freed, kRanks);
   EXPECT_EQ(nccl_.aborted, 0);
+}
+
+// Both ranks have their parts there, then rank 0 has it elsewhere.
+TEST_F(NcclCommunicatorTest, ASumInItsBufferIsNotCopied) {
+  std::array<int, kRanks> copies = {};
+  EXPECT_EQ(Run([&](Communicator& comm, CudaDevice& device) -> absl::Status {
+              EXPECT_EQ(comm.SumBuffer(kNcclWindowBytes + 1), nullptr);
+              void* const window = comm.SumBuffer(kBytes);
+              if (window == nullptr) return absl::InternalError("there is no buffer");
+              ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> elsewhere, device.Allocate(kBytes));
+              for (int with_copies = 0; with_copies < 2; ++with_copies) {
+                void* const at = comm.rank() < with_copies ? elsewhere->data() : window;
+                RETURN_IF_ERROR(comm.Barrier());
+                const int before = CopiesWithinDevices();
+                RETURN_IF_ERROR(SumRightAt(at, comm, device));
+                RETURN_IF_ERROR(comm.Barrier());
+                if (comm.rank() == 0) copies[with_copies] = CopiesWithinDevices() - before;
+              }
+              return absl::OkStatus();
+            }),
+            absl::OkStatus());
+  EXPECT_EQ(copies[0], 0);
+  EXPECT_EQ(copies[1], 2);
 }
 
 TEST_F(NcclCommunicatorTest, ClosesAWindowThatIsNotFaster) {
