@@ -192,13 +192,12 @@ absl::Status CudaDevice::PollWatchers() {
 }
 
 template <typename Query>
-absl::Status CudaDevice::WaitUntil(const Query& query) {
-  const bool watched = !watchers_.empty() && std::this_thread::get_id() == watching_thread_;
+absl::Status CudaDevice::Await(const Query& query, bool watched) {
   const Clock::time_point begin = Clock::now();
   Clock::time_point next_look = begin + std::chrono::milliseconds(1);
   while (true) {
     const cudaError_t error = query();
-    if (error == cudaSuccess) break;
+    if (error == cudaSuccess) return absl::OkStatus();
     if (error != cudaErrorNotReady) {
       return Annotate(CudaStatus(error, "work on the stream", __FILE__, __LINE__), name());
     }
@@ -209,9 +208,16 @@ absl::Status CudaDevice::WaitUntil(const Query& query) {
     }
     Pause(now - begin);
   }
-  if (!watched) return absl::OkStatus();
-  for (StreamWatcher* watcher : watchers_) RETURN_IF_ERROR(watcher->Finished());
-  return absl::OkStatus();
+}
+
+// However a wait ends, it does so for all watchers.
+template <typename Query>
+absl::Status CudaDevice::WaitUntil(const Query& query) {
+  const bool watched = !watchers_.empty() && std::this_thread::get_id() == watching_thread_;
+  absl::Status status = Await(query, watched);
+  if (!watched) return status;
+  for (StreamWatcher* watcher : watchers_) status.Update(watcher->Finished());
+  return status;
 }
 
 absl::Status CudaDevice::WaitFor(cudaStream_t stream) {
@@ -322,6 +328,7 @@ absl::Status CudaDevice::CopyToHost(void* to, const void* from, int64_t bytes) {
   if (bytes == 0) return absl::OkStatus();
   RETURN_IF_ERROR(MakeCurrent());
   if (bytes > kBackBytes) return CopyBeside(to, from, bytes, cudaMemcpyDeviceToHost);
+  std::lock_guard<std::mutex> lock(back_mutex_);
   char* const staging = pinned_ + kSlots * kSlotBytes;
   CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(staging, from, bytes, cudaMemcpyDeviceToHost, stream_));
   RETURN_IF_ERROR(WaitFor(stream_));

@@ -88,6 +88,8 @@ class CudaDevice final : public Device {
   // Asks CUDA by `query` until it says that the work is done, with a look at the watchers.
   template <typename Query>
   absl::Status WaitUntil(const Query& query);
+  template <typename Query>
+  absl::Status Await(const Query& query, bool watched);
   absl::Status WaitFor(cudaStream_t stream);
 
   const int index_;
@@ -101,6 +103,7 @@ class CudaDevice final : public Device {
   std::array<Slot, kSlots> slots_;
   int next_slot_ = 0;
   char* pinned_ = nullptr;  // the slots, then kBackBytes for copies to the host
+  std::mutex back_mutex_;   // of the latter
   std::vector<StreamWatcher*> watchers_;
   std::thread::id watching_thread_;
 };

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "comm/communicator_checks.h"
@@ -96,7 +97,7 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   absl::Status AwaitCall(const char* operation, ncclResult_t result);
   // The same for a call that does not end where it failed on another rank; collective.
   template <typename Call>
-  absl::Status RunTogether(const char* operation, const Call& call);
+  absl::Status RunTogether(const char* operation, const absl::Status& late, const Call& call);
   absl::Status Late(const char* operation) const {
     return DeadlineError(operation, group_.world_ranks[rank()], group_.world_ranks, timeout());
   }
@@ -191,11 +192,12 @@ absl::Status NcclCommunicator::Run(const char* operation, const Call& call) {
 }
 
 template <typename Call>
-absl::Status NcclCommunicator::RunTogether(const char* operation, const Call& call) {
+absl::Status NcclCommunicator::RunTogether(const char* operation, const absl::Status& late,
+                                           const Call& call) {
   ncclResult_t result = ncclInProgress;
   bool begun = false;
   const absl::Status status =
-      AwaitOnAllRanks(*group_.bootstrap, Late(operation), [&]() -> absl::StatusOr<bool> {
+      AwaitOnAllRanks(*group_.bootstrap, late, [&]() -> absl::StatusOr<bool> {
         if (!std::exchange(begun, true)) {
           RETURN_IF_ERROR(failure_);
           RETURN_IF_ERROR(device_.MakeCurrent());
@@ -229,8 +231,15 @@ absl::Status NcclCommunicator::Connect(const NcclOptions& options) {
   config.blocking = 0;
   config.minCTAs = 1;
   config.maxCTAs = options.channels;
-  return Unusable(RunTogether(
-      "starting", [&] { return api_.CommInitRankConfig(&comm_, size(), id, rank(), &config); }));
+  // The ranks hear each other all the while, so that it is no rank that is late.
+  const absl::Status late = absl::FailedPreconditionError(absl::StrCat(
+      "NCCL did not start within ", absl::FormatDuration(timeout()), " on ", device_.description(),
+      " in the group [", absl::StrJoin(group_.world_ranks, ", "),
+      "]: usually it takes a network interface that the ranks do not reach each other by; name "
+      "another (NCCL_SOCKET_IFNAME), or do without NCCL (--exchange=host)"));
+  return Unusable(RunTogether("starting", late, [&] {
+    return api_.CommInitRankConfig(&comm_, size(), id, rank(), &config);
+  }));
 }
 
 absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
@@ -265,7 +274,7 @@ absl::Status NcclCommunicator::AllocateWindow() {
 
 // A window that is null: NCCL has none between these GPUs, which is no error to it.
 absl::Status NcclCommunicator::RegisterWindow() {
-  RETURN_IF_ERROR(RunTogether("registering a window", [&] {
+  RETURN_IF_ERROR(RunTogether("registering a window", Late("registering a window"), [&] {
     return api_.CommWindowRegister(comm_, window_memory_, kNcclWindowBytes, &window_, kSymmetric);
   }));
   if (window_ != nullptr) return absl::OkStatus();

@@ -65,7 +65,8 @@ ncclResult_t Begin(ncclComm_t comm, std::atomic<int>& came, int failing_rank) {
 }
 
 ncclResult_t CommGetAsyncError(ncclComm_t comm, ncclResult_t* result) {
-  const bool ready = comm->awaited == nullptr || *comm->awaited % comm->ranks == 0;
+  const bool ready =
+      !fake->never_starts && (comm->awaited == nullptr || *comm->awaited % comm->ranks == 0);
   *result = comm->fails ? ncclSystemError : ready ? ncclSuccess : ncclInProgress;
   return ncclSuccess;
 }
@@ -90,7 +91,8 @@ void SumOnStream(ncclComm_t comm, int64_t number, const float* send, float* rece
   std::vector<std::vector<float>>& parts = group.parts[number];
   parts.emplace_back(send, send + count);
   group.changed.notify_all();
-  while (static_cast<int>(parts.size()) < comm->ranks && !comm->abort) {
+  const bool hangs = fake->windows_hang && reinterpret_cast<const char*>(receive) == comm->window;
+  while ((static_cast<int>(parts.size()) < comm->ranks || hangs) && !comm->abort) {
     group.changed.wait_for(lock, Microseconds(200));
   }
   if (comm->abort) return;

@@ -157,6 +157,26 @@ TEST_F(NcclCommunicatorTest, AnNcclThatCannotStartIsSoonAPreconditionOnAllRanks)
   }
 }
 
+// All ranks are there, and only NCCL does not get through: others ways may.
+TEST_F(NcclCommunicatorTest, AnNcclThatNeverStartsIsAPreconditionToo) {
+  nccl_.never_starts = true;
+  const absl::Status status = RunLocalRanks(
+      kRanks, absl::Seconds(1), [&](Communicator& world) { return RunRank(world, SumRight); });
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("NCCL_SOCKET_IFNAME"));
+  AwaitAborts(kRanks);
+}
+
+TEST_F(NcclCommunicatorTest, IsMadeAgainAfterASumInTheWindowThatDoesNotEnd) {
+  nccl_.windows_hang = true;
+  EXPECT_EQ(RunLocalRanks(kRanks, absl::Seconds(1),
+                          [&](Communicator& world) { return RunRank(world, SumRight); }),
+            absl::OkStatus());
+  EXPECT_THAT(description_,
+              HasSubstr("no symmetric window: rank 0: AllReduceSum on rank 0 waited"));
+  EXPECT_EQ(nccl_.begun, 2 * kRanks);
+}
+
 TEST_F(NcclCommunicatorTest, IsMadeAgainWhereOneRankCannotRegisterAWindow) {
   nccl_.rank_without_window = 0;
   const auto begin = std::chrono::steady_clock::now();
@@ -205,6 +225,50 @@ class CountingWatcher final : public StreamWatcher {
   absl::Status Finished() override { return ++ends, absl::OkStatus(); }
   int polls = 0, ends = 0;
 };
+
+class FailingWatcher final : public StreamWatcher {
+ public:
+  absl::Status Poll() override { return absl::AbortedError("lost"); }
+  absl::Status Finished() override { return absl::OkStatus(); }
+};
+
+// Others on the same device go on: their next wait is another.
+TEST(CudaDeviceTest, AWaitThatFailsEndsForAllWatchers) {
+  const auto device = CudaDevice::Open(0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  CudaDevice* const cuda = *CudaDevice::Of(**device);
+  FailingWatcher failing;
+  CountingWatcher other;
+  cuda->Watch(&failing);
+  cuda->Watch(&other);
+  GiveToStream(cuda->stream(), [] { std::this_thread::sleep_for(std::chrono::milliseconds(60)); });
+  EXPECT_EQ(cuda->Synchronize(), absl::AbortedError("lost"));
+  EXPECT_GT(other.polls, 0);
+  EXPECT_EQ(other.ends, 1);
+  cuda->Unwatch(&failing);
+  EXPECT_EQ(cuda->Synchronize(), absl::OkStatus());
+  cuda->Unwatch(&other);
+}
+
+// They share a piece of pinned memory.
+TEST(CudaDeviceTest, ThreadsCopyToTheHostEachTheirOwn) {
+  const auto device = CudaDevice::Open(0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto copies = [&](int own) {
+    const auto buffer = (*device)->Allocate(kBytes);
+    ASSERT_TRUE(buffer.ok());
+    const std::vector<int> given(kCount, own);
+    ASSERT_EQ((*device)->CopyFromHost((*buffer)->data(), given.data(), kBytes), absl::OkStatus());
+    for (int i = 0; i < 200; ++i) {
+      std::vector<int> got(kCount);
+      ASSERT_EQ((*device)->CopyToHost(got.data(), (*buffer)->data(), kBytes), absl::OkStatus());
+      ASSERT_EQ(got, given);
+    }
+  };
+  std::thread one(copies, 1), two(copies, 2);
+  one.join();
+  two.join();
+}
 
 // Ranks that fetch nothing wait for nothing but these.
 TEST(CudaDeviceTest, AWaitForASlotEndsItsWatchersWaitToo) {
