@@ -100,6 +100,16 @@ void Unmap(void* memory) {
 }
 
 std::atomic<int> copies_within{0};
+std::atomic<bool> opens_fail{false};
+std::atomic<int> close_delay_ms{0};
+std::atomic<bool> freed_while_open{false};
+
+// Behind the memory of an allocation, in all processes: how many others have it open.
+constexpr size_t kCountBytes = 16;
+std::atomic<int>& OpenCount(void* memory, size_t bytes) {
+  return *reinterpret_cast<std::atomic<int>*>(static_cast<char*>(memory) + bytes / 8 * 8 -
+                                              sizeof(int64_t));
+}
 
 // What a handle says.
 struct SharedFile {
@@ -115,6 +125,10 @@ namespace tprun {
 void GiveToStream(cudaStream_t stream, std::function<void()> work) {
   stream->Give(std::move(work));
 }
+
+void FailToOpenMemory() { opens_fail = true; }
+void CloseMemoryLate(int milliseconds) { close_delay_ms = milliseconds; }
+bool FreedWhileOpen() { return freed_while_open; }
 
 int CopiesWithinDevices() { return copies_within; }
 
@@ -144,6 +158,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 
 // In a file without a name, which another process can map.
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  bytes += kCountBytes;
   const int file = memfd_create("fake GPU", MFD_CLOEXEC);
   if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) {
     return cudaErrorMemoryAllocation;
@@ -157,6 +172,13 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 // Waits for the GPU, as the real one does.
 cudaError_t cudaFree(void* memory) {
   for (cudaStream_t stream : streams) stream->Await();
+  {
+    std::lock_guard<std::mutex> lock(mappings_mutex);
+    const auto mapping = mappings.find(memory);
+    if (mapping != mappings.end() && OpenCount(memory, mapping->second.bytes) > 0) {
+      freed_while_open = true;
+    }
+  }
   Unmap(memory);
   return cudaSuccess;
 }
@@ -195,6 +217,7 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
   return cudaSuccess;
 }
 cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned) {
+  if (opens_fail) return cudaErrorMapBufferObjectFailed;
   SharedFile shared;
   std::memcpy(&shared, &handle, sizeof(shared));
   const std::string path =
@@ -204,9 +227,17 @@ cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsig
   *memory = mmap(nullptr, shared.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   std::lock_guard<std::mutex> lock(mappings_mutex);
   mappings[*memory] = {file, shared.bytes};
+  ++OpenCount(*memory, shared.bytes);
   return cudaSuccess;
 }
-cudaError_t cudaIpcCloseMemHandle(void* memory) { return Unmap(memory), cudaSuccess; }
+cudaError_t cudaIpcCloseMemHandle(void* memory) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(close_delay_ms));
+  {
+    std::lock_guard<std::mutex> lock(mappings_mutex);
+    --OpenCount(memory, mappings.at(memory).bytes);
+  }
+  return Unmap(memory), cudaSuccess;
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   streams.insert(*stream = new CUstream_st);
