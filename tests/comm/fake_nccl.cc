@@ -28,7 +28,8 @@ struct Group {
 std::mutex mutex;                                  // of these
 std::map<int64_t, std::shared_ptr<Group>> groups;  // by unique id
 std::set<void*> windows;                           // memory of them
-std::vector<ncclComm_t> aborted;                   // their kernels may still look at them
+// Their kernels may still look at them, for as long as the process lives.
+std::vector<ncclComm_t>& aborted = *new std::vector<ncclComm_t>;
 
 }  // namespace
 }  // namespace tprun
