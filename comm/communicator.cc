@@ -1,20 +1,25 @@
 #include "comm/communicator.h"
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "comm/communicator_checks.h"
+#include "comm/deadline.h"
 
 namespace tprun {
 namespace {
 
-// The status code of every rank. The codes travel as the bits of 32-bit elements.
-absl::StatusOr<std::vector<int32_t>> GatherCodes(Communicator& comm, absl::StatusCode code) {
+constexpr int32_t kPending = -1;  // beside the codes of a Status
+
+// The code of every rank. They travel as the bits of 32-bit elements.
+absl::StatusOr<std::vector<int32_t>> GatherCodes(Communicator& comm, int32_t own) {
   static_assert(sizeof(int32_t) == sizeof(float));
   std::vector<int32_t> codes(comm.size(), 0);
-  const int32_t own = static_cast<int32_t>(code);
   const std::vector<int64_t> counts(comm.size(), 1);
   RETURN_IF_ERROR(comm.AllGather(&own, codes.data(), counts, DType::kF32));
   return codes;
@@ -46,7 +51,7 @@ absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& status, bool*
   *agreed = false;
   // The world has ended, and every rank has this same error.
   if (IsAbortedByRank(status)) return status;
-  absl::StatusOr<std::vector<int32_t>> codes = GatherCodes(comm, status.code());
+  absl::StatusOr<std::vector<int32_t>> codes = GatherCodes(comm, status.raw_code());
   if (!codes.ok()) return OwnOr(comm, status, codes.status());
   int failed = 0;
   while (failed < comm.size() && (*codes)[failed] == 0) ++failed;
@@ -59,6 +64,29 @@ absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& status, bool*
   if (!message.ok()) return OwnOr(comm, status, message.status());
   *agreed = true;
   return NameRank(failed, absl::Status(static_cast<absl::StatusCode>((*codes)[failed]), *message));
+}
+
+absl::Status AwaitOnAllRanks(Communicator& comm, const absl::Status& late,
+                             const std::function<absl::StatusOr<bool>()>& done) {
+  constexpr absl::Duration kLongestRound = absl::Milliseconds(20);
+  const Deadline deadline(comm.timeout());
+  absl::StatusOr<bool> own = false;
+  for (absl::Duration round = absl::Milliseconds(1);; round = std::min(2 * round, kLongestRound)) {
+    const Deadline look(round);
+    while (own.ok() && !*own) {
+      own = done();
+      if (look.Passed()) break;
+      if (own.ok() && !*own) std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    if (own.ok() && !*own && deadline.Passed()) own = late;
+    if (IsAbortedByRank(own.status())) return own.status();
+    const absl::StatusOr<std::vector<int32_t>> codes =
+        GatherCodes(comm, own.ok() && !*own ? kPending : own.status().raw_code());
+    if (!codes.ok()) return OwnOr(comm, own.status(), codes.status());
+    const bool failed = std::any_of(codes->begin(), codes->end(), [](int32_t c) { return c > 0; });
+    if (failed) return AgreeOnStatus(comm, own.status());
+    if (std::count(codes->begin(), codes->end(), kPending) == 0) return absl::OkStatus();
+  }
 }
 
 }  // namespace tprun

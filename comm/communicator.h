@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -57,6 +58,10 @@ class Communicator {
     return absl::UnimplementedError("this communicator does not join sum and norm");
   }
 
+  // Device memory of this communicator's own where sums of up to so many bytes in place are
+  // cheapest; null where any memory will do. What is there is lost with the next sum elsewhere.
+  virtual void* SumBuffer(int64_t /*bytes*/) { return nullptr; }
+
   // Memory for sums in place of up to so many floats; nullptr, on all ranks, where the ranks do not
   // reach each other's memory or find no room.
   virtual absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t /*floats*/) {
@@ -100,5 +105,12 @@ absl::StatusOr<std::string> BroadcastString(Communicator& comm, std::string valu
 // the ranks cannot talk any more, a rank gets its own error or why they cannot; `agreed` (may be
 // null) is then false.
 absl::Status AgreeOnStatus(Communicator& comm, const absl::Status& status, bool* agreed = nullptr);
+
+// Every rank waits for something of its own that the others may be needed for: `done()` is asked
+// again and again, and is true when it is there, or an error. Ends with the same status on all
+// ranks: OK when all are done, else soon after the first error, with that rank's name in front as
+// AgreeOnStatus has it, or after `comm.timeout()` with `late`.
+absl::Status AwaitOnAllRanks(Communicator& comm, const absl::Status& late,
+                             const std::function<absl::StatusOr<bool>()>& done);
 
 }  // namespace tprun

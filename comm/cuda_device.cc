@@ -8,6 +8,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -131,6 +132,7 @@ absl::Status CudaDevice::Initialize() {
                      "): build with -DTPRUN_CUDA_ARCHITECTURES=",
                      compute_capability_));
   }
+  RETURN_IF_ERROR(Describe());
   CUDA_RETURN_IF_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   CUDA_RETURN_IF_ERROR(cudaStreamCreateWithFlags(&copy_stream_, cudaStreamNonBlocking));
   void* pinned = nullptr;
@@ -140,6 +142,16 @@ absl::Status CudaDevice::Initialize() {
     slots_[i].data = pinned_ + i * kSlotBytes;
     CUDA_RETURN_IF_ERROR(cudaEventCreateWithFlags(&slots_[i].done, cudaEventDisableTiming));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CudaDevice::Describe() {
+  cudaDeviceProp properties;
+  CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&properties, index_));
+  char bus_id[32] = {};
+  CUDA_RETURN_IF_ERROR(cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), index_));
+  description_ =
+      absl::StrCat(name(), " ", properties.name, " (", absl::AsciiStrToLower(bus_id), ")");
   return absl::OkStatus();
 }
 
@@ -180,13 +192,12 @@ absl::Status CudaDevice::PollWatchers() {
 }
 
 template <typename Query>
-absl::Status CudaDevice::WaitUntil(const Query& query) {
-  const bool watched = !watchers_.empty() && std::this_thread::get_id() == watching_thread_;
+absl::Status CudaDevice::Await(const Query& query, bool watched) {
   const Clock::time_point begin = Clock::now();
   Clock::time_point next_look = begin + std::chrono::milliseconds(1);
   while (true) {
     const cudaError_t error = query();
-    if (error == cudaSuccess) break;
+    if (error == cudaSuccess) return absl::OkStatus();
     if (error != cudaErrorNotReady) {
       return Annotate(CudaStatus(error, "work on the stream", __FILE__, __LINE__), name());
     }
@@ -197,9 +208,16 @@ absl::Status CudaDevice::WaitUntil(const Query& query) {
     }
     Pause(now - begin);
   }
-  if (!watched) return absl::OkStatus();
-  for (StreamWatcher* watcher : watchers_) RETURN_IF_ERROR(watcher->Finished());
-  return absl::OkStatus();
+}
+
+// However a wait ends, it does so for all watchers.
+template <typename Query>
+absl::Status CudaDevice::WaitUntil(const Query& query) {
+  const bool watched = !watchers_.empty() && std::this_thread::get_id() == watching_thread_;
+  absl::Status status = Await(query, watched);
+  if (!watched) return status;
+  for (StreamWatcher* watcher : watchers_) status.Update(watcher->Finished());
+  return status;
 }
 
 absl::Status CudaDevice::WaitFor(cudaStream_t stream) {
@@ -310,6 +328,7 @@ absl::Status CudaDevice::CopyToHost(void* to, const void* from, int64_t bytes) {
   if (bytes == 0) return absl::OkStatus();
   RETURN_IF_ERROR(MakeCurrent());
   if (bytes > kBackBytes) return CopyBeside(to, from, bytes, cudaMemcpyDeviceToHost);
+  std::lock_guard<std::mutex> lock(back_mutex_);
   char* const staging = pinned_ + kSlots * kSlotBytes;
   CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(staging, from, bytes, cudaMemcpyDeviceToHost, stream_));
   RETURN_IF_ERROR(WaitFor(stream_));

@@ -50,6 +50,8 @@ class CudaDevice final : public Device {
   void Unwatch(StreamWatcher* watcher);
 
   std::string name() const override;
+  // "cuda:1 NVIDIA GeForce RTX 3090 (0000:3b:00.0)": its place on the bus tells it from others.
+  std::string description() const { return description_; }
   bool host_accessible() const override { return false; }
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t bytes) override;
   absl::Status CopyFromHost(void* to, const void* from, int64_t bytes) override;
@@ -78,6 +80,7 @@ class CudaDevice final : public Device {
 
   explicit CudaDevice(int index) : index_(index) {}
   absl::Status Initialize();
+  absl::Status Describe();
   absl::Status Enqueue(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind);
   absl::Status CopySmallFromHost(void* to, const void* from, int64_t bytes);
   absl::Status CopyBeside(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind);
@@ -85,9 +88,12 @@ class CudaDevice final : public Device {
   // Asks CUDA by `query` until it says that the work is done, with a look at the watchers.
   template <typename Query>
   absl::Status WaitUntil(const Query& query);
+  template <typename Query>
+  absl::Status Await(const Query& query, bool watched);
   absl::Status WaitFor(cudaStream_t stream);
 
   const int index_;
+  std::string description_;
   int multiprocessors_ = 0;
   int compute_capability_ = 0;
   int code_capability_ = 0;
@@ -97,6 +103,7 @@ class CudaDevice final : public Device {
   std::array<Slot, kSlots> slots_;
   int next_slot_ = 0;
   char* pinned_ = nullptr;  // the slots, then kBackBytes for copies to the host
+  std::mutex back_mutex_;   // of the latter
   std::vector<StreamWatcher*> watchers_;
   std::thread::id watching_thread_;
 };

@@ -61,6 +61,7 @@ class DeviceCommunicator final : public Communicator {
     RETURN_IF_ERROR(Check());
     return CarrierOf(FloatBytes(what.tokens, what.dim)).AllReduceAddNorm(what);
   }
+  void* SumBuffer(int64_t bytes) override { return general().SumBuffer(bytes); }
   absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t floats) override {
     if (!carriers_->direct) return nullptr;
     return bootstrap().ShareParts(floats);

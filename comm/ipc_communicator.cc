@@ -75,12 +75,12 @@ class IpcCommunicator final : public Communicator, public StreamWatcher {
   // The same on all ranks.
   template <typename Launch>
   absl::Status RunTogether(const char* operation, const Launch& launch);
-  absl::Status Meet() { return meet_ ? group_.bootstrap->Barrier() : absl::OkStatus(); }
+  absl::Status Meet() { return MeetsNow() ? group_.bootstrap->Barrier() : absl::OkStatus(); }
+  bool MeetsNow() const;
   absl::Status Gather(const char* operation, const void* send, void* receive,
                       const std::vector<int64_t>& sizes);
   // Of threads of one process, which tell each other on the host what they do with a ring.
   enum Note : char { kGiven, kTaken };
-  bool Notes() const;
   absl::Status Tell(int peer, Note note);
   absl::Status Hear(int peer, Note wanted);
   absl::Status SendNoted(const char* data, int64_t bytes, int to);
@@ -306,19 +306,20 @@ absl::Status IpcCommunicator::Broadcast(void* data, int64_t bytes, int root) {
 
 absl::Status IpcCommunicator::Send(const void* data, int64_t bytes, int to) {
   if (bytes == 0) return failure_;
-  if (Notes()) return SendNoted(static_cast<const char*>(data), bytes, to);
+  if (MeetsNow()) return SendNoted(static_cast<const char*>(data), bytes, to);
   return Run("Send", [&] { return LaunchIpcSend(view_, data, bytes, to, device_.stream()); });
 }
 
 absl::Status IpcCommunicator::Receive(void* data, int64_t bytes, int from) {
   if (bytes == 0) return failure_;
-  if (Notes()) return ReceiveNoted(static_cast<char*>(data), bytes, from);
+  if (MeetsNow()) return ReceiveNoted(static_cast<char*>(data), bytes, from);
   return Run("Receive",
              [&] { return LaunchIpcReceive(view_, data, bytes, from, device_.stream()); });
 }
 
-// A recorded step is run again without the host, so nothing is told while it is recorded.
-bool IpcCommunicator::Notes() const {
+// While a step is recorded no kernel waits, and it runs again without the host: nobody meets, so
+// that a rank whose recording fails holds up no other.
+bool IpcCommunicator::MeetsNow() const {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   return meet_ && cudaStreamIsCapturing(device_.stream(), &status) == cudaSuccess &&
          status == cudaStreamCaptureStatusNone;

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "comm/communicator_checks.h"
@@ -16,6 +17,7 @@
 #include "comm/cuda_timer.h"
 #include "comm/deadline.h"
 #include "comm/nccl_api.h"
+#include "comm/nccl_error.h"
 #include "comm/spin_pause.h"
 
 namespace tprun {
@@ -53,6 +55,9 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   bool buffers_sends() const override { return false; }
 
   absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override;
+  void* SumBuffer(int64_t bytes) override {
+    return window_ != nullptr && bytes <= kNcclWindowBytes ? window_memory_ : nullptr;
+  }
   absl::Status AllGather(const void* send, void* receive, absl::Span<const int64_t> counts,
                          DType dtype) override;
   absl::Status Broadcast(void* data, int64_t bytes, int root) override;
@@ -90,6 +95,12 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
   template <typename Call>
   absl::Status Run(const char* operation, const Call& call);
   absl::Status AwaitCall(const char* operation, ncclResult_t result);
+  // The same for a call that does not end where it failed on another rank; collective.
+  template <typename Call>
+  absl::Status RunTogether(const char* operation, const absl::Status& late, const Call& call);
+  absl::Status Late(const char* operation) const {
+    return DeadlineError(operation, group_.world_ranks[rank()], group_.world_ranks, timeout());
+  }
   // The first failure: ends what is stuck on the stream.
   absl::Status Fail(absl::Status status);
   absl::Status NcclError(const char* operation, ncclResult_t result);
@@ -116,11 +127,14 @@ class NcclCommunicator final : public Communicator, public StreamWatcher {
 };
 
 absl::Status NcclCommunicator::NcclError(const char* operation, ncclResult_t result) {
-  const char* detail = api_.GetLastError(comm_);
-  return absl::InternalError(
-      absl::StrCat(operation, " over NCCL failed on rank ", group_.world_ranks[rank()], ": ",
-                   api_.GetErrorString(result), detail == nullptr || *detail == '\0' ? "" : ": ",
-                   detail == nullptr ? "" : detail));
+  const char* const detail = api_.GetLastError(comm_);
+  return tprun::NcclError({.operation = operation,
+                           .rank = group_.world_ranks[rank()],
+                           .group = group_.world_ranks,
+                           .device = device_.description(),
+                           .result = result,
+                           .text = api_.GetErrorString(result),
+                           .detail = absl::NullSafeStringView(detail)});
 }
 
 absl::Status NcclCommunicator::Fail(absl::Status status) {
@@ -161,10 +175,7 @@ absl::Status NcclCommunicator::AwaitCall(const char* operation, ncclResult_t res
       const absl::Status health = Check();
       if (!health.ok()) return Fail(health);
     }
-    if (deadline.Passed()) {
-      return Fail(
-          DeadlineError(operation, group_.world_ranks[rank()], group_.world_ranks, timeout()));
-    }
+    if (deadline.Passed()) return Fail(Late(operation));
     looks < 1000 ? SpinPause() : std::this_thread::sleep_for(std::chrono::microseconds(50));
     const ncclResult_t asked = api_.CommGetAsyncError(comm_, &result);
     if (asked != ncclSuccess) result = asked;
@@ -178,6 +189,28 @@ absl::Status NcclCommunicator::Run(const char* operation, const Call& call) {
   RETURN_IF_ERROR(device_.MakeCurrent());
   last_operation_ = operation;
   return AwaitCall(operation, call());
+}
+
+template <typename Call>
+absl::Status NcclCommunicator::RunTogether(const char* operation, const absl::Status& late,
+                                           const Call& call) {
+  ncclResult_t result = ncclInProgress;
+  bool begun = false;
+  const absl::Status status =
+      AwaitOnAllRanks(*group_.bootstrap, late, [&]() -> absl::StatusOr<bool> {
+        if (!std::exchange(begun, true)) {
+          RETURN_IF_ERROR(failure_);
+          RETURN_IF_ERROR(device_.MakeCurrent());
+          result = call();
+        } else {
+          const ncclResult_t asked = api_.CommGetAsyncError(comm_, &result);
+          if (asked != ncclSuccess) result = asked;
+        }
+        if (result == ncclInProgress) return false;
+        if (result != ncclSuccess) return NcclError(operation, result);
+        return true;
+      });
+  return status.ok() ? status : Fail(status);
 }
 
 // An error of NCCL's own, which other ways to exchange may not meet.
@@ -194,13 +227,19 @@ absl::Status NcclCommunicator::Connect(const NcclOptions& options) {
   }
   RETURN_IF_ERROR(AgreeOnStatus(*group_.bootstrap, status));
   RETURN_IF_ERROR(group_.bootstrap->Broadcast(&id, sizeof(id), 0));
-  RETURN_IF_ERROR(device_.MakeCurrent());
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   config.minCTAs = 1;
   config.maxCTAs = options.channels;
-  const ncclResult_t result = api_.CommInitRankConfig(&comm_, size(), id, rank(), &config);
-  return AgreeOnStatus(*group_.bootstrap, Unusable(AwaitCall("starting", result)));
+  // The ranks hear each other all the while, so that it is no rank that is late.
+  const absl::Status late = absl::FailedPreconditionError(absl::StrCat(
+      "NCCL did not start within ", absl::FormatDuration(timeout()), " on ", device_.description(),
+      " in the group [", absl::StrJoin(group_.world_ranks, ", "),
+      "]: usually it takes a network interface that the ranks do not reach each other by; name "
+      "another (NCCL_SOCKET_IFNAME), or do without NCCL (--exchange=host)"));
+  return Unusable(RunTogether("starting", late, [&] {
+    return api_.CommInitRankConfig(&comm_, size(), id, rank(), &config);
+  }));
 }
 
 absl::Status NcclCommunicator::Initialize(const NcclOptions& options) {
@@ -235,7 +274,7 @@ absl::Status NcclCommunicator::AllocateWindow() {
 
 // A window that is null: NCCL has none between these GPUs, which is no error to it.
 absl::Status NcclCommunicator::RegisterWindow() {
-  RETURN_IF_ERROR(Run("registering a window", [&] {
+  RETURN_IF_ERROR(RunTogether("registering a window", Late("registering a window"), [&] {
     return api_.CommWindowRegister(comm_, window_memory_, kNcclWindowBytes, &window_, kSymmetric);
   }));
   if (window_ != nullptr) return absl::OkStatus();
@@ -291,12 +330,16 @@ absl::Status NcclCommunicator::OpenWindow() {
   return CompareWindow();
 }
 
+// NCCL's call is the same on all ranks, wherever each has its part.
 absl::Status NcclCommunicator::SumInWindow(const void* send, void* receive, int64_t count,
                                            DType dtype) {
   const int64_t bytes = count * static_cast<int64_t>(SizeOf(dtype));
-  RETURN_IF_ERROR(device_.EnqueueCopy(window_memory_, send, bytes));
+  if (send != window_memory_) {
+    RETURN_IF_ERROR(device_.EnqueueCopy(window_memory_, send, bytes));
+  }
   RETURN_IF_ERROR(Sum(window_memory_, window_memory_, count, NcclType(dtype)));
-  return device_.EnqueueCopy(receive, window_memory_, bytes);
+  return receive == window_memory_ ? absl::OkStatus()
+                                   : device_.EnqueueCopy(receive, window_memory_, bytes);
 }
 
 absl::Status NcclCommunicator::CloseWindow() {
@@ -355,8 +398,7 @@ absl::Status NcclCommunicator::Poll() {
   const absl::Status health = Check();
   if (!health.ok()) return Fail(health);
   if (now - wait_began_ < absl::ToChronoNanoseconds(timeout())) return absl::OkStatus();
-  return Fail(
-      DeadlineError(last_operation_, group_.world_ranks[rank()], group_.world_ranks, timeout()));
+  return Fail(Late(last_operation_));
 }
 
 absl::Status NcclCommunicator::Finished() {

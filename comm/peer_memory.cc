@@ -152,12 +152,25 @@ absl::StatusOr<std::unique_ptr<PeerMemory>> PeerMemory::Share(const PeerGroup& g
   std::vector<Offer> offers(bootstrap.size());
   const std::vector<int64_t> counts(bootstrap.size(), sizeof(Offer) / sizeof(float));
   RETURN_IF_ERROR(bootstrap.AllGather(&*own, offers.data(), counts, DType::kF32));
-  // Nobody lets go of its own before all have mapped it.
-  RETURN_IF_ERROR(AgreeOnStatus(bootstrap, memory->Map(offers, bootstrap.rank())));
+  // Nobody lets go of its own before all have mapped it, or closed what they had mapped: freeing
+  // what another process has open is undefined (CUDA Runtime API, "cudaIpcOpenMemHandle").
+  bool agreed = false;
+  const absl::Status mapped =
+      AgreeOnStatus(bootstrap, memory->Map(offers, bootstrap.rank()), &agreed);
+  if (!mapped.ok()) {
+    memory->CloseMapped();
+    if (agreed) RETURN_IF_ERROR(bootstrap.Barrier());
+    return mapped;
+  }
   for (int r = 0; r < bootstrap.size(); ++r) {
     if (offers[r].process != own->process) memory->strangers_.push_back(r);
   }
   return memory;
+}
+
+void PeerMemory::CloseMapped() {
+  for (void* mapped : mapped_) cudaIpcCloseMemHandle(mapped);
+  mapped_.clear();
 }
 
 bool PeerMemory::AllAreGone() const {
@@ -177,7 +190,7 @@ PeerMemory::~PeerMemory() {
   for (int peer : strangers_) {
     cudaMemcpy(GoneWord(peer, bootstrap_.rank()), &gone, sizeof(gone), cudaMemcpyHostToDevice);
   }
-  for (void* mapped : mapped_) cudaIpcCloseMemHandle(mapped);
+  CloseMapped();
   const Deadline patience(absl::Seconds(1));
   while (!patience.Passed() && bootstrap_.Check().ok() && !AllAreGone()) {
     std::this_thread::sleep_for(std::chrono::microseconds(200));

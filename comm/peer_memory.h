@@ -42,6 +42,7 @@ class PeerMemory {
   absl::Status MapOtherProcess(const Offer& offer);
   // The word in the memory of `owner` that says whether rank `from` has let go of it.
   char* GoneWord(int owner, int from) const { return slabs_[owner] + gone_offset_ + from * 8; }
+  void CloseMapped();
   bool AllAreGone() const;
 
   Communicator& bootstrap_;

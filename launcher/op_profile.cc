@@ -267,6 +267,7 @@ class ProfiledCommunicator final : public Communicator {
     const Timed timed(profile_, "all-reduce", bytes, 0, /*keep=*/true);
     return comm_->AllReduceSum(send, receive, count, dtype);
   }
+  void* SumBuffer(int64_t bytes) override { return comm_->SumBuffer(bytes); }
   // Of sums in place the ranks' meetings count here, and reading the parts as an op.
   absl::StatusOr<std::unique_ptr<SharedParts>> ShareParts(int64_t floats) override {
     ASSIGN_OR_RETURN(std::unique_ptr<SharedParts> parts, comm_->ShareParts(floats));

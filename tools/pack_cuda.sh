@@ -7,9 +7,19 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+if [ $# -ne 2 ]; then
+  echo "usage: tools/pack_cuda.sh BUILD FOLDER" >&2
+  exit 2
+fi
 build=$1
 out=$2
 most_mib=60
+for file in tprun libtprun_cuda.so; do
+  if [ ! -f "$build/$file" ]; then
+    echo "pack_cuda: no $file in $build; wanted a build with CUDA: sh tools/build.sh $build all" >&2
+    exit 2
+  fi
+done
 rm -rf "$out"
 mkdir -p "$out/tests" "$out/lib"
 
@@ -21,7 +31,7 @@ out = sys.argv[1]
 tests = []
 for test in json.load(open(f"{out}/ctest.json"))["tests"]:
     properties = {p["name"]: p["value"] for p in test.get("properties", [])}
-    program = test["command"][0]
+    program = test.get("command", [""])[0]  # ctest tells none of what is not built
     if not os.path.exists(program):
         print(f"not built, left out: {test['name']}", file=sys.stderr)
         continue
@@ -38,7 +48,7 @@ for file in "$out"/tprun "$out"/*.so "$out"/tests/*; do ldd "$file"; done |
   awk '$2 == "=>" && $3 ~ "^/" { print $3 }' | sort -u |
   grep -Ev '/(ld-linux|libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|libcuda|libcublas|libcublasLt|libnccl|libnvrtc)[.-][^/]*$' |
   while read -r library; do cp -L "$library" "$out/lib/"; done
-strip --strip-unneeded "$out"/tprun "$out"/*.so "$out"/tests/* "$out"/lib/*
+find "$out" -type f ! -name '*.json' -exec strip --strip-unneeded {} +
 
 size=$(du -sm "$out" | cut -f1)
 echo "$out: $size MiB"

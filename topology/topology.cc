@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -74,6 +75,15 @@ void AppendRefs(const Topology& topology, DeviceKind kind, size_t max,
   }
 }
 
+// "; no NVIDIA driver, so no GPUs: ...", of a GPU where none was seen.
+std::string WhyAbsent(const Topology& topology, absl::string_view name) {
+  if (!absl::StartsWith(name, "cuda:")) return "";
+  for (const std::string& note : topology.notes) {
+    if (absl::StrContains(note, "no GPUs")) return absl::StrCat("; ", note);
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string HostName(const Host& host, int instance) {
@@ -125,7 +135,8 @@ absl::StatusOr<DeviceRef> LocateDevice(const Topology& topology, absl::string_vi
                                                    DeviceId(topology, first), "\""));
   }
   return absl::NotFoundError(absl::StrCat("no device \"", id, "\" in ", topology.source,
-                                          "; there are: ", DeviceIds(topology)));
+                                          "; there are: ", DeviceIds(topology),
+                                          WhyAbsent(topology, name)));
 }
 
 std::string QualifiedDeviceId(const Topology& topology, int index) {

@@ -24,8 +24,9 @@ void Engine::BindWorkspace() {
   const auto floats = [&](RegionUse use) { return static_cast<float*>(at(use)); };
   workspace_.residual = floats(RegionUse::kResidual);
   workspace_.normed = floats(RegionUse::kNormed);
-  workspace_.block_output =
-      shared_parts_ != nullptr ? shared_parts_->own() : floats(RegionUse::kBlockOutput);
+  workspace_.block_output = shared_parts_ != nullptr ? shared_parts_->own()
+                            : sum_buffer_ != nullptr ? sum_buffer_
+                                                     : floats(RegionUse::kBlockOutput);
   workspace_.qkv = floats(RegionUse::kQkv);
   workspace_.attention = floats(RegionUse::kAttention);
   workspace_.gate = floats(RegionUse::kGate);

@@ -86,9 +86,13 @@ absl::Status Engine::MakeGroups() {
 // The memory is in place of what is laid out for block_output, which is then never touched. So that
 // no rank has it twice, it does this for one of its groups.
 absl::Status Engine::ShareOutputs(const std::vector<int>& ranks) {
-  if (!parts_.device->host_accessible()) return absl::OkStatus();
   if (SharingGroup(placements_, rank_) != ranks) return absl::OkStatus();
   const int64_t floats = ChunkTokens(options_) * spec_.dim;
+  if (!parts_.device->host_accessible()) {
+    const int64_t bytes = floats * static_cast<int64_t>(sizeof(float));
+    sum_buffer_ = static_cast<float*>(groups_[ranks]->SumBuffer(bytes));
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(shared_parts_, groups_[ranks]->ShareParts(floats));
   if (shared_parts_ != nullptr) sharing_ranks_ = ranks;
   return absl::OkStatus();

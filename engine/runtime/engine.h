@@ -220,6 +220,7 @@ class Engine {
   std::map<std::vector<int>, std::unique_ptr<Communicator>> groups_;  // of several ranks
   // The memory of block_output, where a group of this rank's sums it up in place; and that group.
   std::unique_ptr<SharedParts> shared_parts_;
+  float* sum_buffer_ = nullptr;  // of one of groups_; block_output, if there is such
   std::vector<int> sharing_ranks_;
   std::vector<bool> runs_;      // blocks of this rank
   bool record_decode_ = false;  // the same on every rank

@@ -276,6 +276,23 @@ absl::Status Agreement(Communicator& comm) {
   return AgreeOnStatus(comm, absl::OkStatus());
 }
 
+// Rank r is done when it is asked for the r-th time; one fails, or none, while others still wait.
+absl::Status AwaitedOnAllRanks(Communicator& comm) {
+  const absl::Status late = absl::DeadlineExceededError("late");
+  for (int failing = -1; failing < comm.size(); ++failing) {
+    int asked = 0;
+    const absl::Status found = AwaitOnAllRanks(comm, late, [&]() -> absl::StatusOr<bool> {
+      if (comm.rank() == failing) return absl::NotFoundError("no network");
+      return asked++ == comm.rank() && (failing < 0 || comm.rank() == 0);
+    });
+    absl::Status wanted;
+    if (failing >= 0) wanted = absl::NotFoundError(absl::StrCat("rank ", failing, ": no network"));
+    RETURN_IF_ERROR(
+        Expect(found == wanted, absl::StrCat(wanted.ToString(), ", found ", found.ToString())));
+  }
+  return absl::OkStatus();
+}
+
 // Many operations in a row, without a pause between.
 absl::Status InARow(Communicator& comm) {
   for (int round = 0; round < 300; ++round) {
@@ -308,6 +325,7 @@ std::vector<ConformanceCheck> ConformanceChecks() {
       {"WrongArguments", WrongArguments},
       {"Subgroups", Subgroups},
       {"Agreement", Agreement},
+      {"AwaitedOnAllRanks", AwaitedOnAllRanks},
       {"InARow", InARow},
   };
   checks.insert(checks.end(), others.begin(), others.end());

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -15,10 +16,16 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
-#include "comm/cuda_graph.h"
 #include "comm/cuda_probe.h"
 #include "comm/cuda_uploader.h"
+
+struct CUgraph_st {
+  std::vector<std::function<void()>> work;
+};
+struct CUgraphExec_st : CUgraph_st {};
 
 struct CUstream_st {
   CUstream_st() : thread([this] { Run(); }) {}
@@ -33,6 +40,7 @@ struct CUstream_st {
 
   void Give(std::function<void()> work) {
     std::lock_guard<std::mutex> lock(mutex);
+    if (recording != nullptr) return recording->work.push_back(std::move(work));
     queue.push_back(std::move(work));
     changed.notify_all();
   }
@@ -61,6 +69,7 @@ struct CUstream_st {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::function<void()>> queue;  // with what runs
+  cudaGraph_t recording = nullptr;          // gets what is given, which then does not run
   bool ending = false;
   std::thread thread;  // begins when the rest is there
 };
@@ -90,6 +99,18 @@ void Unmap(void* memory) {
   mappings.erase(mapping);
 }
 
+std::atomic<int> copies_within{0};
+std::atomic<bool> opens_fail{false};
+std::atomic<int> close_delay_ms{0};
+std::atomic<bool> freed_while_open{false};
+
+// Behind the memory of an allocation, in all processes: how many others have it open.
+constexpr size_t kCountBytes = 16;
+std::atomic<int>& OpenCount(void* memory, size_t bytes) {
+  return *reinterpret_cast<std::atomic<int>*>(static_cast<char*>(memory) + bytes / 8 * 8 -
+                                              sizeof(int64_t));
+}
+
 // What a handle says.
 struct SharedFile {
   pid_t process;
@@ -105,14 +126,15 @@ void GiveToStream(cudaStream_t stream, std::function<void()> work) {
   stream->Give(std::move(work));
 }
 
+void FailToOpenMemory() { opens_fail = true; }
+void CloseMemoryLate(int milliseconds) { close_delay_ms = milliseconds; }
+bool FreedWhileOpen() { return freed_while_open; }
+
+int CopiesWithinDevices() { return copies_within; }
+
 cudaError_t FindMachineCode(int* code_capability) {
   *code_capability = 90;
   return cudaSuccess;
-}
-
-absl::StatusOr<std::unique_ptr<DeviceGraph>> CaptureCudaGraph(
-    CudaDevice&, const std::function<absl::Status()>&) {
-  return absl::UnimplementedError("the fake runtime has no graphs");
 }
 
 absl::StatusOr<std::unique_ptr<Uploader>> MakeCudaUploader(CudaDevice&, int64_t) {
@@ -136,6 +158,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 
 // In a file without a name, which another process can map.
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  bytes += kCountBytes;
   const int file = memfd_create("fake GPU", MFD_CLOEXEC);
   if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) {
     return cudaErrorMemoryAllocation;
@@ -149,6 +172,13 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 // Waits for the GPU, as the real one does.
 cudaError_t cudaFree(void* memory) {
   for (cudaStream_t stream : streams) stream->Await();
+  {
+    std::lock_guard<std::mutex> lock(mappings_mutex);
+    const auto mapping = mappings.find(memory);
+    if (mapping != mappings.end() && OpenCount(memory, mapping->second.bytes) > 0) {
+      freed_while_open = true;
+    }
+  }
   Unmap(memory);
   return cudaSuccess;
 }
@@ -159,8 +189,9 @@ cudaError_t cudaFreeHost(void* memory) { return std::free(memory), cudaSuccess; 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
   return std::memcpy(to, from, bytes), cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
+  if (kind == cudaMemcpyDeviceToDevice) ++copies_within;
   return stream->Give([=] { std::memmove(to, from, bytes); }), cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
@@ -168,7 +199,13 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  return *properties = {}, cudaSuccess;
+  *properties = {};
+  std::strcpy(properties->name, "Fake GPU");
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int) {
+  std::snprintf(id, size, "0000:3B:00.0");
+  return cudaSuccess;
 }
 cudaError_t cudaDeviceCanAccessPeer(int* possible, int, int) { return *possible = 1, cudaSuccess; }
 cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return cudaSuccess; }
@@ -180,6 +217,7 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
   return cudaSuccess;
 }
 cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsigned) {
+  if (opens_fail) return cudaErrorMapBufferObjectFailed;
   SharedFile shared;
   std::memcpy(&shared, &handle, sizeof(shared));
   const std::string path =
@@ -189,9 +227,17 @@ cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsig
   *memory = mmap(nullptr, shared.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   std::lock_guard<std::mutex> lock(mappings_mutex);
   mappings[*memory] = {file, shared.bytes};
+  ++OpenCount(*memory, shared.bytes);
   return cudaSuccess;
 }
-cudaError_t cudaIpcCloseMemHandle(void* memory) { return Unmap(memory), cudaSuccess; }
+cudaError_t cudaIpcCloseMemHandle(void* memory) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(close_delay_ms));
+  {
+    std::lock_guard<std::mutex> lock(mappings_mutex);
+    --OpenCount(memory, mappings.at(memory).bytes);
+  }
+  return Unmap(memory), cudaSuccess;
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   streams.insert(*stream = new CUstream_st);
@@ -206,6 +252,31 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return stream->Idle() ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return stream->Await(), cudaSuccess; }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  return stream->recording = new CUgraph_st, cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  return *graph = std::exchange(stream->recording, nullptr), cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  *status =
+      stream->recording == nullptr ? cudaStreamCaptureStatusNone : cudaStreamCaptureStatusActive;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long) {
+  return *executable = new CUgraphExec_st{*graph}, cudaSuccess;
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  for (const std::function<void()>& work : executable->work) stream->Give(work);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  return delete executable, cudaSuccess;
+}
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return *event = new CUevent_st, cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {

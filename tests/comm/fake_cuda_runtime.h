@@ -13,4 +13,13 @@ namespace tprun {
 // Work that takes as long as it takes, as a kernel that waits for another rank does.
 void GiveToStream(cudaStream_t stream, std::function<void()> work);
 
+// Memory between processes: opening another's fails, or closing it takes so long, in this process;
+// and whether any memory was freed that another process had open.
+void FailToOpenMemory();
+void CloseMemoryLate(int milliseconds);
+bool FreedWhileOpen();
+
+// Copies within devices that were given to streams so far, of all threads.
+int CopiesWithinDevices();
+
 }  // namespace tprun

@@ -22,12 +22,14 @@ struct Group {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<int64_t, std::vector<std::vector<float>>> parts;  // of each sum so far
+  std::atomic<int> begun{0}, registered{0};                  // ranks that came to it
 };
 
 std::mutex mutex;                                  // of these
 std::map<int64_t, std::shared_ptr<Group>> groups;  // by unique id
 std::set<void*> windows;                           // memory of them
-std::vector<ncclComm_t> aborted;                   // their kernels may still look at them
+// Their kernels may still look at them, for as long as the process lives.
+std::vector<ncclComm_t>& aborted = *new std::vector<ncclComm_t>;
 
 }  // namespace
 }  // namespace tprun
@@ -35,9 +37,12 @@ std::vector<ncclComm_t> aborted;                   // their kernels may still lo
 struct ncclComm {
   std::shared_ptr<tprun::Group> group;
   int ranks = 0;
+  int rank = 0;
   std::atomic<int64_t> sums{0};
   std::atomic<bool> abort{false};
   const char* window = nullptr;
+  const std::atomic<int>* awaited = nullptr;  // not done until all ranks have come to it
+  bool fails = false;                         // what it has begun
 };
 
 namespace tprun {
@@ -52,16 +57,32 @@ ncclResult_t GetUniqueId(ncclUniqueId* id) {
   return ncclSuccess;
 }
 
+// Something that takes all ranks.
+ncclResult_t Begin(ncclComm_t comm, std::atomic<int>& came, int failing_rank) {
+  comm->fails = comm->rank == failing_rank;
+  comm->awaited = &came;
+  if (!comm->fails) ++came;
+  return ncclInProgress;
+}
+
+ncclResult_t CommGetAsyncError(ncclComm_t comm, ncclResult_t* result) {
+  const bool ready =
+      !fake->never_starts && (comm->awaited == nullptr || *comm->awaited % comm->ranks == 0);
+  *result = comm->fails ? ncclSystemError : ready ? ncclSuccess : ncclInProgress;
+  return ncclSuccess;
+}
+
 ncclResult_t CommInit(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t*) {
   ++fake->begun;
-  if (rank == fake->failing_rank) return ncclSystemError;
+  if (rank == fake->failing_rank && !fake->fails_later) return ncclSystemError;
   int64_t number = 0;
   std::memcpy(&number, &id, sizeof(number));
   std::lock_guard<std::mutex> lock(mutex);
   std::shared_ptr<Group>& group = groups[number];
   if (group == nullptr) group = std::make_shared<Group>();
   *comm = new ncclComm{group, ranks};
-  return ncclInProgress;
+  (*comm)->rank = rank;
+  return Begin(*comm, group->begun, fake->failing_rank);
 }
 
 // On the stream: gives its part and waits for the others'.
@@ -71,7 +92,8 @@ void SumOnStream(ncclComm_t comm, int64_t number, const float* send, float* rece
   std::vector<std::vector<float>>& parts = group.parts[number];
   parts.emplace_back(send, send + count);
   group.changed.notify_all();
-  while (static_cast<int>(parts.size()) < comm->ranks && !comm->abort) {
+  const bool hangs = fake->windows_hang && reinterpret_cast<const char*>(receive) == comm->window;
+  while ((static_cast<int>(parts.size()) < comm->ranks || hangs) && !comm->abort) {
     group.changed.wait_for(lock, Microseconds(200));
   }
   if (comm->abort) return;
@@ -118,7 +140,7 @@ ncclResult_t WindowRegister(ncclComm_t comm, void* memory, size_t, void** window
   if (fake->windows_are_null) return ncclSuccess;
   comm->window = static_cast<char*>(memory);
   *window = memory;
-  return ncclSuccess;
+  return Begin(comm, comm->group->registered, fake->rank_without_window);
 }
 
 ncclResult_t WindowDeregister(ncclComm_t comm, void*) {
@@ -156,9 +178,7 @@ absl::StatusOr<NcclApi> LoadNccl() {
   api.CommFinalize = [](ncclComm_t) { return ncclSuccess; };
   api.CommDestroy = CommDestroy;
   api.CommAbort = CommAbort;
-  api.CommGetAsyncError = [](ncclComm_t, ncclResult_t* result) {
-    return *result = ncclSuccess, ncclSuccess;
-  };
+  api.CommGetAsyncError = CommGetAsyncError;
   api.GetErrorString = [](ncclResult_t) { return "a fake error"; };
   api.GetLastError = [](ncclComm_t) { return ""; };
   api.AllReduce = AllReduce;

@@ -11,8 +11,12 @@ namespace tprun {
 // test says how it behaves, and reads what was asked of it.
 struct FakeNccl {
   // How it behaves.
-  std::atomic<int> failing_rank{-1};  // cannot start
+  std::atomic<int> failing_rank{-1};         // cannot start
+  std::atomic<bool> fails_later{false};      // that one, when it is asked
+  std::atomic<int> rank_without_window{-1};  // that fails to register one
+  std::atomic<bool> never_starts{false};
   std::atomic<bool> windows_are_null{false};
+  std::atomic<bool> windows_hang{false};  // sums there, until they are aborted
   std::atomic<bool> windows_sum_wrong{false};
   std::atomic<int> window_delay_us{0}, plain_delay_us{2000};  // of a sum
   std::atomic<int> graphs{0};  // that hold its operations: an abort waits for their end

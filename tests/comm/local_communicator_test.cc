@@ -114,6 +114,14 @@ TEST(LocalCommunicatorTest, AgreementAfterAnAbortKeepsItsText) {
   EXPECT_EQ(status, absl::NotFoundError("rank 1: no model"));
 }
 
+TEST(LocalCommunicatorTest, AWaitOnAllRanksThatIsNeverOverIsLateOnAll) {
+  const absl::Status late = absl::DeadlineExceededError("too slow");
+  const absl::Status status = RunLocalRanks(2, absl::Milliseconds(300), [&](Communicator& comm) {
+    return AwaitOnAllRanks(comm, late, [&] { return comm.rank() == 0; });
+  });
+  EXPECT_EQ(status, absl::DeadlineExceededError("rank 1: too slow"));
+}
+
 TEST(LocalCommunicatorTest, AnExceptionOfTheBodyIsAnError) {
   const absl::Status status =
       RunLocalRanks(2, absl::Seconds(60), [](Communicator& comm) -> absl::Status {

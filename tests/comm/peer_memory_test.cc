@@ -9,6 +9,7 @@
 #include "comm/cuda_device.h"
 #include "comm/local_communicator.h"
 #include "gtest/gtest.h"
+#include "tests/comm/fake_cuda_runtime.h"
 #include "tests/comm/process_ranks.h"
 
 namespace tprun {
@@ -78,6 +79,22 @@ TEST(PeerMemory, DoesNotWaitForOneThatStaysForLong) {
         });
       });
   EXPECT_TRUE(status.ok()) << status;
+}
+
+// Rank 1 cannot open the others' memory, and rank 2 takes its time to close what it has opened.
+TEST(PeerMemory, IsNotFreedWhileOthersHaveItWhereOneCannotOpenIt) {
+  const absl::Status status =
+      RunProcessRanks(3, absl::Seconds(30), [](Communicator& world) -> absl::Status {
+        if (world.rank() == 1) FailToOpenMemory();
+        if (world.rank() == 2) CloseMemoryLate(100);
+        const absl::Status shared = Shared(world, [](std::unique_ptr<PeerMemory>) -> absl::Status {
+          return absl::InternalError("rank 1 cannot have it");
+        });
+        RETURN_IF_ERROR(world.Barrier());
+        if (FreedWhileOpen()) return absl::InternalError("freed while another had it open");
+        return shared;
+      });
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
 }
 
 // Threads have each other's memory as long as they want it, and none waits.

@@ -50,7 +50,9 @@ class EmulatedGemm final : public Gemm {
           for (int64_t c = group * kFp8Group; c < (group + 1) * kFp8Group; ++c) {
             part += FromE4M3(xs[t * columns + c]) * FromE4M3(ws[r * columns + c]);
           }
-          sum += part * x.scales[group * tokens + t] * w.scales[group * rows + r];
+          if (w.scales != nullptr) part *= w.scales[group * rows + r];
+          if (x.scales != nullptr) part *= x.scales[group * tokens + t];
+          sum += part;
         }
         out[t * out_stride + r] = sum;
       }

@@ -42,7 +42,7 @@ class GpuCheckFailuresTest(unittest.TestCase):
             file.write("#!/bin/sh\n" + text + "\n")
         os.chmod(self.path(name), stat.S_IRWXU)
 
-    def add_test(self, name, text, timeout=60):
+    def add_test(self, name, text, timeout=60.0):
         self.script(f"build/tests/{name}", text)
         self.tests.append({"name": name, "program": name, "arguments": [], "timeout": timeout,
                            "environment": []})
@@ -96,7 +96,7 @@ class GpuCheckFailuresTest(unittest.TestCase):
 
     def test_long_tests_run_in_shards(self):
         self.add_test("long", f'echo "[       OK ] $GTEST_SHARD_INDEX/$GTEST_TOTAL_SHARDS" >> '
-                              f'{self.calls}; ' + PASSES, timeout=900)
+                              f'{self.calls}; ' + PASSES, timeout=900.0)
         code, rows = self.check("tests")
         self.assertEqual((code, len(rows)), (0, 8))
         self.assertIn("long 8 of 8", rows)

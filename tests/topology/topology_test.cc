@@ -30,6 +30,20 @@ TEST(LocateDevice, FindsByIdAndListsWhatThereIs) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("there are: cpu, cuda:0, cuda:1"));
 }
 
+TEST(LocateDevice, TellsWhyThereIsNoGpu) {
+  Topology box;
+  box.source = "this machine";
+  box.hosts.resize(1);
+  box.devices.resize(1);
+  box.devices[0].id = "cpu";
+  box.notes = {"caches are unknown", "no NVIDIA driver, so no GPUs: libnvidia-ml.so.1"};
+  EXPECT_EQ(LocateDevice(box, "cuda:0").status(),
+            absl::NotFoundError("no device \"cuda:0\" in this machine; there are: cpu; no NVIDIA "
+                                "driver, so no GPUs: libnvidia-ml.so.1"));
+  EXPECT_EQ(LocateDevice(box, "desk").status(),
+            absl::NotFoundError("no device \"desk\" in this machine; there are: cpu"));
+}
+
 TEST(LocateDevice, NeedsTheHostWhenThereAreSeveral) {
   const Topology boxes = Example("two-desktops.yaml");
   EXPECT_EQ(*LocateDevice(boxes, "desk1/cuda:0"), (DeviceRef{1, 1}));

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -163,6 +164,8 @@ class CudaKernels final : public Kernels {
 
   absl::Status ArrangeWeights(const WeightFormat& format, void* data, int64_t rows,
                               int64_t columns) override;
+  // Waits for it.
+  absl::Status FindRowScales(const Matrix& matrix);
   absl::Status CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const override;
   absl::Status CheckHasCacheOf(const WeightFormat& format) const override;
   bool HasPages() const override { return true; }
@@ -205,7 +208,8 @@ class CudaKernels final : public Kernels {
     std::vector<CudaProjection> on_device;
     for (const Projection& p : projections) {
       ASSIGN_OR_RETURN(const Matrix matrix, MatrixOf(p.weight));
-      on_device.push_back({matrix, p.bias, p.out, p.out_stride});
+      on_device.push_back(
+          {matrix, row_scaled_.count(matrix.data) > 0, p.bias, p.out, p.out_stride});
     }
     return Annotate(projections_.Run(x, on_device, tokens), "MatMul");
   }
@@ -353,6 +357,7 @@ class CudaKernels final : public Kernels {
   const std::unique_ptr<Buffer> workspace_;
   Projections projections_;
   ExpertProducts experts_;
+  std::set<const void*> row_scaled_;  // fp8 matrices with one scale for each row
 };
 
 absl::Status CudaKernels::CheckHasOpsFor(const LayerSpec& layer, BlockKind kind) const {
@@ -486,6 +491,20 @@ absl::Status CudaKernels::ArrangeWeights(const WeightFormat& format, void* data,
         cudaMemcpyAsync(at, arranged, count * row_bytes, cudaMemcpyDeviceToDevice, stream_.stream),
         "ArrangeWeights"));
   }
+  return matrix.format == Format::kFp8 && projections_.AsksForRowScales() ? FindRowScales(matrix)
+                                                                          : absl::OkStatus();
+}
+
+absl::Status CudaKernels::FindRowScales(const Matrix& matrix) {
+  auto* const unlike = reinterpret_cast<unsigned*>(memory() + WorkspaceLayout::kActivations);
+  unsigned found = 0;
+  RETURN_IF_ERROR(LaunchStatus(cudaMemsetAsync(unlike, 0, sizeof(found), stream_.stream)));
+  RETURN_IF_ERROR(Launched(FindUnlikeScales(stream_, matrix, unlike), "ArrangeWeights"));
+  RETURN_IF_ERROR(LaunchStatus(
+      cudaMemcpyAsync(&found, unlike, sizeof(found), cudaMemcpyDeviceToHost, stream_.stream)));
+  RETURN_IF_ERROR(LaunchStatus(cudaStreamSynchronize(stream_.stream)));
+  row_scaled_.erase(matrix.data);
+  if (found == 0) row_scaled_.insert(matrix.data);
   return absl::OkStatus();
 }
 

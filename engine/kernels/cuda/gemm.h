@@ -19,8 +19,8 @@ class Gemm {
   virtual ~Gemm() = default;
   virtual absl::Status Multiply(Element element, const void* x, const void* w, int64_t tokens,
                                 int64_t rows, int64_t columns, float* out, int64_t out_stride) = 0;
-  // The same of fp8 factors, each group's part of a sum times both of its scales: for what
-  // TokensInFp8 lets through. Unimplemented: it has none after all.
+  // The same of fp8 factors, each group's part of a sum times both of its scales, or both without
+  // scales: for what ChooseFp8 lets through. Unimplemented: it has none after all.
   virtual absl::Status MultiplyFp8(const Fp8Factor& x, const Fp8Factor& w, int64_t tokens,
                                    int64_t rows, int64_t columns, float* out,
                                    int64_t out_stride) = 0;

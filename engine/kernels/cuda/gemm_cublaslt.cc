@@ -70,6 +70,7 @@ uint32_t AlignmentOf(const void* address) {
 // A product's descriptors and the algorithm that cuBLASLt's heuristic puts first. It counts in
 // columns: out' [rows, tokens] = w'^T [columns, rows] x' [columns, tokens].
 struct Plan {
+  bool scaled = false;  // by groups of both factors
   Operation operation;
   Layout w, x, out;
   cublasLtMatmulAlgo_t algorithm;
@@ -115,7 +116,7 @@ absl::Status Plan::Prepare(cublasLtHandle_t handle, Element element, int64_t tok
   const cublasOperation_t transposed = CUBLAS_OP_T;
   CUBLAS_RETURN_IF_ERROR(cublasLtMatmulDescSetAttribute(
       operation.handle, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof(transposed)));
-  if (element == Element::kE4M3) RETURN_IF_ERROR(SetScaleModes(operation.handle));
+  if (scaled) RETURN_IF_ERROR(SetScaleModes(operation.handle));
   CUBLAS_RETURN_IF_ERROR(cublasLtMatrixLayoutCreate(&w.handle, type, columns, rows, columns));
   CUBLAS_RETURN_IF_ERROR(cublasLtMatrixLayoutCreate(&x.handle, type, columns, tokens, columns));
   CUBLAS_RETURN_IF_ERROR(
@@ -161,23 +162,24 @@ class CublasLtGemm final : public Gemm {
                         int64_t columns, float* out, int64_t out_stride) override {
     const Alignments alignments = {AlignmentOf(w), AlignmentOf(x), AlignmentOf(out)};
     ASSIGN_OR_RETURN(const Plan* plan,
-                     PlanFor(element, tokens, rows, columns, out_stride, alignments));
+                     PlanFor(element, false, tokens, rows, columns, out_stride, alignments));
     return Run(*plan, x, w, out);
   }
 
   absl::Status MultiplyFp8(const Fp8Factor& x, const Fp8Factor& w, int64_t tokens, int64_t rows,
                            int64_t columns, float* out, int64_t out_stride) override {
     const Alignments alignments = {AlignmentOf(w.values), AlignmentOf(x.values), AlignmentOf(out)};
-    ASSIGN_OR_RETURN(const Plan* plan,
-                     PlanFor(Element::kE4M3, tokens, rows, columns, out_stride, alignments));
-    RETURN_IF_ERROR(SetScales(plan->operation.handle, w.scales, x.scales));
+    const bool scaled = w.scales != nullptr;
+    ASSIGN_OR_RETURN(const Plan* plan, PlanFor(Element::kE4M3, scaled, tokens, rows, columns,
+                                               out_stride, alignments));
+    if (scaled) RETURN_IF_ERROR(SetScales(plan->operation.handle, w.scales, x.scales));
     return Run(*plan, x.values, w.values, out);
   }
 
   size_t cublaslt_version() const override { return cublasLtGetVersion(); }
 
  private:
-  using Key = std::tuple<Element, int64_t, int64_t, int64_t, int64_t, Alignments>;
+  using Key = std::tuple<Element, bool, int64_t, int64_t, int64_t, int64_t, Alignments>;
   // A model has a few shapes; prompts of all lengths make more, so they are dropped when there are
   // many.
   static constexpr size_t kMostPlans = 256;
@@ -191,14 +193,15 @@ class CublasLtGemm final : public Gemm {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<const Plan*> PlanFor(Element element, int64_t tokens, int64_t rows,
+  absl::StatusOr<const Plan*> PlanFor(Element element, bool scaled, int64_t tokens, int64_t rows,
                                       int64_t columns, int64_t out_stride,
                                       const Alignments& alignments) {
-    const Key key = {element, tokens, rows, columns, out_stride, alignments};
+    const Key key = {element, scaled, tokens, rows, columns, out_stride, alignments};
     const auto found = plans_.find(key);
     if (found != plans_.end()) return found->second.get();
     if (plans_.size() >= kMostPlans) plans_.clear();
     auto plan = std::make_unique<Plan>();
+    plan->scaled = scaled;
     RETURN_IF_ERROR(plan->Prepare(handle_, element, tokens, rows, columns, out_stride, alignments));
     return plans_.emplace(key, std::move(plan)).first->second.get();
   }

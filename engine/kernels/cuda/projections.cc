@@ -130,8 +130,8 @@ absl::Status Projections::RunMany(const float* x, absl::Span<const CudaProjectio
       RETURN_IF_ERROR(RunPlain(x, p, tokens));
       continue;
     }
-    if (const int64_t in_fp8 = InFp8(p, tokens); in_fp8 > 0) {
-      const absl::Status status = MultiplyFp8(x, p, tokens, in_fp8, &cast);
+    if (const Fp8Choice choice = InFp8(p, tokens); choice.tokens > 0) {
+      const absl::Status status = MultiplyFp8(x, p, tokens, choice, &cast);
       if (status.ok()) continue;
       if (!absl::IsUnimplemented(status)) return status;
       fp8_ = false;
@@ -192,42 +192,71 @@ absl::Status Projections::MultiplyDecoded(const CudaProjection& p, int64_t token
   return absl::OkStatus();
 }
 
-int64_t Projections::InFp8(const CudaProjection& p, int64_t tokens) const {
-  if (p.weight.format != Format::kFp8) return 0;
-  return TokensInFp8({.rounded = fp8_,
-                      .compute_capability = stream_.compute_capability,
-                      .cublaslt_version = gemm_->cublaslt_version(),
-                      .tokens = tokens,
-                      .rows = p.weight.rows,
-                      .columns = p.weight.columns,
-                      .out_stride = p.out_stride,
-                      .out_aligned = reinterpret_cast<uintptr_t>(p.out) % 16 == 0});
+Fp8Choice Projections::InFp8(const CudaProjection& p, int64_t tokens) const {
+  if (p.weight.format != Format::kFp8) return {};
+  return ChooseFp8({.rounded = fp8_,
+                    .row_scaled = p.row_scaled,
+                    .compute_capability = stream_.compute_capability,
+                    .cublaslt_version = gemm_->cublaslt_version(),
+                    .tokens = tokens,
+                    .rows = p.weight.rows,
+                    .columns = p.weight.columns,
+                    .out_stride = p.out_stride,
+                    .out_aligned = reinterpret_cast<uintptr_t>(p.out) % 16 == 0});
+}
+
+bool Projections::AsksForRowScales() const {
+  return fp8_ && ChooseFp8({.rounded = true,
+                            .row_scaled = true,
+                            .compute_capability = stream_.compute_capability,
+                            .cublaslt_version = gemm_->cublaslt_version(),
+                            .tokens = 2 * kMostMatVecTokens,
+                            .rows = 16,
+                            .columns = kFp8Group})
+                         .way == Fp8Way::kRows;
+}
+
+// Rows [first, first + rows) of the weights; x is in the workspace.
+absl::Status Projections::MultiplyFp8Part(const CudaProjection& p, const Fp8Choice& choice,
+                                          int64_t first, int64_t rows) {
+  const int64_t columns = p.weight.columns, tokens = choice.tokens;
+  const char* activations = workspace_ + WorkspaceLayout::kActivations;
+  const float* x_scales = reinterpret_cast<const float*>(activations + tokens * columns);
+  char* weights = workspace_ + WorkspaceLayout::kWeights;
+  float* w_scales = reinterpret_cast<float*>(weights + rows * columns);
+  float* out = p.out + first;
+  RETURN_IF_ERROR(
+      LaunchStatus(UnpackFp8(stream_, p.weight, first, rows, choice.way, weights, w_scales)));
+  if (choice.way == Fp8Way::kGroups) {
+    return gemm_->MultiplyFp8({activations, x_scales}, {weights, w_scales}, tokens, rows, columns,
+                              out, p.out_stride);
+  }
+  RETURN_IF_ERROR(
+      gemm_->MultiplyFp8({activations}, {weights}, tokens, rows, columns, out, p.out_stride));
+  return LaunchStatus(FinishFp8(stream_, out, x_scales, w_scales,
+                                p.bias == nullptr ? nullptr : p.bias + first, tokens, rows,
+                                p.out_stride));
 }
 
 // As many rows at a time as the workspace holds with their scales. Tokens that are left go through
 // the kernels for few.
 absl::Status Projections::MultiplyFp8(const float* x, const CudaProjection& p, int64_t tokens,
-                                      int64_t in_fp8, Element* cast) {
+                                      const Fp8Choice& choice, Element* cast) {
   const Matrix& w = p.weight;
-  const int64_t columns = w.columns;
+  const int64_t columns = w.columns, in_fp8 = choice.tokens;
   char* activations = workspace_ + WorkspaceLayout::kActivations;
-  char* weights = workspace_ + WorkspaceLayout::kWeights;
   float* x_scales = reinterpret_cast<float*>(activations + in_fp8 * columns);
   if (*cast != Element::kE4M3) {
-    RETURN_IF_ERROR(
-        LaunchStatus(QuantizeToFp8(stream_, x, in_fp8, columns, activations, x_scales)));
+    const auto quantize = choice.way == Fp8Way::kRows ? QuantizeRowsToFp8 : QuantizeToFp8;
+    RETURN_IF_ERROR(LaunchStatus(quantize(stream_, x, in_fp8, columns, activations, x_scales)));
     *cast = Element::kE4M3;
   }
   const int64_t tile = Fp8RowsThatFit(WorkspaceLayout::kWeightBytes, columns);
   if (tile == 0) return absl::UnimplementedError("rows are too long");
   for (int64_t first = 0; first < w.rows; first += tile) {
-    const int64_t rows = std::min(tile, w.rows - first);
-    float* scales = reinterpret_cast<float*>(weights + rows * columns);
-    RETURN_IF_ERROR(LaunchStatus(UnpackFp8(stream_, w, first, rows, weights, scales)));
-    RETURN_IF_ERROR(gemm_->MultiplyFp8({activations, x_scales}, {weights, scales}, in_fp8, rows,
-                                       columns, p.out + first, p.out_stride));
+    RETURN_IF_ERROR(MultiplyFp8Part(p, choice, first, std::min(tile, w.rows - first)));
   }
-  if (p.bias != nullptr) {
+  if (p.bias != nullptr && choice.way == Fp8Way::kGroups) {
     RETURN_IF_ERROR(
         LaunchStatus(FinishRows(stream_, p.out, nullptr, p.bias, in_fp8, w.rows, p.out_stride)));
   }

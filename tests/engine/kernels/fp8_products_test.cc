@@ -2,6 +2,7 @@
 
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
@@ -20,50 +21,76 @@
 namespace tprun {
 namespace {
 
+using cuda::ChooseFp8;
+using cuda::Fp8Choice;
 using cuda::Fp8Question;
 using cuda::Fp8RowsThatFit;
-using cuda::TokensInFp8;
+using cuda::Fp8Way;
 
 Fp8Question Possible() {
   return {.rounded = true,
           .compute_capability = 90,
           .cublaslt_version = 120900,
           .tokens = 31,
-          .rows = 36,
+          .rows = 48,
           .columns = 256,
-          .out_stride = 40};
+          .out_stride = 52};
 }
 
-TEST(TokensInFp8Test, WholeFours) {
-  Fp8Question q = Possible();
-  EXPECT_EQ(TokensInFp8(q), 28);
-  q.tokens = 9;
-  EXPECT_EQ(TokensInFp8(q), 8);
-  q.tokens = 8;  // for which weights are read once by the kernels for few
-  EXPECT_EQ(TokensInFp8(q), 0);
-}
-
-TEST(TokensInFp8Test, NoneWhereCublasLtHasNoSuchProduct) {
-  const auto none = [](void (*change)(Fp8Question&)) {
-    Fp8Question q = Possible();
-    change(q);
-    return TokensInFp8(q) == 0;
+TEST(ChooseFp8Test, WhatEachGpuHas) {
+  // Of 31 tokens and 48 rows.
+  struct Case {
+    int capability;
+    size_t version;
+    bool row_scaled;
+    Fp8Way way;
+    int64_t tokens;
   };
-  EXPECT_TRUE(none([](Fp8Question& q) { q.rounded = false; }));
-  for (const int other : {75, 80, 86, 89, 100, 120}) {
+  constexpr size_t kOld = 120805, kNew = 120900;
+  constexpr Case kCases[] = {
+      {75, kNew, true, Fp8Way::kNone, 0},    {80, kNew, true, Fp8Way::kNone, 0},
+      {86, kNew, true, Fp8Way::kNone, 0},    {89, kOld, true, Fp8Way::kRows, 31},
+      {89, kNew, true, Fp8Way::kRows, 31},   {89, kNew, false, Fp8Way::kNone, 0},
+      {90, kOld, true, Fp8Way::kRows, 31},   {90, kOld, false, Fp8Way::kNone, 0},
+      {90, kNew, true, Fp8Way::kGroups, 28}, {90, kNew, false, Fp8Way::kGroups, 28},
+      {100, kNew, true, Fp8Way::kRows, 31},  {100, kNew, false, Fp8Way::kNone, 0},
+      {120, kNew, true, Fp8Way::kRows, 31},  {120, kNew, false, Fp8Way::kNone, 0},
+  };
+  for (const Case& c : kCases) {
     Fp8Question q = Possible();
-    q.compute_capability = other;
-    EXPECT_EQ(TokensInFp8(q), 0) << other;
+    q.compute_capability = c.capability;
+    q.cublaslt_version = c.version;
+    q.row_scaled = c.row_scaled;
+    const Fp8Choice choice = ChooseFp8(q);
+    EXPECT_EQ(choice.way, c.way) << c.capability << " " << c.version << " " << c.row_scaled;
+    EXPECT_EQ(choice.tokens, c.tokens) << c.capability << " " << c.version << " " << c.row_scaled;
   }
-  EXPECT_TRUE(none([](Fp8Question& q) { q.cublaslt_version = 120805; }));
-  EXPECT_TRUE(none([](Fp8Question& q) { q.rows = 34; }));
-  EXPECT_TRUE(none([](Fp8Question& q) { q.columns = 192; }));
-  EXPECT_TRUE(none([](Fp8Question& q) { q.columns = 0; }));
-  EXPECT_TRUE(none([](Fp8Question& q) { q.out_stride = 41; }));
-  EXPECT_TRUE(none([](Fp8Question& q) { q.out_aligned = false; }));
 }
 
-TEST(TokensInFp8Test, RowsOfAPart) {
+TEST(ChooseFp8Test, WhatShapesItTakes) {
+  const auto tokens = [](int capability, void (*change)(Fp8Question&)) {
+    Fp8Question q = Possible();
+    q.compute_capability = capability;
+    q.row_scaled = true;
+    change(q);
+    return ChooseFp8(q).tokens;
+  };
+  for (const int capability : {89, 90}) {
+    EXPECT_GT(tokens(capability, [](Fp8Question&) {}), 0);
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.rounded = false; }), 0);
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.rows = 34; }), 0);
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.rows = 36; }), capability == 90 ? 28 : 0);
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.columns = 192; }), 0);
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.columns = 0; }), 0);
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.out_stride = 49; }), 0);
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.out_aligned = false; }), 0);
+    // Up to 8 the kernels for few read weights once.
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.tokens = 8; }), 0);
+    EXPECT_EQ(tokens(capability, [](Fp8Question& q) { q.tokens = 9; }), capability == 90 ? 8 : 9);
+  }
+}
+
+TEST(ChooseFp8Test, RowsOfAPart) {
   EXPECT_EQ(Fp8RowsThatFit(132 * 64, 128), 64);
   EXPECT_EQ(Fp8RowsThatFit(132 * 64 - 1, 128), 60);
   EXPECT_EQ(Fp8RowsThatFit(132 * 130, 128), 128);
@@ -80,9 +107,20 @@ TEST(Fp8ActivationsTest, WhereDeclaredOrAskedFor) {
 
 class Fp8ProductTest : public ::testing::Test {
  protected:
-  static std::unique_ptr<Kernels> Make(bool fp8) {
+  // A checkpoint has a scale for each group of 128 columns, or one for all of a row.
+  enum class Scales { kGroup, kRow };
+  struct Case {
+    int64_t rows = 0, columns = 0, tokens = 0;
+    bool with_bias = false;
+    bool fp8 = true;
+    int capability = 90;
+    Scales scales = Scales::kGroup;
+    Fp8Way expected = Fp8Way::kGroups;
+  };
+
+  static std::unique_ptr<Kernels> Make(const Case& c) {
     std::unique_ptr<Device> device = MakeEmulatedDevice();
-    std::unique_ptr<Kernels> kernels = MakeEmulatedCudaKernels(*device, 90, fp8);
+    std::unique_ptr<Kernels> kernels = MakeEmulatedCudaKernels(*device, c.capability, c.fp8);
     return MakeHostMemoryKernels(std::move(device), std::move(kernels));
   }
 
@@ -93,28 +131,37 @@ class Fp8ProductTest : public ::testing::Test {
     return values;
   }
 
-  // x as the kernel rounds it.
-  static std::vector<double> Rounded(const std::vector<float>& x) {
+  // x as the kernel rounds it, so many values with a scale.
+  static std::vector<double> Rounded(const std::vector<float>& x, int64_t together) {
     std::vector<double> rounded(x.size());
-    for (size_t first = 0; first < x.size(); first += cuda::kFp8Group) {
+    for (size_t first = 0; first < x.size(); first += together) {
       float largest = 0;
-      for (int i = 0; i < cuda::kFp8Group; ++i)
-        largest = std::max(largest, std::fabs(x[first + i]));
+      for (int64_t i = 0; i < together; ++i) largest = std::max(largest, std::fabs(x[first + i]));
       const bool some = largest > 1e-30f;
       const float up = some ? 448 / largest : 1, scale = some ? largest / 448 : 1;
-      for (int i = 0; i < cuda::kFp8Group; ++i) {
+      for (int64_t i = 0; i < together; ++i) {
         rounded[first + i] = double{FromE4M3(ToE4M3(x[first + i] * up))} * scale;
       }
     }
     return rounded;
   }
 
-  void Check(int64_t rows, int64_t columns, int64_t tokens, bool with_bias, bool fp8,
-             bool expect_rounded) {
+  // The blocks of each row get the scale of its first, but for the last row's last.
+  static void ShareScales(std::vector<uint8_t>& bytes, int64_t rows, int64_t columns, bool all) {
+    const int64_t block = kFp8Format.Bytes(cuda::kFp8Group), row_bytes = kFp8Format.Bytes(columns);
+    for (int64_t at = 0; at < rows * row_bytes; at += block) {
+      if (!all && at + block == rows * row_bytes) break;
+      std::memcpy(&bytes[at], &bytes[at / row_bytes * row_bytes], sizeof(float));
+    }
+  }
+
+  void Check(const Case& c) {
+    const auto [rows, columns, tokens, with_bias, fp8, capability, scales, expected] = c;
     const std::vector<float> random = Random(rows * columns, 0.1f);
     std::vector<uint8_t> bytes(kFp8Format.Bytes(rows * columns));
     std::vector<float> w(random.size());
     kFp8Format.quantize(random.data(), bytes.data(), rows * columns);
+    if (capability != 90) ShareScales(bytes, rows, columns, scales == Scales::kRow);
     kFp8Format.dequantize(bytes.data(), w.data(), rows * columns);
     std::vector<float> x = Random(tokens * columns);
     // Groups of very unlike sizes, one of zeros and one that is too small to have a scale.
@@ -124,24 +171,26 @@ class Fp8ProductTest : public ::testing::Test {
       x[2 * columns + i] *= 1e-34f;
     }
     const std::vector<float> bias = Random(rows);
-    const std::vector<double> rounded = Rounded(x);
+    const std::vector<double> rounded =
+        Rounded(x, expected == Fp8Way::kRows ? columns : cuda::kFp8Group);
     constexpr float kUntouched = 12345;
     std::vector<float> out(tokens * rows + 1, kUntouched);
-    ASSERT_TRUE(Make(fp8)
+    ASSERT_TRUE(Make(c)
                     ->MatMul(x.data(), {bytes.data(), &kFp8Format, rows, columns},
                              with_bias ? bias.data() : nullptr, tokens, out.data(), rows)
                     .ok());
     for (int64_t t = 0; t < tokens; ++t) {
-      const bool in_fp8 = expect_rounded && t < tokens / 4 * 4;
+      const bool in_fp8 =
+          expected == Fp8Way::kRows || (expected == Fp8Way::kGroups && t < tokens / 4 * 4);
       for (int64_t r = 0; r < rows; ++r) {
         double sum = with_bias ? bias[r] : 0, magnitude = std::fabs(sum);
-        for (int64_t c = 0; c < columns; ++c) {
-          const double of_x = in_fp8 ? rounded[t * columns + c] : x[t * columns + c];
-          sum += of_x * w[r * columns + c];
-          magnitude += std::fabs(of_x * w[r * columns + c]);
+        for (int64_t i = 0; i < columns; ++i) {
+          const double of_x = in_fp8 ? rounded[t * columns + i] : x[t * columns + i];
+          sum += of_x * w[r * columns + i];
+          magnitude += std::fabs(of_x * w[r * columns + i]);
         }
         // As in matmul_test; what is not in fp8 but of many tokens is rounded to f16.
-        const bool f16 = !in_fp8 && !expect_rounded;
+        const bool f16 = expected == Fp8Way::kNone;
         const double tolerance = (16 * FLT_EPSILON + (f16 ? 0x1p-10 : 0)) * magnitude;
         EXPECT_LE(std::fabs(out[t * rows + r] - sum), tolerance)
             << rows << "x" << columns << " token " << t << " of " << tokens << ", row " << r;
@@ -156,15 +205,27 @@ class Fp8ProductTest : public ::testing::Test {
 
 TEST_F(Fp8ProductTest, RoundsByGroupsAndKeepsTheScalesOfWeights) {
   for (const int64_t tokens : {9, 12, 31}) {
-    Check(4, 128, tokens, tokens == 12, true, true);
-    Check(36, 384, tokens, tokens == 9, true, true);
+    Check({4, 128, tokens, tokens == 12});
+    Check({36, 384, tokens, tokens == 9});
   }
 }
 
-// Rows that are no multiple of 4, and activations that must not be rounded so.
+TEST_F(Fp8ProductTest, RoundsByTokensWhereRowsHaveOneScale) {
+  for (const int capability : {89, 120}) {
+    for (const int64_t tokens : {9, 31}) {
+      Check({16, 128, tokens, tokens == 31, true, capability, Scales::kRow, Fp8Way::kRows});
+      Check({48, 384, tokens, tokens == 9, true, capability, Scales::kRow, Fp8Way::kRows});
+    }
+  }
+}
+
+// Rows that are no multiple of 4, activations that must not be rounded so, and a single block whose
+// scale is not its row's.
 TEST_F(Fp8ProductTest, ElseDecodes) {
-  Check(37, 256, 13, true, true, false);
-  Check(36, 256, 13, true, false, false);
+  Check({37, 256, 13, true, true, 90, Scales::kGroup, Fp8Way::kNone});
+  Check({36, 256, 13, true, false, 90, Scales::kGroup, Fp8Way::kNone});
+  Check({48, 256, 13, true, true, 89, Scales::kGroup, Fp8Way::kNone});
+  Check({48, 256, 13, true, false, 89, Scales::kRow, Fp8Way::kNone});
 }
 
 }  // namespace

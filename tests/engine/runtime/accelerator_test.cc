@@ -47,10 +47,15 @@ TEST_P(Accelerator, GivesTheGoldenLogitsAndTokens) {
   EXPECT_EQ(*ids, greedy);
 }
 
+FakeOptions SumBuffers() {
+  return {.record = true, .sums_in_buffers = std::make_shared<std::atomic<int>>(0)};
+}
+
 std::vector<AcceleratorCase> Cases() {
   std::vector<AcceleratorCase> cases;
   const std::vector<Devices> devices = {{"staged", FakeAccelerators({})},
                                         {"recorded", FakeAccelerators({.record = true})},
+                                        {"sum_buffers", FakeAccelerators(SumBuffers())},
                                         {"mixed", FakeAcceleratorsAndCpus({})}};
   for (const Devices& device : devices) {
     for (const char* model : {"llama_gqa", "qwen3", "gemma2"}) {
@@ -74,6 +79,22 @@ INSTANTIATE_TEST_SUITE_P(All, Accelerator, testing::ValuesIn(Cases()), [](const 
   }
   return name;
 });
+
+// Attention and MLP of each layer form their sums there.
+TEST(SumBuffers, TakeTheSumsOfAllBlocks) {
+  const auto model = OpenTestModel(SourcePath("tests/golden/llama_gqa"));
+  ASSERT_TRUE(model.ok()) << model.status();
+  FakeOptions fake = SumBuffers();
+  TestOptions options;
+  options.make_parts = FakeAccelerators(fake);
+  const auto body = [&](Engine& engine, Communicator& world) -> absl::Status {
+    RETURN_IF_ERROR(engine.Forward({{0, 0, {1}}}));
+    return world.Barrier();
+  };
+  EXPECT_EQ(RunEngines(*model, TensorSplit({2, 1}), options, body), absl::OkStatus());
+  const int layers = static_cast<int>(model->spec.layers.size());
+  EXPECT_EQ(*fake.sums_in_buffers, 2 * 2 * layers) << "attention and MLP on both ranks";
+}
 
 // Steps of three sequences at other positions each time, from one recording.
 TEST(Recording, ServesEveryLaterStepOfAsManyTokens) {

@@ -357,10 +357,21 @@ class StagedExchange final : public FakeExchange {
 // As work on the stream, which can be recorded.
 class StreamExchange final : public FakeExchange {
  public:
-  StreamExchange(std::unique_ptr<Communicator> bootstrap, FakeDevice& device)
-      : FakeExchange(std::move(bootstrap), device), stream_(device) {}
+  StreamExchange(std::unique_ptr<Communicator> bootstrap, FakeDevice& device,
+                 std::shared_ptr<std::atomic<int>> sums_in_buffers)
+      : FakeExchange(std::move(bootstrap), device),
+        stream_(device),
+        sums_in_buffers_(std::move(sums_in_buffers)) {}
   bool capturable() const override { return true; }
+  void* SumBuffer(int64_t bytes) override {
+    if (sums_in_buffers_ == nullptr) return nullptr;
+    sum_buffer_ = std::make_unique<FakeBuffer>(bytes);
+    return sum_buffer_->data();
+  }
   absl::Status AllReduceSum(const void* send, void* receive, int64_t count, DType dtype) override {
+    if (sum_buffer_ != nullptr && send == sum_buffer_->data() && send == receive) {
+      ++*sums_in_buffers_;
+    }
     return stream_.Enqueue([=, this, send = Behind(send), receive = Behind(receive)] {
       return bootstrap_->AllReduceSum(send, receive, count, dtype);
     });
@@ -386,11 +397,13 @@ class StreamExchange final : public FakeExchange {
   }
   absl::StatusOr<std::unique_ptr<Communicator>> Split(absl::Span<const int> ranks) override {
     ASSIGN_OR_RETURN(auto part, bootstrap_->Split(ranks));
-    return std::make_unique<StreamExchange>(std::move(part), stream_);
+    return std::make_unique<StreamExchange>(std::move(part), stream_, sums_in_buffers_);
   }
 
  private:
   FakeDevice& stream_;
+  const std::shared_ptr<std::atomic<int>> sums_in_buffers_;
+  std::unique_ptr<FakeBuffer> sum_buffer_;
 };
 
 absl::StatusOr<std::unique_ptr<Communicator>> Everyone(Communicator& world) {
@@ -415,7 +428,8 @@ MakeRankParts FakeAccelerators(const FakeOptions& options) {
     parts.kernels = std::make_unique<FakeKernels>(*device, std::move(compute));
     ASSIGN_OR_RETURN(auto bootstrap, Everyone(world));
     if (options.record) {
-      parts.exchange = std::make_unique<StreamExchange>(std::move(bootstrap), *device);
+      parts.exchange =
+          std::make_unique<StreamExchange>(std::move(bootstrap), *device, options.sums_in_buffers);
     } else {
       parts.exchange = std::make_unique<StagedExchange>(std::move(bootstrap), *device);
     }

@@ -37,8 +37,10 @@ struct FakeOptions {
   // (comm/host_communicator.h).
   bool record = false;
   std::shared_ptr<std::atomic<int>> launches;  // of graphs, counted; or null
-  MakeFakeCompute make_compute;                // else the CPU kernels
-  absl::Status capture_error;                  // how captures end, if not well
+  // Groups have a Communicator::SumBuffer, and sums in it are counted; or null. With `record`.
+  std::shared_ptr<std::atomic<int>> sums_in_buffers;
+  MakeFakeCompute make_compute;  // else the CPU kernels
+  absl::Status capture_error;    // how captures end, if not well
 };
 
 // An accelerator without one: its memory has addresses that fault when the host touches them and
