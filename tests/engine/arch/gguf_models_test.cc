@@ -326,5 +326,22 @@ TEST_F(GgufModel, BytesOfAMixAreToldFromAConfigAlone) {
   EXPECT_NEAR(bytes("Qwen3-30B-A3B", "q4_k_m"), 18.556e9, 0.02e9);
 }
 
+// The layers whose down projections have 6 bits in the published Llama 3 8B of this mixture: the
+// first and last eighth, and every third between.
+TEST_F(GgufModel, LayersOfAMixWithMoreBits) {
+  TPRUN_NEEDS_TEST_DATA();
+  const auto checkpoint =
+      Checkpoint::Open(TestDataDirectory() + "/models/configs/Meta-Llama-3-8B/config.json");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto spec = ReadModelSpec(**checkpoint, *ParseWeightFormat("q4_k_m"));
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  std::vector<int> more;
+  for (const TensorSpec& tensor : spec->tensors) {
+    if (tensor.role != TensorRole::kDown || tensor.format != &kQ6_KFormat) continue;
+    more.push_back(spec->blocks[tensor.block].layer);
+  }
+  EXPECT_EQ(more, (std::vector<int>{0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31}));
+}
+
 }  // namespace
 }  // namespace tprun

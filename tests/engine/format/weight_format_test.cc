@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -174,6 +175,20 @@ INSTANTIATE_TEST_SUITE_P(Formats, EncodableFormatTest, ::testing::ValuesIn(Encod
                          [](const auto& info) { return std::string(info.param->name); });
 INSTANTIATE_TEST_SUITE_P(Formats, AnyFormatTest, ::testing::ValuesIn(AllWeightFormats()),
                          [](const auto& info) { return std::string(info.param->name); });
+
+// Signed scales of groups of 16 use their whole range: what a block can hold comes back.
+TEST(WeightFormatTest, BlocksOfSignedScalesComeBackAsTheyWere) {
+  for (const auto& [format, levels, least] :
+       {std::tuple(&kQ3_KFormat, 8, -32), std::tuple(&kQ6_KFormat, 64, -128)}) {
+    std::vector<float> in(256);
+    for (int i = 0; i < 256; ++i) {
+      const int scale = least + i / 16 * (-least / 8);  // from the least on, of both signs
+      const int level = i % 16 == 0 ? 0 : (i * 37 + 11) % levels;
+      in[i] = static_cast<float>(scale * (level - levels / 2)) / 64;
+    }
+    EXPECT_EQ(Decode(*format, Encode(*format, in)), in) << format->name;
+  }
+}
 
 TEST(WeightFormatTest, BitPatternsOfSixteenBitFormats) {
   EXPECT_EQ(Encode(kBF16Format, {1.0f}), std::string("\x80\x3f", 2));
