@@ -205,8 +205,7 @@ void AddRunOptions(CLI::App& command, ModelOptions& options) {
           "block; as good as f32), int8 (about 1 % off, prefill twice as fast; bf16 weights "
           "then meet activations of bf16) or f32. GPU ranks that have fp8 products (compute "
           "capability 8.9 and newer) round activations to fp8 beside fp8 weights with int8, and "
-          "with int16 "
-          "where the checkpoint declares it; never with f32")
+          "with int16 where the checkpoint declares it; never with f32")
       ->check(CLI::IsMember({"int16", "int8", "f32"}))
       ->capture_default_str();
   command

@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstdlib>
+#include <filesystem>
 #include <limits>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "base/temporary_folder.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -22,17 +24,17 @@ using ::testing::HasSubstr;
 class FileTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "tprun file test XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    directory_ = pattern;
+    absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Make("tprun file test");
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    folder_ = *std::move(folder);
   }
   void TearDown() override {
     for (const char* name : {"a", "b", "link", "pipe"}) unlink(Path(name).c_str());
-    EXPECT_EQ(rmdir(directory_.c_str()), 0) << "files were left in " << directory_;
+    EXPECT_TRUE(std::filesystem::is_empty(folder_->path())) << "files were left";
   }
-  std::string Path(const std::string& name) const { return directory_ + "/" + name; }
+  std::string Path(const std::string& name) const { return folder_->File(name); }
 
-  std::string directory_;
+  std::optional<TemporaryFolder> folder_;
 };
 
 TEST_F(FileTest, ReadsByteRanges) {
@@ -88,7 +90,8 @@ TEST_F(FileTest, OpenNamesThePath) {
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(missing.status().message()), HasSubstr(Path("none")));
   EXPECT_EQ(RandomAccessFile::Open("").status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(RandomAccessFile::Open(directory_).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(RandomAccessFile::Open(folder_->path()).status().code(),
+            absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(RandomAccessFile::Open("/dev/zero").status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(RandomAccessFile::Open(std::string("/dev/null\0.gguf", 15)).status().code(),
@@ -157,7 +160,7 @@ TEST_F(FileTest, WriteGoesIntoAPipe) {
 
 TEST_F(FileTest, WriteFailsWithoutTraces) {
   EXPECT_EQ(WriteFile(Path("none/a"), "x").code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(WriteFile(directory_, "x").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(WriteFile(folder_->path(), "x").code(), absl::StatusCode::kInvalidArgument);
   ASSERT_TRUE(WriteFile(Path("a"), "first").ok());
   // A full disk, as far as this process is concerned.
   rlimit before;
@@ -175,9 +178,9 @@ TEST_F(FileTest, WriteFailsWithoutTraces) {
 TEST_F(FileTest, TellsFilesFromFolders) {
   ASSERT_TRUE(WriteFile(Path("a"), "x").ok());
   EXPECT_TRUE(FileExists(Path("a")));
-  EXPECT_TRUE(FileExists(directory_));
+  EXPECT_TRUE(FileExists(folder_->path()));
   EXPECT_FALSE(FileExists(Path("b")));
-  EXPECT_TRUE(IsDirectory(directory_));
+  EXPECT_TRUE(IsDirectory(folder_->path()));
   EXPECT_FALSE(IsDirectory(Path("a")));
   EXPECT_FALSE(IsDirectory(Path("b")));
 }
